@@ -1,0 +1,88 @@
+"""Neural networks whose neurons spike at most once (time to first spike).
+
+The public names are listed here and imported when they are first used, so that ``import firstspike``
+and ``firstspike --help`` stay quick.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from firstspike.coding import decode_latency, encode_count, encode_latency
+    from firstspike.decision import PAPERS, STRICT, FirstSpike, Score
+    from firstspike.errors import InputError
+    from firstspike.functional import causal_linear, causal_membrane, window_fire, window_membrane
+    from firstspike.losses import (
+        aggressive_targets,
+        first_spike_cross_entropy,
+        gan_targets,
+        membrane_cross_entropy,
+        relative_targets,
+        temporal_least_squares,
+    )
+    from firstspike.neurons import Causal, Window
+    from firstspike.nn import Linear, Stack, redraw_dead
+    from firstspike.rules import ExactRule, StraightThroughRule, TemporalRule
+    from firstspike.spikes import check_times, raster_to_times, times_to_raster
+
+_HOME = {
+    "coding": ("decode_latency", "encode_count", "encode_latency"),
+    "decision": ("PAPERS", "STRICT", "FirstSpike", "Score"),
+    "errors": ("InputError",),
+    "functional": ("causal_linear", "causal_membrane", "window_fire", "window_membrane"),
+    "losses": (
+        "aggressive_targets",
+        "first_spike_cross_entropy",
+        "gan_targets",
+        "membrane_cross_entropy",
+        "relative_targets",
+        "temporal_least_squares",
+    ),
+    "neurons": ("Causal", "Window"),
+    "nn": ("Linear", "Stack", "redraw_dead"),
+    "rules": ("ExactRule", "StraightThroughRule", "TemporalRule"),
+    "spikes": ("check_times", "raster_to_times", "times_to_raster"),
+}
+
+__all__ = [
+    "PAPERS",
+    "STRICT",
+    "Causal",
+    "ExactRule",
+    "FirstSpike",
+    "InputError",
+    "Linear",
+    "Score",
+    "Stack",
+    "StraightThroughRule",
+    "TemporalRule",
+    "Window",
+    "aggressive_targets",
+    "causal_linear",
+    "causal_membrane",
+    "check_times",
+    "decode_latency",
+    "encode_count",
+    "encode_latency",
+    "first_spike_cross_entropy",
+    "gan_targets",
+    "membrane_cross_entropy",
+    "raster_to_times",
+    "redraw_dead",
+    "relative_targets",
+    "temporal_least_squares",
+    "times_to_raster",
+    "window_fire",
+    "window_membrane",
+]
+
+
+def __getattr__(name: str) -> Any:
+    for module, names in _HOME.items():
+        if name in names:
+            return getattr(import_module(f"firstspike.{module}"), name)
+    raise AttributeError(f"module 'firstspike' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__])

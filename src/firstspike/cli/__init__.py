@@ -1,0 +1,61 @@
+"""The command line: verbs only, each in a file of its own.
+
+Nothing heavy is imported before a verb runs, so that ``--help`` answers at once.
+"""
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from typing import NoReturn
+
+from firstspike.cli import demo, evaluate, presets, reproduce, sample, train
+from firstspike.errors import InputError
+
+_VERBS = (demo, train, evaluate, sample, reproduce, presets)
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        """Print one line and exit with status 2."""
+        self.exit(2, f"firstspike: {message}; see {self.prog} --help\n")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line; return the exit status: 0 success, 2 bad input, 1 a failure inside."""
+    parser = _Parser(
+        prog="firstspike",
+        description="Neural networks whose neurons spike at most once: train, generate, measure, picture.",
+    )
+    parser.add_argument("--version", action="store_true", help="print the version and exit")
+    verbs = parser.add_subparsers(metavar="VERB", parser_class=_Parser)
+    for verb in _VERBS:
+        verb.add_parser(verbs)
+    options = parser.parse_args(arguments)
+    if options.version:
+        from importlib.metadata import version
+
+        print(version("firstspike"))
+        return 0
+    if not hasattr(options, "run"):
+        parser.print_help()
+        return 2
+    try:
+        options.run(options)
+    except InputError as error:
+        return _refuse(str(error))
+    except BrokenPipeError:
+        # The reader of our output has left; point stdout elsewhere so that closing it cannot fail.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except OSError as error:
+        where = f"{error.filename}: " if error.filename else ""
+        return _refuse(f"{where}{error.strerror or error}")
+    except KeyboardInterrupt:
+        print("firstspike: interrupted; finished epochs are kept, --resume goes on", file=sys.stderr)
+        return 130
+    return 0
+
+
+def _refuse(message: str) -> int:
+    print(f"firstspike: {' '.join(message.split())}", file=sys.stderr)
+    return 2

@@ -1,0 +1,41 @@
+"""``firstspike demo``: everything once, on the embedded digits."""
+
+import argparse
+from pathlib import Path
+
+from firstspike.cli.options import add_threads
+
+
+def add_parser(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    """Add the verb."""
+    parser = verbs.add_parser(
+        "demo",
+        help="train a small GAN and a classifier on embedded digits, write pictures and a report",
+        description="No download: trains a small single-spike GAN and a classifier on scikit-learn's 8 x 8 digits "
+        "and writes pictures, an animation of a decision and report.html.",
+    )
+    parser.add_argument(
+        "--out", type=Path, default=Path("demo"), metavar="DIR", help="folder (default: demo)"
+    )
+    parser.add_argument("--epochs", type=int, metavar="N", help="of the GAN, instead of the demo's")
+    parser.add_argument(
+        "--seed", type=int, default=0, metavar="S", help="of everything random (default: 0)"
+    )
+    parser.add_argument("--resume", action="store_true", help="go on with a demo that was interrupted")
+    add_threads(parser)
+    parser.set_defaults(run=run)
+
+
+def run(options: argparse.Namespace) -> None:
+    """Run the demo."""
+    from firstspike.reproduce.demo import demo
+
+    print(
+        demo(
+            options.out,
+            seed=options.seed,
+            epochs=options.epochs,
+            threads=options.threads,
+            resume=options.resume,
+        )
+    )

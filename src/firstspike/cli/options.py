@@ -1,0 +1,50 @@
+"""Options that several verbs share."""
+
+import argparse
+import os
+from pathlib import Path
+
+from firstspike.errors import InputError
+
+DATASETS = ("digits", "mnist", "fashion-mnist")
+
+
+def add_data_dir(parser: argparse.ArgumentParser) -> None:
+    """Add ``--data-dir``."""
+    parser.add_argument(
+        "--data-dir",
+        type=Path,
+        metavar="D",
+        help="folder with the data set's files (default: $FIRSTSPIKE_DATA, else downloaded once)",
+    )
+
+
+def add_threads(parser: argparse.ArgumentParser, default: int = 2) -> None:
+    """Add ``--threads``."""
+    parser.add_argument(
+        "--threads",
+        type=positive,
+        default=default,
+        metavar="N",
+        help="processor threads; a run's numbers are the same to the bit for the same count "
+        "(default: %(default)s)",
+    )
+
+
+def positive(text: str) -> int:
+    """Return `text` as a whole number of 1 or more."""
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"expected 1 or more, found {value}")
+    return value
+
+
+def default_dataset(data_dir: Path | None) -> str:
+    """Return "mnist" where a data folder is named, else the embedded "digits"."""
+    return "mnist" if data_dir or os.environ.get("FIRSTSPIKE_DATA") else "digits"
+
+
+def check_device(name: str) -> None:
+    """Refuse a device that is not there or that no kernel supports yet."""
+    if name == "cuda":
+        raise InputError("--device cuda: this version trains on the CPU only; leave --device out")

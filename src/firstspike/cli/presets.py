@@ -1,0 +1,44 @@
+"""``firstspike presets``: what there is."""
+
+import argparse
+
+
+def add_parser(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    """Add the verb."""
+    parser = verbs.add_parser("presets", help="list the presets, their paper and expected figures")
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
+    parser.set_defaults(run=run)
+
+
+def run(options: argparse.Namespace) -> None:
+    """Print the presets."""
+    from firstspike.training.presets import PRESETS
+
+    if options.json:
+        import json
+
+        from firstspike.training.config import to_json
+
+        document = {
+            p.name: {
+                "summary": p.summary,
+                "paper": p.paper,
+                "expected": p.expected,
+                "takes_digit": p.takes_digit,
+                "config": to_json(p.config),
+            }
+            for p in PRESETS.values()
+        }
+        print(json.dumps(document, indent=2))
+        return
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(box=None, padding=(0, 2, 1, 0))
+    table.add_column("preset", no_wrap=True)
+    for column in ("what", "expected figures", "paper"):
+        table.add_column(column)
+    for entry in PRESETS.values():
+        name = f"{entry.name}\n  --digit 0..9" if entry.takes_digit else entry.name
+        table.add_row(name, entry.summary, entry.expected, entry.paper)
+    Console().print(table)

@@ -1,0 +1,73 @@
+"""``firstspike reproduce``: a paper's figures beside what is measured."""
+
+import argparse
+from pathlib import Path
+
+from firstspike.cli.options import add_data_dir, positive
+
+EXPERIMENTS = ("aggressive-ttfs", "spiking-gan")
+
+
+def add_parser(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    """Add the verb."""
+    parser = verbs.add_parser(
+        "reproduce",
+        help="reproduce a paper's tables and pictures",
+        description="Train everything that a paper's tables and pictures need, measure it on the test set and "
+        "write pictures, figures as JSON and one HTML report. Finished runs in --out are kept, so an "
+        "interrupted call goes on where it was.",
+    )
+    parser.add_argument("experiment", choices=EXPERIMENTS, help="which paper's")
+    add_data_dir(parser)
+    parser.add_argument(
+        "--out",
+        type=Path,
+        metavar="DIR",
+        help="folder for runs, pictures and report (default: runs/reproduce-...)",
+    )
+    parser.add_argument(
+        "--seeds", type=int, nargs="+", default=[0, 1, 2], metavar="S", help="seeds (default: 0 1 2)"
+    )
+    parser.add_argument(
+        "--epochs", type=positive, metavar="N", help="instead of the presets', for a quick look"
+    )
+    parser.add_argument(
+        "--digits",
+        type=int,
+        nargs="+",
+        default=list(range(10)),
+        metavar="N",
+        choices=range(10),
+        help="digits of the per-digit GANs (default: all)",
+    )
+    parser.add_argument(
+        "--jobs",
+        type=positive,
+        default=2,
+        metavar="N",
+        help="runs trained side by side, one thread each (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--results",
+        type=Path,
+        metavar="DIR",
+        help="also write the figures as JSON into DIR and renew the table DIR/../results.md",
+    )
+    parser.set_defaults(run=run)
+
+
+def run(options: argparse.Namespace) -> None:
+    """Reproduce."""
+    from firstspike.reproduce import run_experiment
+
+    report = run_experiment(
+        options.experiment,
+        out=options.out or Path("runs") / f"reproduce-{options.experiment}",
+        data_dir=options.data_dir,
+        seeds=options.seeds,
+        digits=options.digits,
+        epochs=options.epochs,
+        jobs=options.jobs,
+        results=options.results,
+    )
+    print(report)

@@ -1,0 +1,66 @@
+"""``firstspike train``: one run into one folder."""
+
+import argparse
+import sys
+from pathlib import Path
+
+from firstspike.cli.options import (
+    DATASETS,
+    add_data_dir,
+    add_threads,
+    check_device,
+    default_dataset,
+    positive,
+)
+
+
+def add_parser(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    """Add the verb."""
+    parser = verbs.add_parser(
+        "train",
+        help="train a preset into a run folder",
+        description="Train a preset (see firstspike presets) into a run folder. Killed at any moment, the "
+        "same command with --resume goes on from the last finished epoch to the same result.",
+    )
+    parser.add_argument("preset", metavar="PRESET", help="name of the recipe")
+    parser.add_argument("--digit", type=int, metavar="N", help="class to learn, for presets of one digit")
+    parser.add_argument(
+        "--dataset",
+        choices=DATASETS,
+        help="data set (default: mnist where a data folder is named, else the embedded digits)",
+    )
+    add_data_dir(parser)
+    parser.add_argument("--out", type=Path, metavar="RUN", help="run folder (default: runs/PRESET-...)")
+    parser.add_argument("--epochs", type=positive, metavar="N", help="instead of the preset's")
+    parser.add_argument(
+        "--seed", type=int, default=0, metavar="S", help="of everything random (default: 0)"
+    )
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="where to compute")
+    parser.add_argument("--resume", action="store_true", help="go on with the run in --out if there is one")
+    add_threads(parser)
+    parser.set_defaults(run=run)
+
+
+def run(options: argparse.Namespace) -> None:
+    """Train."""
+    from firstspike.training.presets import preset
+
+    check_device(options.device)
+    dataset = options.dataset or default_dataset(options.data_dir)
+    config = preset(options.preset).configure(dataset=dataset, digit=options.digit, epochs=options.epochs)
+    parts = [options.preset, dataset, *([] if options.digit is None else [str(options.digit)])]
+    out = options.out or Path("runs") / f"{'-'.join(parts)}-seed{options.seed}"
+    print(f"{options.preset} on {dataset}, seed {options.seed}, into {out}", file=sys.stderr)
+
+    from firstspike.training.run import train
+
+    train(
+        out,
+        options.preset,
+        config,
+        options.seed,
+        data_dir=options.data_dir,
+        resume=options.resume,
+        threads=options.threads,
+    )
+    print(out)

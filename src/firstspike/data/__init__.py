@@ -1,0 +1,50 @@
+"""Data sets as `ImageSet`: grey images, labels, and a fixed train / validation / test split."""
+
+import os
+
+from firstspike.data.catalog import IDX_DATASETS
+from firstspike.data.digits import load_digits
+from firstspike.data.images import ImageSet
+from firstspike.data.mnist import load_idx_dataset
+from firstspike.errors import InputError
+
+DATASETS = ("digits", *IDX_DATASETS)
+SPLITS = ("train", "validation", "test")
+
+__all__ = ["DATASETS", "SPLITS", "ImageSet", "load"]
+
+
+def load(name: str, split: str, data_dir: str | os.PathLike[str] | None = None) -> ImageSet:
+    """Return one split of a data set, the same images in the same order on every machine.
+
+    ===============  ======  ==========  ======  =======  ============================
+    name             train   validation  test    pixels   from
+    ===============  ======  ==========  ======  =======  ============================
+    "digits"         1,197   300         300     8 x 8    scikit-learn, embedded
+    "mnist"          55,000  5,000       10,000  28 x 28  `data_dir`, or downloaded
+    "fashion-mnist"  55,000  5,000       10,000  28 x 28  `data_dir`, or downloaded
+    ===============  ======  ==========  ======  =======  ============================
+
+    Args:
+        name: one of `DATASETS`.
+        split: one of `SPLITS`. The files of the test set are opened for "test" only.
+        data_dir: a folder with the IDX files, raw or ``.gz``: in the folder, in ``<name>`` below
+            it, or in torchvision's tree. Without it the folder named by the environment variable
+            FIRSTSPIKE_DATA serves if it holds the set, and otherwise the set is downloaded once
+            into `firstspike.cache.cache_dir`. "digits" needs no folder and looks at none.
+
+    Raises:
+        InputError: unknown name or split, no files in `data_dir`, a damaged or unofficial file,
+            or no network.
+        OSError: a file cannot be read, or the cache cannot be written.
+
+    >>> load("digits", "validation").images.shape
+    torch.Size([300, 8, 8])
+    """
+    if name not in DATASETS:
+        raise InputError(f"unknown data set {name!r}: expected one of {', '.join(DATASETS)}")
+    if split not in SPLITS:
+        raise InputError(f"unknown split {split!r}: expected one of {', '.join(SPLITS)}")
+    if name == "digits":
+        return load_digits(split)
+    return load_idx_dataset(IDX_DATASETS[name], split, data_dir)

@@ -1,0 +1,240 @@
+"""Differentiable operations on spike times: kernels and learning rules joined.
+
+Shape legend: B batch, I inputs, O outputs, T number of steps.
+"""
+
+import math
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from firstspike.kernels import if_ramp, if_step
+from firstspike.neurons import Causal, Window
+from firstspike.rules import Norm, TemporalRule
+from firstspike.spikes import check_num_steps, check_times
+
+
+def causal_linear(times: Tensor, weight: Tensor, num_steps: int, neuron: Causal) -> Tensor:
+    """Return the spike times of a fully connected layer of causal neurons.
+
+    Args:
+        times: whole steps ``(batch, in_features)``, ``num_steps`` silent.
+        weight: ``(out_features, in_features)``; a layout with contiguous columns saves a copy.
+        num_steps: window length ``T`` on the clock that all layers share.
+        neuron: threshold, synapse and gradient rule.
+
+    Returns:
+        float32 ``(batch, out_features)``, whole steps; ``num_steps`` where a neuron stays silent.
+        Neurons that cross in the same step tie. The gradient follows `neuron.step_rule` or
+        `neuron.ramp_rule`.
+
+    Raises:
+        TypeError: `times` is not numeric, or the weights are not float32 or float64.
+        ValueError: shapes do not fit, a time is out of range or not whole, a weight is not finite.
+    """
+    check_num_steps(num_steps)
+    check_times(times, num_steps)
+    _check_linear(times, weight)
+    if neuron.synapse == "ramp":
+        return _RampLinear.apply(times, weight, num_steps, neuron)
+    return _StepLinear.apply(times, weight, num_steps, neuron)
+
+
+def causal_membrane(times: Tensor, weight: Tensor, num_steps: int, neuron: Causal) -> Tensor:
+    """Return the membrane at the last step as if the neuron never reset, ``(batch, out_features)``.
+
+    Step synapse: the sum of the weights of all inputs that fired. Ramp synapse: the sum of
+    ``w (T - 1 - t_i)`` over them. Gradients reach the weights; a step synapse's does not reach the
+    input times, on which it does not depend.
+    """
+    _check_linear(times, weight)
+    if neuron.synapse == "ramp":
+        value = (num_steps - 1 - times).clamp(min=0)
+    else:
+        value = (times < num_steps).to(weight.dtype)
+    return torch.nn.functional.linear(value, weight)
+
+
+def window_membrane(
+    times: Tensor, weight: Tensor, bias: Tensor | None, num_steps: int, neuron: Window
+) -> Tensor:
+    """Return the membrane at the end of the input window, ``u = b + W x``, ``(batch, out_features)``.
+
+    Args:
+        times: local steps ``(batch, in_features)`` of the input window, ``num_steps`` silent.
+        weight: ``(out_features, in_features)``.
+        bias: ``(out_features,)`` or None.
+        num_steps: length of the input window.
+        neuron: the values that a silent input and one at step 0 stand for.
+    """
+    _check_linear(times, weight)
+    span = neuron.input_high - neuron.input_low
+    return torch.nn.functional.linear(neuron.input_high - times * (span / num_steps), weight, bias)
+
+
+def window_fire(membrane: Tensor, out_steps: int, neuron: Window) -> Tensor:
+    """Return the spike times of window neurons with the given membrane, local steps, same shape.
+
+    ``t = out_steps - floor(clip((u - low) / (high - low), 0, 1) * out_steps)``; the gradient passes
+    the floor straight through and the clip by `neuron.rule`.
+    """
+    scaled = (membrane - neuron.low) * (out_steps / (neuron.high - neuron.low))
+    return _WindowFire.apply(scaled, out_steps, neuron.rule.saturation)
+
+
+def _check_linear(times: Tensor, weight: Tensor) -> None:
+    if weight.dtype not in (torch.float32, torch.float64):
+        raise TypeError(f"weight must be float32 or float64, found {weight.dtype}")
+    if weight.dim() != 2 or times.dim() != 2 or times.shape[1] != weight.shape[1]:
+        raise ValueError(
+            "expected times (batch, in_features) and weight (out_features, in_features), found "
+            f"{tuple(times.shape)} and {tuple(weight.shape)}"
+        )
+    if not torch.isfinite(weight.detach().sum()) and not torch.isfinite(weight.detach()).all():
+        raise ValueError("weight holds NaN or infinity")
+
+
+def _rows(weight: Tensor) -> np.ndarray:
+    """The weights as one contiguous run per input, without a copy where they lie so already."""
+    return weight.detach().t().contiguous().numpy()
+
+
+class _StepLinear(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, times: Tensor, weight: Tensor, num_steps: int, neuron: Causal) -> Tensor:
+        rule = neuron.step_rule
+        threshold: float = neuron.threshold
+        if neuron.strict:
+            dtype = np.float32 if weight.dtype == torch.float32 else np.float64
+            threshold = float(np.nextafter(dtype(threshold), dtype(math.inf)))
+        times_BI = times.detach().to(torch.float32).contiguous()
+        crossing, peak = if_step.forward(
+            times_BI.numpy(), _rows(weight), threshold, num_steps, rule.surrogate_width is not None
+        )
+        crossing_BO = torch.from_numpy(crossing)
+        ctx.save_for_backward(times_BI, weight, crossing_BO, torch.from_numpy(peak))
+        ctx.num_steps, ctx.neuron = num_steps, neuron
+        if neuron.delay:
+            return (crossing_BO + neuron.delay).clamp_(max=num_steps)
+        return crossing_BO.clone()
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None, None, None]:
+        times, weight, crossing, peak = ctx.saved_tensors
+        num_steps, neuron = ctx.num_steps, ctx.neuron
+        rule: TemporalRule = neuron.step_rule
+        delta = _gate(grad.to(weight.dtype), crossing, peak, num_steps, neuron)
+        delta = normalise_gradient(delta, rule.norm).contiguous()
+        grad_weight = grad_times = None
+        if ctx.needs_input_grad[1]:
+            if rule.weight_mask == "open":
+                grad_weight = -(delta.t() @ (times < num_steps).to(delta.dtype))
+            else:
+                grad_weight = torch.from_numpy(
+                    if_step.weight_gradient(
+                        times.numpy(),
+                        crossing.numpy(),
+                        delta.numpy(),
+                        num_steps,
+                        rule.decay(rule.weight_mask),
+                    )
+                ).t()
+        if ctx.needs_input_grad[0]:
+            if rule.input_mask == "open":
+                grad_times = delta @ weight
+            else:
+                grad_times = torch.from_numpy(
+                    if_step.input_gradient(
+                        times.numpy(),
+                        _rows(weight),
+                        crossing.numpy(),
+                        delta.numpy(),
+                        num_steps,
+                        rule.decay(rule.input_mask),
+                    )
+                )
+            grad_times = grad_times.to(torch.float32)
+        return grad_times, grad_weight, None, None
+
+
+def _gate(delta: Tensor, crossing: Tensor, peak: Tensor, num_steps: int, neuron: Causal) -> Tensor:
+    """The output gradient after the rule's word on silent, saturated and far-off neurons."""
+    rule = neuron.step_rule
+    silent = crossing == num_steps
+    if rule.silent == "zero":
+        delta = torch.where(silent, 0.0, delta)
+    if rule.saturation == "one_sided":
+        outwards = (silent & (delta < 0)) | ((crossing == 0) & (delta > 0))
+        delta = torch.where(outwards, 0.0, delta)
+    if rule.surrogate_width is not None:
+        distance = (peak - neuron.threshold).abs() / neuron.threshold
+        delta = delta * torch.exp(-distance / rule.surrogate_width)
+    return delta
+
+
+class _RampLinear(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, times: Tensor, weight: Tensor, num_steps: int, neuron: Causal) -> Tensor:
+        times_BI = times.detach().to(torch.float32).contiguous()
+        crossing, slope = if_ramp.forward(
+            times_BI.numpy(), _rows(weight), neuron.threshold, neuron.strict, num_steps
+        )
+        crossing_BO, slope_BO = torch.from_numpy(crossing), torch.from_numpy(slope)
+        ctx.save_for_backward(times_BI, weight, crossing_BO, slope_BO)
+        ctx.num_steps, ctx.min_slope = num_steps, neuron.ramp_rule.min_slope
+        step = torch.ceil(crossing_BO)
+        if neuron.strict:
+            step = torch.where((step == crossing_BO) & (slope_BO > 0), step + 1, step)
+        return (step + neuron.delay).clamp_(max=num_steps).to(torch.float32)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None, None, None]:
+        times, weight, crossing, slope = ctx.saved_tensors
+        scaled = torch.where(slope > 0, grad.to(torch.float64) / slope.clamp(min=ctx.min_slope), 0.0)
+        grad_weight, grad_times = if_ramp.backward(
+            times.numpy(), _rows(weight), crossing.numpy(), scaled.numpy(), ctx.num_steps
+        )
+        return (
+            torch.from_numpy(grad_times).to(torch.float32),
+            torch.from_numpy(grad_weight).t().to(weight.dtype),
+            None,
+            None,
+        )
+
+
+class _WindowFire(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, scaled: Tensor, out_steps: int, saturation: str) -> Tensor:
+        ctx.save_for_backward(scaled)
+        ctx.out_steps, ctx.saturation = out_steps, saturation
+        return out_steps - torch.floor(scaled.clamp(0, out_steps))
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
+        (scaled,) = ctx.saved_tensors
+        if ctx.saturation == "open":
+            return -grad, None, None
+        if ctx.saturation == "smooth":
+            centred = scaled * (2 / ctx.out_steps) - 1
+            return -grad * (1 - torch.tanh(centred).square()), None, None
+        below, above = scaled < 0, scaled > ctx.out_steps
+        if ctx.saturation == "one_sided":
+            # Descent moves the potential along +grad: below the range only grad > 0 leads back.
+            below, above = below & (grad < 0), above & (grad > 0)
+        return torch.where(below | above, 0.0, -grad), None, None
+
+
+def normalise_gradient(delta: Tensor, norm: Norm) -> Tensor:
+    """Return `delta` ``(batch, neurons)`` with unit norm per sample, divided by the batch size.
+
+    "none" returns it unchanged. A sample whose gradient is all zero stays zero.
+    """
+    if norm == "none":
+        return delta
+    size = torch.linalg.vector_norm(delta.flatten(1), ord=1 if norm == "l1" else 2, dim=1).reshape(
+        -1, *([1] * (delta.dim() - 1))
+    )
+    unit = torch.where(size > 0, delta / size.clamp_min(torch.finfo(delta.dtype).tiny), 0.0)
+    return unit / max(delta.shape[0], 1)

@@ -1,0 +1,39 @@
+"""Splitting a batch over threads, the same way for a given thread count."""
+
+import os
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+
+import torch
+
+_pools: dict[tuple[int, int], ThreadPoolExecutor] = {}
+
+
+def run_chunks(work: Callable[[int, int, int], None], size: int) -> int:
+    """Run ``work(chunk, start, stop)`` over ``range(size)`` split into equal parts; return how many.
+
+    One part per torch thread (`torch.get_num_threads`), so results that are summed over parts are
+    the same for the same thread count. `work` must release the GIL to gain from it.
+
+    Plain Python threads are used rather than Numba's own parallel loops because those abort the
+    process when called from two Python threads at once, and hang after a fork.
+    """
+    parts = max(1, min(torch.get_num_threads(), size))
+    bounds = [size * k // parts for k in range(parts + 1)]
+    if parts == 1:
+        work(0, 0, size)
+        return 1
+    key = (os.getpid(), parts)
+    pool = _pools.get(key)
+    if pool is None:
+        pool = _pools.setdefault(key, ThreadPoolExecutor(parts - 1, "firstspike"))
+    pending = [pool.submit(work, k, bounds[k], bounds[k + 1]) for k in range(1, parts)]
+    work(0, 0, bounds[1])
+    for future in pending:
+        future.result()
+    return parts
+
+
+def chunk_count(size: int) -> int:
+    """Return the number of parts that `run_chunks` will make of `size`."""
+    return max(1, min(torch.get_num_threads(), size))

@@ -1,0 +1,95 @@
+"""Step-by-step simulators in plain PyTorch: the meaning of each neuron, and the tests' oracle.
+
+Slow on purpose. Each walks through the steps of the window and applies the neuron's update as it is
+written, so that it can be read against the papers.
+
+Shape legend: B batch, I inputs, O outputs.
+"""
+
+import torch
+from torch import Tensor
+
+from firstspike.neurons import Causal, Window
+from firstspike.spikes import times_to_raster
+
+
+def simulate_causal(times_BI: Tensor, weight_OI: Tensor, num_steps: int, neuron: Causal) -> Tensor:
+    """Return the spike times of non-leaky integrate-and-fire neurons, stepped one by one.
+
+    Spiking-GAN Eqs. 1-2: the membrane sums the weights of arriving spikes (step synapse) or the
+    currents they started (ramp synapse); at threshold the neuron fires, resets to 0 and is clamped
+    there for ``t_ref = num_steps`` steps, so it fires at most once.
+
+    Weights of one step are added in input order in the weights' own precision, which makes the
+    result the same to the last bit as the event-driven kernel's.
+
+    Args:
+        times_BI: whole steps ``(batch, in_features)``.
+        weight_OI: ``(out_features, in_features)``.
+        num_steps: ``T``.
+        neuron: threshold, synapse, strictness and delay.
+
+    Returns:
+        float32 ``(batch, out_features)``.
+    """
+    raster = times_to_raster(times_BI, num_steps).to(torch.bool)
+    shape = (times_BI.shape[0], weight_OI.shape[0])
+    membrane = torch.zeros(shape, dtype=weight_OI.dtype)
+    current = torch.zeros(shape, dtype=weight_OI.dtype)
+    refractory = torch.zeros(shape, dtype=torch.int64)
+    out = torch.full(shape, float(num_steps))
+    for t in range(num_steps):
+        if neuron.synapse == "ramp":
+            membrane = membrane + current
+        arriving = raster[t]
+        for i in arriving.any(0).nonzero().flatten().tolist():
+            drive = torch.where(arriving[:, i : i + 1], weight_OI[:, i], 0.0)
+            if neuron.synapse == "ramp":
+                current = current + drive
+            else:
+                membrane = membrane + drive
+        crosses = membrane > neuron.threshold if neuron.strict else membrane >= neuron.threshold
+        fires = crosses & (refractory == 0)
+        out = torch.where(fires, float(min(t + neuron.delay, num_steps)), out)
+        refractory = torch.where(fires, num_steps, refractory)
+        membrane = torch.where(refractory > 0, 0.0, membrane)
+    return out
+
+
+def simulate_window(
+    times_BI: Tensor, weight_OI: Tensor, bias_O: Tensor | None, num_steps: int, neuron: Window
+) -> Tensor:
+    """Return the spike times of window neurons, stepped through both of their windows.
+
+    In the input window an input spike starts a constant current that lasts to the window's end. In
+    the neuron's own window a constant drive of one unit per step carries the membrane to threshold.
+
+    Args:
+        times_BI: local steps ``(batch, in_features)`` of the input window.
+        weight_OI: ``(out_features, in_features)``.
+        bias_O: ``(out_features,)`` or None.
+        num_steps: length of the input window.
+        neuron: ranges and the length of the output window.
+
+    Returns:
+        float32 ``(batch, out_features)``, local steps of the output window.
+    """
+    raster = times_to_raster(times_BI, num_steps).to(weight_OI.dtype)
+    out_steps = neuron.out_steps_for(num_steps)
+    span = neuron.input_high - neuron.input_low
+    unit = (neuron.high - neuron.low) / out_steps
+    resting = neuron.input_low * weight_OI.sum(1) - neuron.low
+    if bias_O is not None:
+        resting = resting + bias_O
+    membrane = (resting / unit).expand(times_BI.shape[0], -1).clone()
+    current = torch.zeros_like(membrane)
+    for t in range(num_steps):
+        current = current + raster[t] @ weight_OI.T * (span / num_steps / unit)
+        membrane = membrane + current
+    out = torch.full(membrane.shape, float(out_steps))
+    fired = torch.zeros_like(out, dtype=torch.bool)
+    for t in range(out_steps):
+        fires = (membrane + t >= out_steps) & ~fired
+        out = torch.where(fires, float(t), out)
+        fired = fired | fires
+    return out

@@ -1,0 +1,113 @@
+"""The fully connected layer, for both neuron models."""
+
+import torch
+from torch import Tensor
+
+from firstspike.functional import (
+    causal_linear,
+    causal_membrane,
+    window_fire,
+    window_membrane,
+)
+from firstspike.neurons import Causal, Neuron, Window
+from firstspike.spikes import check_num_steps
+
+
+class Linear(torch.nn.Module):
+    """Spike times in, spike times out, through one fully connected layer of single-spike neurons.
+
+    The neuron model is a field: `Causal` fires on the clock of its inputs, `Window` in the window
+    after it.
+
+    Args:
+        in_features, out_features: sizes.
+        num_steps: length of the input window in steps.
+        neuron: `Causal` or `Window`.
+        bias: learn a bias; window neurons only (a causal one's would be a threshold).
+        dropout: during training each input is cut off with this probability and the other weights are
+            scaled by ``1 / (1 - dropout)``, so that the mean drive stays. A cut input is silent to
+            this layer only.
+        generator: source of the initial weights; torch's global one by default.
+
+    Weights start uniform in ``+- 1/sqrt(in_features)``, scaled by the threshold for causal neurons.
+    They are kept with contiguous columns, because an input spike reads one.
+
+    Raises:
+        ValueError: a causal layer with a bias, a size below 1, a dropout outside [0, 1).
+    """
+
+    def __init__(
+        self,
+        in_features: int,
+        out_features: int,
+        num_steps: int,
+        neuron: Neuron,
+        *,
+        bias: bool = False,
+        dropout: float = 0.0,
+        generator: torch.Generator | None = None,
+    ) -> None:
+        super().__init__()
+        if in_features < 1 or out_features < 1:
+            raise ValueError(f"sizes must be 1 or more, found {in_features} and {out_features}")
+        if bias and isinstance(neuron, Causal):
+            raise ValueError("a causal layer has no bias; change its threshold instead")
+        if not 0 <= dropout < 1:
+            raise ValueError(f"dropout must be in [0, 1), found {dropout}")
+        self.in_features, self.out_features = in_features, out_features
+        self.num_steps = check_num_steps(num_steps)
+        self.neuron = neuron
+        self.dropout = dropout
+        bound = in_features**-0.5
+        if isinstance(neuron, Causal):
+            bound *= neuron.threshold
+        columns = torch.empty(in_features, out_features).uniform_(-bound, bound, generator=generator)
+        self.weight = torch.nn.Parameter(columns.t())
+        self.bias = (
+            torch.nn.Parameter(torch.empty(out_features).uniform_(-bound, bound, generator=generator))
+            if bias
+            else None
+        )
+
+    @property
+    def out_steps(self) -> int:
+        """Length in steps of the window in which this layer fires."""
+        return self.neuron.out_steps_for(self.num_steps)
+
+    def forward(self, times: Tensor) -> Tensor:
+        """Return spike times ``(batch, out_features)`` for times ``(batch, in_features)``."""
+        if isinstance(self.neuron, Window):
+            return window_fire(self.membrane(times), self.out_steps, self.neuron)
+        weight, times = self._drop(times)
+        return causal_linear(times, weight, self.num_steps, self.neuron)
+
+    def membrane(self, times: Tensor) -> Tensor:
+        """Return the membrane ``(batch, out_features)`` that decides whether and when to fire.
+
+        Window: its value at the end of the input window. Causal: at the last step, without reset.
+        """
+        weight, times = self._drop(times)
+        if isinstance(self.neuron, Window):
+            return window_membrane(times, weight, self.bias, self.num_steps, self.neuron)
+        return causal_membrane(times, weight, self.num_steps, self.neuron)
+
+    def read(self, times: Tensor) -> tuple[Tensor, Tensor]:
+        """Return spike times and membrane together, each ``(batch, out_features)``."""
+        if isinstance(self.neuron, Window):
+            membrane = self.membrane(times)
+            return window_fire(membrane, self.out_steps, self.neuron), membrane
+        weight, times = self._drop(times)
+        return (
+            causal_linear(times, weight, self.num_steps, self.neuron),
+            causal_membrane(times, weight, self.num_steps, self.neuron),
+        )
+
+    def _drop(self, times: Tensor) -> tuple[Tensor, Tensor]:
+        if not self.training or self.dropout == 0:
+            return self.weight, times
+        kept = torch.rand_like(times) >= self.dropout
+        return self.weight / (1 - self.dropout), torch.where(kept, times, float(self.num_steps))
+
+    def extra_repr(self) -> str:
+        """Return the sizes and the neuron, for printing."""
+        return f"{self.in_features}, {self.out_features}, num_steps={self.num_steps}, {self.neuron}"

@@ -1,0 +1,131 @@
+"""The demo: a small GAN and a classifier on the embedded digits, measured, pictured and reported."""
+
+from pathlib import Path
+
+import torch
+
+from firstspike.data import load
+from firstspike.metrics.features import feature_network
+from firstspike.plot import learning_curves, sample_comparison, sample_grid, save_figure
+from firstspike.reproduce.evaluation import classify, control_quality, generate, generation_cost
+from firstspike.reproduce.pictures import draw_decision, draw_raster
+from firstspike.reproduce.report import Column, Report
+from firstspike.reproduce.results import provenance
+from firstspike.training.presets import preset
+from firstspike.training.run import train
+from firstspike.training.sampling import load_generator, sample
+
+GAN, CLASSIFIER = "spiking-gan-conditional", "aggressive-ttfs-window"
+
+
+def demo(
+    out: Path, *, seed: int = 0, epochs: int | None = None, threads: int = 2, resume: bool = False
+) -> Path:
+    """Run the demo into the folder `out` and return its report.
+
+    Args:
+        out: holds ``gan/`` and ``classifier/`` (run folders), ``pictures/`` and ``report.html``.
+        seed: of everything random.
+        epochs: of both trainings, instead of the presets'.
+        threads: processor threads.
+        resume: go on with a demo that was interrupted.
+
+    Raises:
+        InputError: `out` holds a demo already and `resume` is false.
+    """
+    runs = {
+        name: train(
+            out / name,
+            chosen,
+            preset(chosen).configure(dataset="digits", epochs=epochs),
+            seed,
+            resume=resume,
+            threads=threads,
+        )
+        for name, chosen in (("gan", GAN), ("classifier", CLASSIFIER))
+    }
+    test, train_set = load("digits", "test"), load("digits", "train")
+    features = feature_network("digits")
+    pictures = out / "pictures"
+    pictures.mkdir(parents=True, exist_ok=True)
+
+    generator = load_generator(runs["gan"])
+    generated = sample(generator, 100, seed)
+    samples, measured = generate(runs["gan"], test, train_set, features)
+    controls = control_quality(test, train_set, features, conditional=True)
+    decided = classify(runs["classifier"], test)
+    cost = generation_cost(runs["gan"], samples)
+
+    report = Report("firstspike demo", "Every neuron spikes at most once; 8 x 8 digits, nothing downloaded")
+    report.facts(
+        provenance([seed]) | {"data": "scikit-learn digits: 1,197 training, 300 validation, 300 test"}
+    )
+
+    report.heading("Generated digits")
+    save_figure(sample_grid(generated.images, 10), pictures / "samples.png")
+    report.figure(
+        pictures / "samples.png", "100 images of the single-spike GAN, one column per digit, not selected."
+    )
+    save_figure(
+        sample_comparison(
+            {"real": by_class(test.images, test.labels), "generated": generated.images[:10]}, 10
+        ),
+        pictures / "comparison.png",
+    )
+    report.figure(pictures / "comparison.png", "Real test images above generated ones.")
+    report.table(
+        ["", Column("Frechet distance", "measured"), "recall", "precision", "right digit"],
+        [
+            [
+                label,
+                round(q.frechet_distance, 2),
+                round(q.recall, 3),
+                round(q.precision, 3),
+                round(q.right_label_rate or 0, 3),
+            ]
+            for label, q in (("single-spike GAN", measured), *controls.items())
+        ],
+        f"{measured.feature_label}; 300 images against 300 test images",
+    )
+    report.text(
+        f"An image takes {cost['spikes_per_image']:.0f} spikes, at most one per neuron, in "
+        f"{cost['steps_per_image']} steps. Pixels drawn from the class mean are right to a classifier and "
+        "wrong to the eye: the right-digit rate alone says nothing."
+    )
+
+    report.heading("A classifier that decides at the first spike")
+    report.table(
+        ["accuracy %", "ties %", "silent %", "steps to decision", "spikes to decision"],
+        [
+            [
+                round(100 * decided.strict.accuracy, 2),
+                round(100 * decided.strict.tie_rate, 2),
+                round(100 * decided.strict.silent_rate, 2),
+                round(decided.steps, 1),
+                round(sum(decided.spikes), 1),
+            ]
+        ],
+        f"300 test images; {decided.strict.rule}",
+    )
+    draw_raster(runs["classifier"], test, pictures / "raster.png")
+    report.figure(pictures / "raster.png", "Every spike of one decision.")
+    draw_decision(runs["classifier"], test, pictures / "decision.gif")
+    report.figure(pictures / "decision.gif", "The same decision as it is made.")
+
+    report.heading("Learning curves")
+    for name, panels in (
+        ("gan", {"loss": ["generator_loss", "discriminator_loss"]}),
+        (
+            "classifier",
+            {"validation accuracy": ["validation_accuracy"], "spikes to decision": ["spikes_to_decision"]},
+        ),
+    ):
+        curves = learning_curves(runs[name].load_state().records, panels, title=name)
+        save_figure(curves, pictures / f"curves-{name}.png")
+        report.figure(pictures / f"curves-{name}.png", f"The {name}'s training.")
+    return report.write(out / "report.html")
+
+
+def by_class(images: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    """Return the first image of each class, ``(classes, height, width)``."""
+    return torch.stack([images[labels == c][0] for c in labels.unique()])

@@ -1,0 +1,143 @@
+"""A finished run's figures on the test set. The only place besides the experiments that opens it."""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from firstspike.data import ImageSet, load
+from firstspike.errors import InputError
+from firstspike.metrics.classification import ClassificationReport, classification_report
+from firstspike.metrics.controls import GenerationQuality, mean_image_control, quality
+from firstspike.metrics.cost import energy, synaptic_operations
+from firstspike.metrics.features import Features, feature_network
+from firstspike.models import SpikingGenerator
+from firstspike.nn import Stack
+from firstspike.training.classifier import build_classifier, encode_images
+from firstspike.training.config import ClassifierConfig, GanConfig
+from firstspike.training.run_folder import RunFolder
+from firstspike.training.sampling import Samples, load_generator, sample
+
+SAMPLE_SEED = 1
+
+
+def evaluate(run: RunFolder, data_dir: Path | None = None) -> dict[str, Any]:
+    """Return every figure of `run` on the test set, ready for JSON.
+
+    Raises:
+        InputError: the run is not finished or damaged, or its data set is not to be had.
+    """
+    header = {
+        "run": str(run.path),
+        "preset": run.preset,
+        "seed": run.seed,
+        "dataset": run.config.dataset,
+        "split": "test",
+    }
+    if isinstance(run.config, ClassifierConfig):
+        test = load(run.config.dataset, "test", data_dir)
+        return header | classify(run, test).as_dict()
+    test, train = generation_sets(run.config, data_dir)
+    features = feature_network(run.config.dataset, data_dir)
+    samples, measured = generate(run, test, train, features)
+    controls = {
+        name: figures.as_dict()
+        for name, figures in control_quality(test, train, features, run.config.conditional).items()
+    }
+    return header | measured.as_dict() | generation_cost(run, samples) | {"controls": controls}
+
+
+def load_classifier(run: RunFolder) -> Stack:
+    """Return the run's classifier.
+
+    Raises:
+        InputError: the run is no classifier, is not finished or is damaged.
+    """
+    config = run.config
+    if not isinstance(config, ClassifierConfig):
+        raise InputError(f"{run.path} holds a GAN ({run.preset}); give the folder of a classifier")
+    from firstspike.data.shapes import image_shape, number_of_classes
+
+    height, width = image_shape(config.dataset)
+    stack = build_classifier(config, height * width, number_of_classes(config.dataset))
+    run.load_model(stack)
+    return stack.eval()
+
+
+def classify(run: RunFolder, images: ImageSet) -> ClassificationReport:
+    """Return the accuracy and cost of the run's classifier on `images`."""
+    stack = load_classifier(run)
+    assert isinstance(run.config, ClassifierConfig)
+    times = encode_images(run.config, images.images)
+    return classification_report(stack, times, images.labels, images.num_classes)
+
+
+def generation_sets(config: GanConfig, data_dir: Path | None) -> tuple[ImageSet, ImageSet]:
+    """Return the test and training images of the classes that a GAN generates."""
+    test, train = load(config.dataset, "test", data_dir), load(config.dataset, "train", data_dir)
+    if config.digit is None:
+        return test, train
+    return test.of_class(config.digit), train.of_class(config.digit)
+
+
+def generate(
+    run: RunFolder, test: ImageSet, train: ImageSet, features: Features
+) -> tuple[Samples, GenerationQuality]:
+    """Return as many samples as there are test images, and their quality."""
+    samples = sample(load_generator(run), len(test), SAMPLE_SEED)
+    labels = samples.labels
+    if isinstance(run.config, GanConfig) and run.config.digit is not None:
+        labels = torch.full((len(test),), run.config.digit)
+    asked = labels if int(labels.min()) >= 0 else None
+    return samples, quality(samples.images, asked, test, train, features)
+
+
+def control_quality(
+    test: ImageSet, train: ImageSet, features: Features, conditional: bool
+) -> dict[str, GenerationQuality]:
+    """Return the quality of the two controls: real held-in images, and pixels of the class mean.
+
+    "real": as many training images as there are test images. "mean image": independent pixels drawn
+    from each class's mean image, which is right to every classifier and wrong to every eye.
+    """
+    count = len(test)
+    source = torch.Generator().manual_seed(SAMPLE_SEED)
+    chosen = torch.randperm(len(train), generator=source)[:count]
+    classes = [int(c) for c in train.labels.unique()]
+    parts = [train.of_class(c).images for c in classes]
+    shares = [count // len(classes) + (i < count % len(classes)) for i in range(len(classes))]
+    drawn = torch.cat(
+        [mean_image_control(part, share, source) for part, share in zip(parts, shares, strict=True)]
+    )
+    asked = torch.cat([torch.full((share,), c) for c, share in zip(classes, shares, strict=True)])
+    # Training images would find themselves as nearest neighbours; the rest of the set is searched.
+    rest = torch.ones(len(train), dtype=torch.bool)
+    rest[chosen] = False
+    others = ImageSet(train.name, train.split, train.images[rest], train.labels[rest], train.num_classes)
+    return {
+        "real": quality(train.images[chosen], train.labels[chosen], test, others, features),
+        "mean image": quality(drawn, asked, test, train, features),
+    }
+
+
+def generation_cost(run: RunFolder, samples: Samples) -> dict[str, Any]:
+    """Return spikes, steps and energy per generated image; empty for an ordinary network."""
+    generator = load_generator(run)
+    if not isinstance(generator, SpikingGenerator):
+        return {}
+    stack = generator.stack
+    spikes = samples.spikes.to(torch.float32)
+    layers = list(stack)
+    neurons = [*(layer.in_features for layer in layers), layers[-1].out_features]
+    per_neuron = spikes / torch.tensor([float(n) for n in neurons])
+    cost = energy(stack, float(synaptic_operations(stack, spikes).mean()))
+    return {
+        "spikes_per_image": float(spikes.sum(1).mean()),
+        "spikes_per_image_by_layer": spikes.mean(0).tolist(),
+        "spikes_per_neuron_max": float(per_neuron.max()),
+        "steps_per_image": stack.offsets[-1] + stack.out_steps,
+        "synops": cost.synops,
+        "membrane_updates": cost.updates,
+        "energy_pj": cost.spiking_pj,
+        "dense_energy_pj": cost.dense_pj,
+    }

@@ -1,0 +1,44 @@
+"""Pictures of a trained classifier at work on one image."""
+
+from pathlib import Path
+
+import torch
+
+from firstspike.data import ImageSet
+from firstspike.metrics.cost import steps_to_decision
+from firstspike.plot import decision_animation, save_figure, spike_raster
+from firstspike.reproduce.evaluation import load_classifier
+from firstspike.training.classifier import encode_images
+from firstspike.training.config import ClassifierConfig
+from firstspike.training.run_folder import RunFolder
+
+_NAMES = ("input", "hidden", "output")
+
+
+def draw_raster(run: RunFolder, images: ImageSet, path: Path, index: int = 0) -> Path:
+    """Write the spikes of one image through the run's network as ``.png``; return the path."""
+    layers, steps, offsets, decision = _trace(run, images, index)
+    figure = spike_raster(layers, steps, offsets=offsets, decision_step=decision)
+    return save_figure(figure, path)
+
+
+def draw_decision(run: RunFolder, images: ImageSet, path: Path, index: int = 0) -> Path:
+    """Write the decision on one image as an animated ``.gif``; return the path."""
+    layers, steps, offsets, _ = _trace(run, images, index)
+    return decision_animation(images.images[index], layers, steps, path, offsets=offsets)
+
+
+@torch.no_grad()
+def _trace(
+    run: RunFolder, images: ImageSet, index: int
+) -> tuple[dict[str, torch.Tensor], dict[str, int], dict[str, int], int]:
+    assert isinstance(run.config, ClassifierConfig)
+    stack = load_classifier(run)
+    traced = stack.trace(encode_images(run.config, images.images[index : index + 1]))
+    windows = [stack.num_steps, *(layer.out_steps for layer in stack)]
+    return (
+        {name: times[0] for name, times in zip(_NAMES, traced, strict=True)},
+        dict(zip(_NAMES, windows, strict=True)),
+        dict(zip(_NAMES, stack.offsets, strict=True)),
+        int(steps_to_decision(stack, traced[-1])[0]),
+    )

@@ -1,0 +1,107 @@
+"""Learning rules: how a gradient passes a neuron that spikes at most once.
+
+A spike time is a step function of the weights, so what stands in for its derivative is a choice.
+Each choice is a small frozen dataclass that a neuron model carries as a field.
+"""
+
+import math
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+Mask = Literal["hard", "soft", "open"]
+Norm = Literal["none", "l1", "l2"]
+SilentGradient = Literal["last_step", "zero"]
+Saturation = Literal["closed", "one_sided", "smooth", "open"]
+
+
+def _check_choice(owner: str, field: str, value: str, choices: tuple[str, ...]) -> None:
+    if value not in choices:
+        raise ValueError(f"{owner}.{field} must be one of {', '.join(choices)}; found {value!r}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class TemporalRule:
+    """Temporal backpropagation through a causal neuron with the step synapse.
+
+    The published rule (Spiking-GAN Eqs. 8-15, arXiv 2106.15420; S4NN, arXiv 1910.09495) treats the
+    neuron as a ReLU of ``T - t``: ``dt_j/dw_ji = -m_ij`` and ``dt_j/dt_i = w_ji m_ij`` with the
+    causal mask ``m_ij = [t_i <= t_j]``.
+
+    Attributes:
+        weight_mask: mask of the weight gradient. "hard" is the published one; "soft" gives an input
+            that came ``d`` steps too late the weight ``exp(-d / kappa)``; "open" is 1. An input that
+            never spiked gives no weight gradient under any mask.
+        input_mask: mask of the gradient to the input times. Under "soft" and "open" a silent input
+            counts as one at step ``T``, so that it can learn to fire; under "hard" it gets nothing.
+        kappa: decay of the soft mask in steps.
+        norm: divide each sample's output gradient by its L1 or L2 norm ("l1" is Spiking-GAN's, "l2"
+            S4NN's), then by the batch size, so that a layer's update is a mean over samples.
+        silent: gradient of a neuron that stayed silent: "last_step" treats it as firing at ``T`` (the
+            papers'), "zero" gives it none.
+        saturation: "open" (the papers') passes every gradient; "one_sided" drops one that pushes a
+            spike before step 0 or a silent neuron further into silence.
+        surrogate_width: ``omega`` in units of the threshold; the gradient of neuron j is multiplied by
+            ``exp(-|max_t V_j - theta| / (omega theta))``, its membrane taken without reset. None
+            multiplies by 1 (the papers').
+    """
+
+    weight_mask: Mask = "hard"
+    input_mask: Mask = "hard"
+    kappa: float = 30.0
+    norm: Norm = "none"
+    silent: SilentGradient = "last_step"
+    saturation: Literal["one_sided", "open"] = "open"
+    surrogate_width: float | None = None
+
+    def __post_init__(self) -> None:
+        _check_choice("TemporalRule", "weight_mask", self.weight_mask, get_args(Mask))
+        _check_choice("TemporalRule", "input_mask", self.input_mask, get_args(Mask))
+        _check_choice("TemporalRule", "norm", self.norm, get_args(Norm))
+        _check_choice("TemporalRule", "silent", self.silent, get_args(SilentGradient))
+        _check_choice("TemporalRule", "saturation", self.saturation, ("one_sided", "open"))
+        if not self.kappa > 0:
+            raise ValueError(f"TemporalRule.kappa must be above 0 steps, found {self.kappa}")
+        if self.surrogate_width is not None and not self.surrogate_width > 0:
+            raise ValueError(
+                f"TemporalRule.surrogate_width must be above 0 or None, found {self.surrogate_width}"
+            )
+
+    def decay(self, mask: Mask) -> float:
+        """Return the factor per step of lateness that `mask` stands for: 0, 1 or between."""
+        return {"hard": 0.0, "soft": math.exp(-1.0 / self.kappa), "open": 1.0}[mask]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExactRule:
+    """Exact gradients through a causal neuron with the ramp synapse.
+
+    The membrane is ``V_j(t) = sum_i w_ji (t - t_i)`` over the inputs before ``t``, so the crossing is
+    ``t_j = (theta + sum w t_i) / A`` with the slope ``A = sum w``, and ``dt_j/dw_ji = (t_i - t_j)/A``,
+    ``dt_j/dt_i = w_ji / A``. Rounding up to the next step is passed straight through. A silent neuron
+    has no gradient.
+
+    Attributes:
+        min_slope: slopes below this count as this in the gradient, which bounds it.
+    """
+
+    min_slope: float = 1e-6
+
+    def __post_init__(self) -> None:
+        if not self.min_slope > 0:
+            raise ValueError(f"ExactRule.min_slope must be above 0, found {self.min_slope}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class StraightThroughRule:
+    """The gradient of a window neuron: quantisation is passed straight through.
+
+    Attributes:
+        saturation: what a neuron outside its range receives. "closed": nothing, the exact gradient of
+            the clip. "one_sided": only what pulls it back towards the range; it keeps a GAN's pixels
+            from drifting out of reach. "open": everything.
+    """
+
+    saturation: Saturation = "closed"
+
+    def __post_init__(self) -> None:
+        _check_choice("StraightThroughRule", "saturation", self.saturation, get_args(Saturation))

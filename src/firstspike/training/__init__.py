@@ -1,0 +1,1 @@
+"""Configurations, presets, run folders and the training loops."""

@@ -1,0 +1,157 @@
+"""The training loop of the classifiers."""
+
+import copy
+import math
+import time
+
+import torch
+from torch import Tensor
+
+from firstspike.coding import encode_latency
+from firstspike.data import ImageSet
+from firstspike.data.augment import augment
+from firstspike.losses import (
+    aggressive_targets,
+    first_spike_cross_entropy,
+    membrane_cross_entropy,
+    relative_targets,
+    temporal_least_squares,
+)
+from firstspike.metrics.classification import classification_report
+from firstspike.neurons import Neuron, Window
+from firstspike.nn import Linear, Stack
+from firstspike.training.config import ClassifierConfig
+from firstspike.training.optimizer import (
+    load_optimizer,
+    module_tensors,
+    optimizer_tensors,
+    set_rate,
+    tensors_under,
+    update_average,
+)
+from firstspike.training.progress import epochs
+from firstspike.training.run_folder import RunFolder, RunState
+from firstspike.training.seeding import seeded
+
+
+def build_classifier(config: ClassifierConfig, in_features: int, num_classes: int) -> Stack:
+    """Return a freshly drawn network; the weights come from torch's global random state."""
+
+    def layer(inputs: int, outputs: int, num_steps: int, neuron: Neuron, dropout: float) -> Linear:
+        bias = isinstance(neuron, Window)
+        return Linear(inputs, outputs, num_steps, neuron, bias=bias, dropout=dropout)
+
+    hidden = layer(
+        in_features, config.hidden_features, config.num_steps, config.hidden_neuron, config.input_dropout
+    )
+    output = layer(
+        config.hidden_features, num_classes, hidden.out_steps, config.output_neuron, config.hidden_dropout
+    )
+    return Stack([hidden, output])
+
+
+def encode_images(config: ClassifierConfig, images: Tensor) -> Tensor:
+    """Return images ``(batch, height, width)`` as input spike times ``(batch, pixels)``."""
+    return encode_latency(images.flatten(1), config.num_steps, min_intensity=config.min_intensity)
+
+
+def train_classifier(
+    run: RunFolder, train: ImageSet, validation: ImageSet, *, show_progress: bool = True
+) -> Stack:
+    """Train the run's classifier from where the run stands; return the epoch that validation chose.
+
+    The kept weights are those after the epoch with the highest strict validation accuracy, the later
+    of equals.
+
+    Args:
+        run: an open run of a `ClassifierConfig`.
+        train, validation: images and labels.
+        show_progress: draw a bar on stderr.
+    """
+    config = run.config
+    assert isinstance(config, ClassifierConfig)
+    with seeded(run.seed, "initial"):
+        model = build_classifier(config, train.images[0].numel(), train.num_classes)
+    modules = {"model": model, "average": copy.deepcopy(model), "best": copy.deepcopy(model)}
+    optimizer = _optimizer(config, model)
+    state = run.load_state()
+    if state.epoch:
+        for name, module in modules.items():
+            module.load_state_dict(tensors_under(state.tensors, name))
+        load_optimizer(optimizer, state.tensors, "optimizer")
+
+    fixed = encode_images(config, validation.images)
+    records = list(state.records)
+    steps_per_epoch = math.ceil(len(train) / config.batch_size)
+    for epoch in epochs(state.epoch, config.epochs, run.path.name, records, show=show_progress):
+        began = time.perf_counter()
+        model.train()
+        total = 0.0
+        with seeded(run.seed, "epoch", epoch):
+            batches = torch.randperm(len(train)).split(config.batch_size)
+            for index, batch in enumerate(batches):
+                done = (epoch * steps_per_epoch + index) / (config.epochs * steps_per_epoch)
+                set_rate(optimizer, config.rate * 0.5 * (1 + math.cos(math.pi * done)))
+                images = augment(
+                    train.images[batch],
+                    shift=config.augmentation.shift,
+                    rotation=config.augmentation.rotation,
+                    scale=config.augmentation.scale,
+                )
+                loss = _loss(config, model, encode_images(config, images), train.labels[batch])
+                optimizer.zero_grad()
+                loss.backward()
+                optimizer.step()
+                update_average(modules["average"], model, config.ema)
+                total += float(loss.detach()) * len(batch)
+        average = modules["average"]
+        assert isinstance(average, Stack)
+        report = classification_report(average, fixed, validation.labels, validation.num_classes)
+        accuracy = report.strict.accuracy
+        if accuracy >= max((r["validation_accuracy"] for r in records), default=0.0):
+            modules["best"].load_state_dict(average.state_dict())
+        records.append(
+            {
+                "epoch": epoch + 1,
+                "loss": total / len(train),
+                "validation_accuracy": accuracy,
+                "validation_accuracy_papers_rule": report.papers.accuracy,
+                "validation_tie_rate": report.strict.tie_rate,
+                "validation_silent_rate": report.strict.silent_rate,
+                "steps_to_decision": report.steps,
+                "spikes_to_decision": sum(report.spikes),
+                "seconds": time.perf_counter() - began,
+            }
+        )
+        tensors = module_tensors(modules) | optimizer_tensors(optimizer, "optimizer")
+        run.save_state(RunState(tensors, records))
+    best = modules["best"]
+    assert isinstance(best, Stack)
+    run.save_model(best.state_dict())
+    return best
+
+
+def _loss(config: ClassifierConfig, model: Stack, inputs: Tensor, labels: Tensor) -> Tensor:
+    traced, membrane = model.read(inputs)
+    hidden, output = traced[1], traced[2]
+    if config.loss == "membrane":
+        loss = membrane_cross_entropy(membrane, labels, config.label_smoothing)
+    elif config.loss == "first_spike":
+        loss = first_spike_cross_entropy(output, labels, model.out_steps)
+    else:
+        targets = (
+            aggressive_targets(output.detach(), labels, model.out_steps)
+            if config.loss == "aggressive"
+            else relative_targets(output.detach(), labels, model.out_steps, config.gamma)
+        )
+        loss = temporal_least_squares(output, targets, model.out_steps)
+    if config.spike_penalty:
+        hidden_steps = next(iter(model)).out_steps
+        loss = loss + config.spike_penalty * (1 - hidden / hidden_steps).sum(1).mean()
+    return loss
+
+
+def _optimizer(config: ClassifierConfig, model: Stack) -> torch.optim.Optimizer:
+    if config.optimizer == "sgd":
+        return torch.optim.SGD(model.parameters(), config.rate, weight_decay=config.weight_decay)
+    return torch.optim.AdamW(model.parameters(), config.rate, weight_decay=config.weight_decay, fused=True)

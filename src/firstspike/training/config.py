@@ -1,0 +1,158 @@
+"""What defines a run, as frozen dataclasses that go to and from JSON. Free of torch.
+
+Every number of a training recipe stands in one of these; a preset is a named instance.
+"""
+
+import dataclasses
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from firstspike.errors import InputError
+from firstspike.neurons import Causal, Neuron, Window
+from firstspike.rules import ExactRule, StraightThroughRule, TemporalRule
+
+
+@dataclass(frozen=True, kw_only=True)
+class Augmentation:
+    """Random changes of the training images: shift in pixels, rotation in degrees, scale as a share."""
+
+    shift: float = 0.0
+    rotation: float = 0.0
+    scale: float = 0.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class GanConfig:
+    """A GAN of the paper's shape.
+
+    Attributes:
+        dataset: name known to `firstspike.data.load`.
+        kind: "spiking" or "ann".
+        digit: class to learn; None for all.
+        conditional: give the label to both networks; needs ``digit`` None.
+        num_steps: ``T`` of every window.
+        noise_size, hidden_features: sizes of both networks.
+        hidden_neuron, output_neuron: neuron models of both networks (spiking only).
+        targets: "static" or "dynamic" (the paper's) targets of the temporal least squares.
+        optimizer: "adam" (betas 0.5, 0.999) or "sgd" (plain, the paper's).
+        generator_rate, discriminator_rate: learning rates.
+        weight_decay: the paper's ``lambda``.
+        pixel_dropout: share of the discriminator's input pixels silenced during training.
+        batch_size, epochs: schedule; one step of each network in turn.
+        final_rate: learning rate at the end over that at the start, linear in between.
+        ema: decay per step of the generator's moving average, which makes the samples; 0 for none.
+    """
+
+    dataset: str = "mnist"
+    kind: Literal["spiking", "ann"] = "spiking"
+    digit: int | None = None
+    conditional: bool = False
+    num_steps: int = 256
+    noise_size: int = 100
+    hidden_features: int = 400
+    hidden_neuron: Neuron = field(default_factory=Window)
+    output_neuron: Neuron = field(default_factory=Window)
+    targets: Literal["static", "dynamic"] = "static"
+    optimizer: Literal["adam", "sgd"] = "adam"
+    generator_rate: float = 2e-4
+    discriminator_rate: float = 2e-4
+    weight_decay: float = 0.0
+    pixel_dropout: float = 0.0
+    batch_size: int = 64
+    epochs: int = 100
+    final_rate: float = 1.0
+    ema: float = 0.998
+
+    def __post_init__(self) -> None:
+        if self.conditional and self.digit is not None:
+            raise InputError("a conditional GAN learns all classes; leave out --digit")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClassifierConfig:
+    """A classifier with one hidden layer, 784-400-10 in the papers.
+
+    Attributes:
+        dataset: name known to `firstspike.data.load`.
+        hidden_features: size of the hidden layer.
+        num_steps: ``T`` of the input window (and of all, for causal neurons).
+        min_intensity: pixels darker than this (of 255) stay silent.
+        hidden_neuron, output_neuron: neuron models of the two layers.
+        loss: "membrane" (cross-entropy of the output membranes), "first_spike" (cross-entropy of the
+            output times), "aggressive" (Spiking-GAN) or "relative" (S4NN) target times.
+        gamma: margin in steps of the relative targets.
+        label_smoothing: of the membrane cross-entropy.
+        spike_penalty: weight of the mean value ``1 - t/T`` of the hidden layer, added to the loss.
+        input_dropout, hidden_dropout: share of a layer's inputs cut off during training.
+        augmentation: random changes of the training images.
+        optimizer: "adamw" or "sgd".
+        rate, weight_decay, batch_size, epochs: schedule; the rate falls to 0 along a cosine.
+        ema: decay per step of the moving average of the weights, which is what is kept; 0 for none.
+    """
+
+    dataset: str = "mnist"
+    hidden_features: int = 400
+    num_steps: int = 8
+    min_intensity: float = 0.0
+    hidden_neuron: Neuron = field(default_factory=Window)
+    output_neuron: Neuron = field(default_factory=Window)
+    loss: Literal["membrane", "first_spike", "aggressive", "relative"] = "membrane"
+    gamma: float = 3.0
+    label_smoothing: float = 0.0
+    spike_penalty: float = 0.0
+    input_dropout: float = 0.0
+    hidden_dropout: float = 0.0
+    augmentation: Augmentation = field(default_factory=Augmentation)
+    optimizer: Literal["adamw", "sgd"] = "adamw"
+    rate: float = 1e-3
+    weight_decay: float = 0.0
+    batch_size: int = 128
+    epochs: int = 20
+    ema: float = 0.0
+
+
+Config = GanConfig | ClassifierConfig
+
+_TYPES: dict[str, type] = {
+    cls.__name__: cls
+    for cls in (
+        Augmentation,
+        ClassifierConfig,
+        GanConfig,
+        Causal,
+        Window,
+        TemporalRule,
+        ExactRule,
+        StraightThroughRule,
+    )
+}
+
+
+def to_json(value: Any) -> Any:
+    """Return a configuration as plain JSON values, each dataclass with its name under "type"."""
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        fields = {f.name: to_json(getattr(value, f.name)) for f in dataclasses.fields(value)}
+        return {"type": type(value).__name__, **fields}
+    return value
+
+
+def from_json(value: Any) -> Any:
+    """Return the configuration that `to_json` wrote.
+
+    Raises:
+        InputError: an unknown type, a missing or unknown field, or a value that a field refuses.
+    """
+    if not isinstance(value, dict):
+        return value
+    fields = {name: from_json(item) for name, item in value.items() if name != "type"}
+    cls = _TYPES.get(value.get("type", ""))
+    if cls is None:
+        raise InputError(f"configuration of unknown type {value.get('type')!r}")
+    expected = {f.name for f in dataclasses.fields(cls)}
+    if set(fields) != expected:
+        differ = ", ".join(sorted(set(fields) ^ expected))
+        raise InputError(f"{cls.__name__} in the configuration has missing or unknown fields: {differ}")
+    try:
+        return cls(**fields)
+    except (TypeError, ValueError) as error:
+        raise InputError(f"{cls.__name__} in the configuration: {error}") from error

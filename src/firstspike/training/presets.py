@@ -1,0 +1,124 @@
+"""The named recipes: network, loss, schedule, the paper each comes from and what it should reach.
+
+Free of torch, so that ``firstspike presets`` answers at once.
+"""
+
+import dataclasses
+from dataclasses import dataclass
+from typing import Any
+
+from firstspike.errors import InputError
+from firstspike.neurons import Window
+from firstspike.rules import StraightThroughRule
+from firstspike.training.config import Config, GanConfig
+
+SPIKING_GAN = "Kotariya & Ganguly 2021, arXiv 2106.15420 (Spiking-GAN)"
+S4NN = "Kheradpisheh & Masquelier 2020, arXiv 1910.09495 (S4NN)"
+
+
+@dataclass(frozen=True)
+class Preset:
+    """A named recipe.
+
+    Attributes:
+        name: as the command line knows it.
+        summary: one line.
+        paper: where it comes from.
+        expected: the figures that it should reach and that the paper states, in words.
+        config: the recipe on MNIST.
+        on_digits: fields that differ on the small embedded digits.
+        takes_digit: whether ``--digit`` chooses the class.
+    """
+
+    name: str
+    summary: str
+    paper: str
+    expected: str
+    config: Config
+    on_digits: tuple[tuple[str, Any], ...] = ()
+    takes_digit: bool = False
+
+    def configure(
+        self, *, dataset: str | None = None, digit: int | None = None, epochs: int | None = None
+    ) -> Config:
+        """Return the recipe for a data set, a digit and a number of epochs.
+
+        Raises:
+            InputError: a digit that the preset does not take, lacks, or that does not exist.
+        """
+        changes: dict[str, Any] = {}
+        if dataset is not None:
+            changes["dataset"] = dataset
+            if dataset == "digits":
+                changes |= dict(self.on_digits)
+        if self.takes_digit:
+            if digit is None:
+                raise InputError(f"preset {self.name} learns one class; give --digit 0 ... 9")
+            if not 0 <= digit <= 9:
+                raise InputError(f"--digit must be 0 ... 9, found {digit}")
+            changes["digit"] = digit
+        elif digit is not None:
+            raise InputError(f"preset {self.name} takes no --digit")
+        if epochs is not None:
+            if epochs < 1:
+                raise InputError(f"--epochs must be 1 or more, found {epochs}")
+            changes["epochs"] = epochs
+        return dataclasses.replace(self.config, **changes)
+
+
+def preset(name: str) -> Preset:
+    """Return the preset called `name`.
+
+    Raises:
+        InputError: there is none.
+    """
+    if name not in PRESETS:
+        raise InputError(f"unknown preset {name!r}; there are: {', '.join(PRESETS)}")
+    return PRESETS[name]
+
+
+_GAN_HIDDEN = Window(low=0.0, high=4.0, input_low=-1.0, input_high=1.0)
+_GAN_OUTPUT = Window(
+    low=-1.0, high=1.0, input_low=0.0, input_high=4.0, rule=StraightThroughRule(saturation="one_sided")
+)
+_WINDOW_GAN = GanConfig(hidden_neuron=_GAN_HIDDEN, output_neuron=_GAN_OUTPUT)
+_ANN_GAN = GanConfig(kind="ann")
+_SMALL_GAN = (("hidden_features", 200), ("noise_size", 32), ("epochs", 600), ("batch_size", 32))
+
+_ALL = (
+    Preset(
+        "spiking-gan-window",
+        "GAN of window neurons, one digit, 100-400-784 and 784-400-2",
+        SPIKING_GAN,
+        "Frechet distance at or below the ANN GAN's (the paper gives none)",
+        _WINDOW_GAN,
+        _SMALL_GAN,
+        takes_digit=True,
+    ),
+    Preset(
+        "spiking-gan-conditional",
+        "GAN of window neurons that takes the label, all ten digits",
+        SPIKING_GAN,
+        "Frechet distance at or below the conditional ANN GAN's",
+        dataclasses.replace(_WINDOW_GAN, conditional=True, epochs=30),
+        (*_SMALL_GAN[:2], ("epochs", 100), ("batch_size", 32)),
+    ),
+    Preset(
+        "ann-gan",
+        "the paper's ordinary GAN of the same size, one digit",
+        SPIKING_GAN,
+        "the reference that the spiking GAN is measured against",
+        _ANN_GAN,
+        _SMALL_GAN,
+        takes_digit=True,
+    ),
+    Preset(
+        "ann-gan-conditional",
+        "the ordinary GAN of the same size that takes the label",
+        SPIKING_GAN,
+        "the reference that the conditional spiking GAN is measured against",
+        dataclasses.replace(_ANN_GAN, conditional=True, epochs=30),
+        (*_SMALL_GAN[:2], ("epochs", 100), ("batch_size", 32)),
+    ),
+)
+PRESETS = {entry.name: entry for entry in _ALL}

@@ -1,0 +1,31 @@
+"""Progress on the terminal: a bar with the time left, and nothing where stderr is a file."""
+
+from collections.abc import Iterator
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+
+def epochs(
+    first: int, total: int, title: str, records: list[dict[str, Any]], *, show: bool = True
+) -> Iterator[int]:
+    """Yield the epochs from `first` to `total`, drawing a bar with the last record's figures."""
+    console = Console(stderr=True)
+    with Progress(
+        TextColumn(title),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[figures]}"),
+        console=console,
+        disable=not (show and console.is_terminal),
+    ) as progress:
+        task = progress.add_task(title, total=total, completed=first, figures="")
+        for epoch in range(first, total):
+            yield epoch
+            last = records[-1] if records else {}
+            figures = "  ".join(
+                f"{name} {value:.4g}" for name, value in last.items() if isinstance(value, float)
+            )
+            progress.update(task, advance=1, figures=figures)

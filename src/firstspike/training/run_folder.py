@@ -1,0 +1,197 @@
+"""A run is a folder: configuration, metrics, weights, and the state to go on from.
+
+``state/latest.safetensors`` is the one source of truth: tensors, epoch and metrics of all finished
+epochs, replaced whole after each. ``metrics.jsonl`` and ``model.safetensors`` are written from it.
+"""
+
+import json
+import platform
+import shlex
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from firstspike.errors import InputError
+from firstspike.files import atomic_path, write_text
+from firstspike.training.config import Config, from_json, to_json
+
+FORMAT = 1
+
+
+@dataclass(frozen=True)
+class RunState:
+    """What a run needs to go on: tensors by name and one record of metrics per finished epoch."""
+
+    tensors: dict[str, Tensor]
+    records: list[dict[str, Any]]
+
+    @property
+    def epoch(self) -> int:
+        """Number of finished epochs."""
+        return len(self.records)
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """An existing run.
+
+    Attributes:
+        path: the folder.
+        preset: name of the preset it was started from.
+        config: the configuration.
+        seed: of everything random.
+        threads: torch threads it was started with; sums over threads depend on it.
+    """
+
+    path: Path
+    preset: str
+    config: Config
+    seed: int
+    threads: int
+
+    @staticmethod
+    def create(path: Path, preset: str, config: Config, seed: int, *, resume: bool = False) -> "RunFolder":
+        """Return a new run, or with `resume` the one that is there.
+
+        Raises:
+            InputError: the folder holds something already and `resume` is false; or it holds a run of
+                another preset, configuration or seed.
+            OSError: the folder cannot be written.
+        """
+        run = RunFolder(path, preset, config, seed, torch.get_num_threads())
+        if (path / "config.json").exists():
+            if not resume:
+                raise InputError(
+                    f"{path} holds a run already; give another --out, or --resume to go on with it"
+                )
+            found = RunFolder.open(path)
+            differ = [
+                f"{name} {old} there, {new} asked for"
+                for name, old, new in (
+                    ("preset", found.preset, preset),
+                    ("seed", found.seed, seed),
+                    *_fields(found.config, config),
+                )
+                if old != new
+            ]
+            if differ:
+                raise InputError(f"{path} holds another run: {'; '.join(differ)}; give another --out")
+            return found
+        if path.exists() and not path.is_dir():
+            raise InputError(f"{path} is a file; --out must name a folder for the run")
+        if path.is_dir() and any(not entry.name.startswith(".") for entry in path.iterdir()):
+            raise InputError(f"{path} is not empty and holds no run; give another --out")
+        path.mkdir(parents=True, exist_ok=True)
+        document = {
+            "format": FORMAT,
+            "preset": preset,
+            "seed": seed,
+            "threads": run.threads,
+            "command": shlex.join(["firstspike", *sys.argv[1:]]),
+            "versions": {
+                "python": platform.python_version(),
+                "torch": torch.__version__,
+                "numpy": numpy.__version__,
+            },
+            "config": to_json(config),
+        }
+        write_text(path / "config.json", json.dumps(document, indent=2) + "\n")
+        return run
+
+    @staticmethod
+    def open(path: Path) -> "RunFolder":
+        """Return the run in `path`.
+
+        Raises:
+            InputError: there is none, or it was written by another version of the format.
+        """
+        file = path / "config.json"
+        if not file.is_file():
+            raise InputError(
+                f"{path} is not a run folder: no config.json there; give the folder that "
+                "firstspike train wrote"
+            )
+        try:
+            document = json.loads(file.read_text(encoding="utf-8"))
+            version = document["format"]
+            if version != FORMAT:
+                raise InputError(
+                    f"{file} has format {version}, this firstspike reads {FORMAT}; train the run again"
+                )
+            return RunFolder(
+                path,
+                document["preset"],
+                from_json(document["config"]),
+                document["seed"],
+                document["threads"],
+            )
+        except InputError as error:
+            raise InputError(f"{file}: {error}") from error
+        except (ValueError, KeyError, TypeError) as error:
+            raise InputError(f"{file} is damaged ({error}); train the run again") from error
+
+    def load_state(self) -> RunState:
+        """Return the state after the last finished epoch; an empty one before the first.
+
+        Raises:
+            InputError: the state file is damaged.
+        """
+        file = self.path / "state" / "latest.safetensors"
+        if not file.exists():
+            return RunState({}, [])
+        tensors, metadata = _read(file)
+        return RunState(tensors, json.loads(metadata["records"]))
+
+    def save_state(self, state: RunState) -> None:
+        """Write the state, then the metrics that it holds."""
+        tensors = {name: tensor.contiguous() for name, tensor in state.tensors.items()}
+        with atomic_path(self.path / "state" / "latest.safetensors") as temporary:
+            save_file(tensors, temporary, {"records": json.dumps(state.records)})
+        lines = "".join(json.dumps(record) + "\n" for record in state.records)
+        write_text(self.path / "metrics.jsonl", lines)
+
+    def save_model(self, tensors: dict[str, Tensor]) -> None:
+        """Write the weights to use, ``model.safetensors``."""
+        contiguous = {name: tensor.detach().contiguous() for name, tensor in tensors.items()}
+        with atomic_path(self.path / "model.safetensors") as temporary:
+            save_file(contiguous, temporary, {"format": str(FORMAT)})
+
+    def load_model(self, module: torch.nn.Module) -> None:
+        """Fill `module` with the run's weights.
+
+        Raises:
+            InputError: the run is not finished, or its weights are damaged, not finite, or do not fit.
+        """
+        file = self.path / "model.safetensors"
+        if not file.exists():
+            raise InputError(f"{self.path} has no model yet; finish it with firstspike train --resume")
+        tensors, _ = _read(file)
+        expected = {name: tuple(t.shape) for name, t in module.state_dict().items()}
+        found = {name: tuple(t.shape) for name, t in tensors.items()}
+        if expected != found:
+            raise InputError(
+                f"{file} does not fit its configuration: expected {expected}, found {found}; train it again"
+            )
+        if any(not torch.isfinite(t).all() for t in tensors.values() if t.is_floating_point()):
+            raise InputError(f"{file} holds weights that are NaN or infinite; train the run again")
+        module.load_state_dict(tensors)
+
+
+def _read(file: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+    try:
+        with safe_open(file, framework="pt") as opened:
+            return {name: opened.get_tensor(name) for name in opened.keys()}, opened.metadata() or {}  # noqa: SIM118
+    except (SafetensorError, OSError, ValueError) as error:
+        raise InputError(f"{file} is damaged ({error}); train the run again") from error
+
+
+def _fields(old: Config, new: Config) -> list[tuple[str, Any, Any]]:
+    one, two = to_json(old), to_json(new)
+    return [(name, one.get(name), two.get(name)) for name in sorted({*one, *two})]

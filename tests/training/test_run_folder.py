@@ -1,0 +1,84 @@
+"""Run folders: nothing is overwritten, nothing damaged is used, and a state comes back as it was."""
+
+import dataclasses
+import json
+
+import pytest
+import torch
+
+from firstspike.errors import InputError
+from firstspike.training.presets import preset
+from firstspike.training.run_folder import RunFolder, RunState
+
+CONFIG = preset("ann-gan").configure(dataset="digits", digit=3, epochs=2)
+
+
+def test_an_existing_run_is_not_overwritten(tmp_path):
+    RunFolder.create(tmp_path / "run", "ann-gan", CONFIG, 0)
+    before = (tmp_path / "run" / "config.json").read_bytes()
+    with pytest.raises(InputError, match="holds a run already.*--resume"):
+        RunFolder.create(tmp_path / "run", "ann-gan", CONFIG, 0)
+    assert (tmp_path / "run" / "config.json").read_bytes() == before
+
+
+def test_resume_takes_only_the_same_run(tmp_path):
+    RunFolder.create(tmp_path / "run", "ann-gan", CONFIG, 0)
+    assert RunFolder.create(tmp_path / "run", "ann-gan", CONFIG, 0, resume=True).config == CONFIG
+    with pytest.raises(InputError, match="seed 0 there, 1 asked for"):
+        RunFolder.create(tmp_path / "run", "ann-gan", CONFIG, 1, resume=True)
+    other = dataclasses.replace(CONFIG, epochs=5)
+    with pytest.raises(InputError, match="epochs 2 there, 5 asked for"):
+        RunFolder.create(tmp_path / "run", "ann-gan", other, 0, resume=True)
+
+
+def test_a_folder_with_other_things_is_left_alone(tmp_path):
+    (tmp_path / "precious.txt").write_text("data")
+    with pytest.raises(InputError, match="not empty and holds no run"):
+        RunFolder.create(tmp_path, "ann-gan", CONFIG, 0)
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["precious.txt"]
+    (tmp_path / "file").write_text("")
+    with pytest.raises(InputError, match="is a file"):
+        RunFolder.create(tmp_path / "file", "ann-gan", CONFIG, 0)
+
+
+def test_state_comes_back_bit_for_bit(tmp_path):
+    run = RunFolder.create(tmp_path / "run", "ann-gan", CONFIG, 0)
+    assert run.load_state().epoch == 0
+    tensors = {"a/b": torch.randn(3, 4).t(), "step": torch.tensor(7.0)}
+    run.save_state(RunState(tensors, [{"epoch": 1, "loss": 0.1}]))
+    state = run.load_state()
+    assert state.epoch == 1
+    assert state.records == [{"epoch": 1, "loss": 0.1}]
+    assert all(torch.equal(state.tensors[name], tensor) for name, tensor in tensors.items())
+    assert json.loads((run.path / "metrics.jsonl").read_text()) == {"epoch": 1, "loss": 0.1}
+
+
+def test_damage_is_named(tmp_path):
+    run = RunFolder.create(tmp_path / "run", "ann-gan", CONFIG, 0)
+    with pytest.raises(InputError, match="not a run folder"):
+        RunFolder.open(tmp_path)
+    with pytest.raises(InputError, match="no model yet"):
+        run.load_model(torch.nn.Linear(2, 2))
+    (run.path / "model.safetensors").write_bytes(b"not tensors")
+    with pytest.raises(InputError, match="damaged"):
+        run.load_model(torch.nn.Linear(2, 2))
+    config = run.path / "config.json"
+    text = config.read_text()
+    config.write_text(text.replace('"format": 1', '"format": 99'))
+    with pytest.raises(InputError, match="format 99, this firstspike reads 1"):
+        RunFolder.open(run.path)
+    config.write_text(text[:50])
+    with pytest.raises(InputError, match="damaged"):
+        RunFolder.open(run.path)
+
+
+def test_weights_of_another_shape_or_not_finite_are_refused(tmp_path):
+    run = RunFolder.create(tmp_path / "run", "ann-gan", CONFIG, 0)
+    run.save_model(torch.nn.Linear(2, 3).state_dict())
+    with pytest.raises(InputError, match="does not fit"):
+        run.load_model(torch.nn.Linear(2, 2))
+    broken = torch.nn.Linear(2, 2)
+    torch.nn.init.constant_(broken.weight, float("nan"))
+    run.save_model(broken.state_dict())
+    with pytest.raises(InputError, match="NaN or infinite"):
+        run.load_model(torch.nn.Linear(2, 2))
