@@ -34,9 +34,7 @@ def causal_linear(times: Tensor, weight: Tensor, num_steps: int, neuron: Causal)
         TypeError: `times` is not numeric, or the weights are not float32 or float64.
         ValueError: shapes do not fit, a time is out of range or not whole, a weight is not finite.
     """
-    check_num_steps(num_steps)
-    check_times(times, num_steps)
-    _check_linear(times, weight)
+    _check_linear(times, weight, num_steps)
     if neuron.synapse == "ramp":
         return _RampLinear.apply(times, weight, num_steps, neuron)
     return _StepLinear.apply(times, weight, num_steps, neuron)
@@ -48,10 +46,13 @@ def causal_membrane(times: Tensor, weight: Tensor, num_steps: int, neuron: Causa
     Step synapse: the sum of the weights of all inputs that fired. Ramp synapse: the sum of
     ``w (T - 1 - t_i)`` over them. Gradients reach the weights; a step synapse's does not reach the
     input times, on which it does not depend.
+
+    Raises:
+        TypeError, ValueError: as for `causal_linear`.
     """
-    _check_linear(times, weight)
+    _check_linear(times, weight, num_steps)
     if neuron.synapse == "ramp":
-        value = (num_steps - 1 - times).clamp(min=0)
+        value = (num_steps - 1 - times.to(weight.dtype)).clamp(min=0)
     else:
         value = (times < num_steps).to(weight.dtype)
     return torch.nn.functional.linear(value, weight)
@@ -68,10 +69,16 @@ def window_membrane(
         bias: ``(out_features,)`` or None.
         num_steps: length of the input window.
         neuron: the values that a silent input and one at step 0 stand for.
+
+    Raises:
+        TypeError, ValueError: as for `causal_linear`.
     """
-    _check_linear(times, weight)
+    _check_linear(times, weight, num_steps)
+    if bias is not None:
+        _check_finite("bias", bias.detach())
     span = neuron.input_high - neuron.input_low
-    return torch.nn.functional.linear(neuron.input_high - times * (span / num_steps), weight, bias)
+    value = neuron.input_high - times.to(weight.dtype) * (span / num_steps)
+    return torch.nn.functional.linear(value, weight, bias)
 
 
 def window_fire(membrane: Tensor, out_steps: int, neuron: Window) -> Tensor:
@@ -84,7 +91,8 @@ def window_fire(membrane: Tensor, out_steps: int, neuron: Window) -> Tensor:
     return _WindowFire.apply(scaled, out_steps, neuron.rule.saturation)
 
 
-def _check_linear(times: Tensor, weight: Tensor) -> None:
+def _check_linear(times: Tensor, weight: Tensor, num_steps: int) -> None:
+    check_times(times, check_num_steps(num_steps))
     if weight.dtype not in (torch.float32, torch.float64):
         raise TypeError(f"weight must be float32 or float64, found {weight.dtype}")
     if weight.dim() != 2 or times.dim() != 2 or times.shape[1] != weight.shape[1]:
@@ -92,8 +100,12 @@ def _check_linear(times: Tensor, weight: Tensor) -> None:
             "expected times (batch, in_features) and weight (out_features, in_features), found "
             f"{tuple(times.shape)} and {tuple(weight.shape)}"
         )
-    if not torch.isfinite(weight.detach().sum()) and not torch.isfinite(weight.detach()).all():
-        raise ValueError("weight holds NaN or infinity")
+    _check_finite("weight", weight.detach())
+
+
+def _check_finite(name: str, values: Tensor) -> None:
+    if not torch.isfinite(values.sum()) and not torch.isfinite(values).all():
+        raise ValueError(f"{name} holds NaN or infinity")
 
 
 def _rows(weight: Tensor) -> np.ndarray:

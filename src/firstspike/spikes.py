@@ -31,24 +31,18 @@ def check_times(times: Tensor, num_steps: int, *, name: str = "times") -> Tensor
     if times.numel() == 0:
         return times
     detached = times.detach()
-    if times.is_floating_point():
-        if torch.isnan(detached).any():
-            raise ValueError(f"{name} holds NaN; spike times are whole steps 0 ... {num_steps}")
-        if (detached != torch.floor(detached)).any():
-            raise ValueError(
-                f"{name} must be whole steps, found {_first(detached, detached != detached.floor())}"
-            )
-    outside = (detached < 0) | (detached > num_steps)
-    if outside.any():
-        raise ValueError(
-            f"{name} must lie in 0 ... {num_steps} (num_steps means silent), "
-            f"found {_first(detached, outside)}"
-        )
-    return times
-
-
-def _first(values: Tensor, where: Tensor) -> float:
-    return float(values[where].flatten()[0])
+    # Python numbers: a bound that a narrow integer type cannot hold would wrap around in it.
+    low, high = (float(bound) for bound in torch.aminmax(detached))
+    if low >= 0 and high <= num_steps and torch.equal(detached, torch.floor(detached)):
+        return times
+    if torch.isnan(detached).any():
+        raise ValueError(f"{name} holds NaN; spike times are whole steps 0 ... {num_steps}")
+    broken = detached[detached != torch.floor(detached)]
+    if broken.numel():
+        raise ValueError(f"{name} must be whole steps, found {float(broken[0])}")
+    raise ValueError(
+        f"{name} must lie in 0 ... {num_steps} (num_steps means silent), found {low if low < 0 else high}"
+    )
 
 
 def times_to_raster(times: Tensor, num_steps: int) -> Tensor:

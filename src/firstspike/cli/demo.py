@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from firstspike.cli.options import add_threads
+from firstspike.cli.options import add_threads, positive
 
 
 def add_parser(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -11,13 +11,13 @@ def add_parser(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> 
     parser = verbs.add_parser(
         "demo",
         help="train a small GAN and a classifier on embedded digits, write pictures and a report",
-        description="No download: trains a small single-spike GAN and a classifier on scikit-learn's 8 x 8 digits "
-        "and writes pictures, an animation of a decision and report.html.",
+        description="No download: trains a small single-spike GAN and a classifier on scikit-learn's "
+        "8 x 8 digits and writes pictures, an animation of a decision and report.html.",
     )
     parser.add_argument(
         "--out", type=Path, default=Path("demo"), metavar="DIR", help="folder (default: demo)"
     )
-    parser.add_argument("--epochs", type=int, metavar="N", help="of the GAN, instead of the demo's")
+    parser.add_argument("--epochs", type=positive, metavar="N", help="of both trainings, for a quick look")
     parser.add_argument(
         "--seed", type=int, default=0, metavar="S", help="of everything random (default: 0)"
     )

@@ -11,8 +11,8 @@ def add_parser(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> 
     parser = verbs.add_parser(
         "evaluate",
         help="measure a run on the test set",
-        description="Measure a finished run on the test set: accuracy with its decision rule, tie and silent "
-        "rates and the cost of a decision; or generation quality beside its controls.",
+        description="Measure a finished run on the test set: accuracy with its decision rule, tie and "
+        "silent rates and the cost of a decision; or generation quality beside its controls.",
     )
     parser.add_argument("folder", type=Path, metavar="RUN", help="folder that firstspike train wrote")
     add_data_dir(parser)

@@ -13,8 +13,8 @@ def add_parser(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> 
     parser = verbs.add_parser(
         "reproduce",
         help="reproduce a paper's tables and pictures",
-        description="Train everything that a paper's tables and pictures need, measure it on the test set and "
-        "write pictures, figures as JSON and one HTML report. Finished runs in --out are kept, so an "
+        description="Train everything that a paper's tables and pictures need, measure it on the test set "
+        "and write pictures, figures as JSON and one HTML report. Finished runs in --out are kept, so an "
         "interrupted call goes on where it was.",
     )
     parser.add_argument("experiment", choices=EXPERIMENTS, help="which paper's")

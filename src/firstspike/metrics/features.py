@@ -162,12 +162,13 @@ def feature_network(dataset: str, data_dir: str | Path | None = None) -> Feature
         OSError: the data cannot be read.
     """
     path = cache_dir() / "features" / f"{dataset}.safetensors"
-    if path.exists():
-        try:
-            return _read(path, dataset)
-        except (safetensors.SafetensorError, OSError, ValueError, RuntimeError) as error:
-            reason = str(error).splitlines()[0]
-            logger.warning("%s cannot be used, training it anew: %s", path, reason)
+    try:
+        return _read(path, dataset)
+    except FileNotFoundError:
+        pass
+    except (safetensors.SafetensorError, OSError, ValueError, RuntimeError) as error:
+        reason = " ".join(str(error).split())
+        logger.warning("%s cannot be used, training it anew: %s", path, reason)
     logger.info("training the feature network of %s, once", dataset)
     features = _train(load(dataset, "train", data_dir), load(dataset, "validation", data_dir))
     try:
@@ -190,10 +191,12 @@ def _train(train: ImageSet, validation: ImageSet) -> Features:
     network = _untrained((height, width), train.num_classes)
     # A caller's no_grad or inference_mode must not reach the training.
     with _one_thread(), torch.inference_mode(False):
-        for layer in (network.conv1, network.conv2, network.hidden, network.readout):
-            bound = layer.weight[0].numel() ** -0.5
-            nn.init.uniform_(layer.weight, -bound, bound, generator=generator)
-            nn.init.zeros_(layer.bias)
+        for parameter in network.parameters():
+            if parameter.dim() == 1:
+                nn.init.zeros_(parameter)
+            else:
+                bound = parameter[0].numel() ** -0.5
+                nn.init.uniform_(parameter, -bound, bound, generator=generator)
         steps_per_epoch = math.ceil(len(train) / _BATCH)
         epochs = max(_MIN_EPOCHS, math.ceil(_MIN_STEPS / steps_per_epoch))
         optimizer = torch.optim.Adam(network.parameters())

@@ -16,12 +16,13 @@ from torch import Tensor
 from firstspike.errors import InputError
 
 Array = NDArray[np.float64]
+FeatureArray = NDArray[np.floating] | Tensor
 
 # Rows of a distance or kernel matrix held at once: 512 x 10,000 float64 are 40 MB.
 _ROWS = 512
 
 
-def frechet_distance(a: Array | Tensor, b: Array | Tensor) -> float:
+def frechet_distance(a: FeatureArray, b: FeatureArray) -> float:
     """Return the squared Frechet distance between Gaussians fitted to two feature sets, >= 0.
 
     The covariances are the unbiased ones (``n - 1``). With few samples the distance of two samples
@@ -43,7 +44,7 @@ def frechet_distance(a: Array | Tensor, b: Array | Tensor) -> float:
 
 
 def frechet_from_moments(
-    mean1: Array | Tensor, cov1: Array | Tensor, mean2: Array | Tensor, cov2: Array | Tensor
+    mean1: FeatureArray, cov1: FeatureArray, mean2: FeatureArray, cov2: FeatureArray
 ) -> float:
     """Return ``|mean1 - mean2|^2 + tr(cov1 + cov2 - 2 (cov1 cov2)^(1/2))``, >= 0.
 
@@ -88,8 +89,8 @@ def _root(covariance: Array, name: str) -> Array:
 
 
 def kernel_distance(
-    a: Array | Tensor,
-    b: Array | Tensor,
+    a: FeatureArray,
+    b: FeatureArray,
     *,
     subset_size: int | None = None,
     subsets: int = 100,
@@ -159,7 +160,7 @@ class Prdc:
     coverage: float
 
 
-def prdc(real: Array | Tensor, fake: Array | Tensor, k: int = 5) -> Prdc:
+def prdc(real: FeatureArray, fake: FeatureArray, k: int = 5) -> Prdc:
     """Return precision, recall, density and coverage of `fake` against `real`.
 
     A sample's ball reaches to its `k`-th nearest neighbour in its own set, the edge not included
@@ -213,7 +214,7 @@ def _neighbour_radii(x: Array, k: int) -> Array:
     return np.concatenate([np.partition(cdist(rows, x), k, axis=1)[:, k] for rows in _blocks(x)])
 
 
-def feature_diversity(fake: Array | Tensor, real: Array | Tensor) -> float:
+def feature_diversity(fake: FeatureArray, real: FeatureArray) -> float:
     """Return the mean distance between two `fake` samples over that between two `real` ones.
 
     1 is the variety of the real set, 0 a generator that draws one image only.
@@ -300,7 +301,7 @@ def check_images(images: Tensor, name: str) -> Tensor:
 
 
 def _checked_pair(
-    a: Array | Tensor, b: Array | Tensor, *, names: tuple[str, str], minimum: int = 2
+    a: FeatureArray, b: FeatureArray, *, names: tuple[str, str], minimum: int = 2
 ) -> tuple[Array, Array]:
     x, y = _checked(a, names[0], minimum), _checked(b, names[1], minimum)
     if x.shape[1] != y.shape[1]:
@@ -311,7 +312,7 @@ def _checked_pair(
     return x, y
 
 
-def _checked(features: Array | Tensor, name: str, minimum: int) -> Array:
+def _checked(features: FeatureArray, name: str, minimum: int) -> Array:
     x = _finite(features, name)
     if x.ndim != 2 or x.shape[1] == 0:
         raise InputError(f"{name} must be features (samples, features), found the shape {x.shape}")
@@ -320,7 +321,7 @@ def _checked(features: Array | Tensor, name: str, minimum: int) -> Array:
     return x
 
 
-def _finite(values: Array | Tensor, name: str) -> Array:
+def _finite(values: FeatureArray, name: str) -> Array:
     if isinstance(values, Tensor):
         values = values.detach().cpu().numpy()
     x = np.asarray(values, dtype=np.float64)

@@ -105,7 +105,7 @@ class Linear(torch.nn.Module):
     def _drop(self, times: Tensor) -> tuple[Tensor, Tensor]:
         if not self.training or self.dropout == 0:
             return self.weight, times
-        kept = torch.rand_like(times) >= self.dropout
+        kept = torch.rand(times.shape, device=times.device) >= self.dropout
         return self.weight / (1 - self.dropout), torch.where(kept, times, float(self.num_steps))
 
     def extra_repr(self) -> str:

@@ -111,8 +111,8 @@ def _table(summary: dict[str, Any], runs: dict[str, list[dict[str, Any]]]) -> di
             "the first input step; spikes are those of all layers up to the decision.",
             f"Energy: additions at {first['energy_constants_pj']['add']} pJ (spikes x fan-out and membrane "
             "updates; 45 nm, Horowitz 2014), no memory traffic; the ordinary network of the same shape "
-            f"takes {first['dense_energy_pj'] / 1e3:.0f} nJ at {first['energy_constants_pj']['multiply_add']}"
-            " pJ per multiply-add.",
+            f"takes {first['dense_energy_pj'] / 1e3:.0f} nJ at "
+            f"{first['energy_constants_pj']['multiply_add']} pJ per multiply-add.",
             "Data: 55,000 training and 5,000 validation images of the official 60,000; the epoch is chosen "
             "by strict validation accuracy; each figure is of the 10,000 test images.",
         ],
@@ -157,7 +157,7 @@ def _report(plan: Plan, document: dict[str, Any], test: ImageSet) -> Path:
             figure.replace("_", " "),
             f"{'>=' if figure.startswith('accuracy') else '<='} {target:g}",
             Cell(
-                f"{document['summary'][name][figure]['mean']:.4g} ± {document['summary'][name][figure]['sd']:.2g}",
+                "{mean:.4g} ± {sd:.2g}".format(**document["summary"][name][figure]),
                 _verdict(name, figure, document["summary"][name][figure]["mean"]),
             ),
         ]

@@ -149,11 +149,12 @@ def _summary_table(runs: dict[str, Any], controls: dict[str, Any], digits: Seque
         "rows": rows,
         "notes": [
             f"{first['feature_label']}: 64 features of the package's own CNN (validation accuracy "
-            f"{100 * first['feature_accuracy']:.2f} %, SHA-256 {first['feature_sha256'][:12]}); not comparable "
-            "with Inception features. All distances use as many generated as test images of the class "
-            "(892 to 1,135).",
-            f"An image takes {show(spikes)} spikes of 1,284 neurons (noise, hidden, pixels), at most one each, "
-            f"in {first['steps_per_image']} steps; longest training of one digit {seconds:.0f} s on one core.",
+            f"{100 * first['feature_accuracy']:.2f} %, SHA-256 {first['feature_sha256'][:12]}); not "
+            "comparable with Inception features. All distances use as many generated as test images of the "
+            "class (892 to 1,135).",
+            f"An image takes {show(spikes)} spikes of 1,284 neurons (noise, hidden, pixels), at most one "
+            f"each, in {first['steps_per_image']} steps; longest training of one digit {seconds:.0f} s on "
+            "one core.",
             "Both GANs: same sizes, epochs, batch, optimiser and moving average.",
         ],
     }

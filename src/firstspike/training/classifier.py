@@ -1,15 +1,17 @@
 """The training loop of the classifiers."""
 
 import copy
+import dataclasses
 import math
 import time
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from firstspike.coding import encode_latency
 from firstspike.data import ImageSet
-from firstspike.data.augment import augment
+from firstspike.data.augment import distort
 from firstspike.losses import (
     aggressive_targets,
     first_spike_cross_entropy,
@@ -83,6 +85,7 @@ def train_classifier(
     fixed = encode_images(config, validation.images)
     records = list(state.records)
     steps_per_epoch = math.ceil(len(train) / config.batch_size)
+    total_steps = config.epochs * steps_per_epoch
     for epoch in epochs(state.epoch, config.epochs, run.path.name, records, show=show_progress):
         began = time.perf_counter()
         model.train()
@@ -90,14 +93,9 @@ def train_classifier(
         with seeded(run.seed, "epoch", epoch):
             batches = torch.randperm(len(train)).split(config.batch_size)
             for index, batch in enumerate(batches):
-                done = (epoch * steps_per_epoch + index) / (config.epochs * steps_per_epoch)
-                set_rate(optimizer, config.rate * 0.5 * (1 + math.cos(math.pi * done)))
-                images = augment(
-                    train.images[batch],
-                    shift=config.augmentation.shift,
-                    rotation=config.augmentation.rotation,
-                    scale=config.augmentation.scale,
-                )
+                step = epoch * steps_per_epoch + index
+                set_rate(optimizer, config.rate * _schedule(step, total_steps, config.warmup))
+                images = distort(train.images[batch], **dataclasses.asdict(config.augmentation))
                 loss = _loss(config, model, encode_images(config, images), train.labels[batch])
                 optimizer.zero_grad()
                 loss.backward()
@@ -131,13 +129,20 @@ def train_classifier(
     return best
 
 
+def _schedule(step: int, total: int, warmup: float) -> float:
+    """The rate's factor: up linearly over the share `warmup`, times a half cosine down to 0."""
+    rise = min(1.0, (step + 1) / max(warmup * total, 1))
+    return rise * 0.5 * (1 + math.cos(math.pi * step / total))
+
+
 def _loss(config: ClassifierConfig, model: Stack, inputs: Tensor, labels: Tensor) -> Tensor:
     traced, membrane = model.read(inputs)
     hidden, output = traced[1], traced[2]
     if config.loss == "membrane":
         loss = membrane_cross_entropy(membrane, labels, config.label_smoothing)
     elif config.loss == "first_spike":
-        loss = first_spike_cross_entropy(output, labels, model.out_steps)
+        delayed = output + config.label_delay * F.one_hot(labels, output.shape[1])
+        loss = first_spike_cross_entropy(delayed, labels, model.out_steps, config.sharpness)
     else:
         targets = (
             aggressive_targets(output.detach(), labels, model.out_steps)

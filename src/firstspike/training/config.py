@@ -14,11 +14,13 @@ from firstspike.rules import ExactRule, StraightThroughRule, TemporalRule
 
 @dataclass(frozen=True, kw_only=True)
 class Augmentation:
-    """Random changes of the training images: shift in pixels, rotation in degrees, scale as a share."""
+    """Random changes of the training images, the arguments of `firstspike.data.augment.distort`."""
 
-    shift: float = 0.0
-    rotation: float = 0.0
+    shift_px: float = 0.0
+    rotation_deg: float = 0.0
     scale: float = 0.0
+    shear: float = 0.0
+    elastic_px: float = 0.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,7 +34,9 @@ class GanConfig:
         conditional: give the label to both networks; needs ``digit`` None.
         num_steps: ``T`` of every window.
         noise_size, hidden_features: sizes of both networks.
-        hidden_neuron, output_neuron: neuron models of both networks (spiking only).
+        hidden_neuron: neuron model of both hidden layers (spiking only).
+        pixel_neuron: of the generator's output.
+        verdict_neuron: of the discriminator's.
         targets: "static" or "dynamic" (the paper's) targets of the temporal least squares.
         optimizer: "adam" (betas 0.5, 0.999) or "sgd" (plain, the paper's).
         generator_rate, discriminator_rate: learning rates.
@@ -51,7 +55,8 @@ class GanConfig:
     noise_size: int = 100
     hidden_features: int = 400
     hidden_neuron: Neuron = field(default_factory=Window)
-    output_neuron: Neuron = field(default_factory=Window)
+    pixel_neuron: Neuron = field(default_factory=Window)
+    verdict_neuron: Neuron = field(default_factory=Window)
     targets: Literal["static", "dynamic"] = "static"
     optimizer: Literal["adam", "sgd"] = "adam"
     generator_rate: float = 2e-4
@@ -81,12 +86,17 @@ class ClassifierConfig:
         loss: "membrane" (cross-entropy of the output membranes), "first_spike" (cross-entropy of the
             output times), "aggressive" (Spiking-GAN) or "relative" (S4NN) target times.
         gamma: margin in steps of the relative targets.
+        sharpness: logit between step 0 and silence, for "first_spike".
+        label_delay: steps by which the label's spike counts as later than it is, for "first_spike"; the
+            loss is content only once the label leads by so much, which makes ties rare.
         label_smoothing: of the membrane cross-entropy.
-        spike_penalty: weight of the mean value ``1 - t/T`` of the hidden layer, added to the loss.
+        spike_penalty: weight of ``sum_j (1 - t_j/T)`` over the hidden layer, added to the loss; it
+            silences neurons.
         input_dropout, hidden_dropout: share of a layer's inputs cut off during training.
         augmentation: random changes of the training images.
         optimizer: "adamw" or "sgd".
-        rate, weight_decay, batch_size, epochs: schedule; the rate falls to 0 along a cosine.
+        rate, weight_decay, batch_size, epochs: schedule; the rate falls to 0 along a cosine,
+        warmup: after rising over this share of all steps.
         ema: decay per step of the moving average of the weights, which is what is kept; 0 for none.
     """
 
@@ -98,6 +108,8 @@ class ClassifierConfig:
     output_neuron: Neuron = field(default_factory=Window)
     loss: Literal["membrane", "first_spike", "aggressive", "relative"] = "membrane"
     gamma: float = 3.0
+    sharpness: float = 12.0
+    label_delay: float = 0.0
     label_smoothing: float = 0.0
     spike_penalty: float = 0.0
     input_dropout: float = 0.0
@@ -108,6 +120,7 @@ class ClassifierConfig:
     weight_decay: float = 0.0
     batch_size: int = 128
     epochs: int = 20
+    warmup: float = 0.05
     ema: float = 0.0
 
 

@@ -46,24 +46,26 @@ def build_gan(
         )
     return (
         SpikingGenerator(
-            _stack(config, [config.noise_size + classes, config.hidden_features, pixels]),
+            _stack(
+                config, [config.noise_size + classes, config.hidden_features, pixels], config.pixel_neuron
+            ),
             config.noise_size,
             image_shape,
             classes,
         ),
         SpikingDiscriminator(
-            _stack(config, [pixels + classes, config.hidden_features, 2]), classes, config.pixel_dropout
+            _stack(config, [pixels + classes, config.hidden_features, 2], config.verdict_neuron),
+            classes,
+            config.pixel_dropout,
         ),
     )
 
 
-def _stack(config: GanConfig, sizes: list[int]) -> Stack:
+def _stack(config: GanConfig, sizes: list[int], output: Neuron) -> Stack:
     def layer(inputs: int, outputs: int, neuron: Neuron) -> Linear:
         return Linear(inputs, outputs, config.num_steps, neuron, bias=isinstance(neuron, Window))
 
-    return Stack(
-        [layer(sizes[0], sizes[1], config.hidden_neuron), layer(sizes[1], sizes[2], config.output_neuron)]
-    )
+    return Stack([layer(sizes[0], sizes[1], config.hidden_neuron), layer(sizes[1], sizes[2], output)])
 
 
 def encode_images(config: GanConfig, images: Tensor) -> Tensor:

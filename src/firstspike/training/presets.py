@@ -10,7 +10,7 @@ from typing import Any
 from firstspike.errors import InputError
 from firstspike.neurons import Window
 from firstspike.rules import StraightThroughRule
-from firstspike.training.config import Config, GanConfig
+from firstspike.training.config import Augmentation, ClassifierConfig, Config, GanConfig
 
 SPIKING_GAN = "Kotariya & Ganguly 2021, arXiv 2106.15420 (Spiking-GAN)"
 S4NN = "Kheradpisheh & Masquelier 2020, arXiv 1910.09495 (S4NN)"
@@ -78,14 +78,39 @@ def preset(name: str) -> Preset:
 
 
 _GAN_HIDDEN = Window(low=0.0, high=4.0, input_low=-1.0, input_high=1.0)
-_GAN_OUTPUT = Window(
-    low=-1.0, high=1.0, input_low=0.0, input_high=4.0, rule=StraightThroughRule(saturation="one_sided")
-)
-_WINDOW_GAN = GanConfig(hidden_neuron=_GAN_HIDDEN, output_neuron=_GAN_OUTPUT)
+_PIXEL = Window(low=-1.0, high=1.0, input_low=0.0, input_high=4.0)
+_VERDICT = dataclasses.replace(_PIXEL, rule=StraightThroughRule(saturation="one_sided"))
+_WINDOW_GAN = GanConfig(hidden_neuron=_GAN_HIDDEN, pixel_neuron=_PIXEL, verdict_neuron=_VERDICT)
 _ANN_GAN = GanConfig(kind="ann")
 _SMALL_GAN = (("hidden_features", 200), ("noise_size", 32), ("epochs", 600), ("batch_size", 32))
 
+_WINDOW_CLASSIFIER = ClassifierConfig(
+    num_steps=6,
+    min_intensity=128,
+    hidden_neuron=Window(low=0.0, high=2.0, out_steps=8),
+    output_neuron=Window(low=0.0, high=1.0, out_steps=32, rule=StraightThroughRule(saturation="one_sided")),
+    loss="first_spike",
+    label_delay=3,
+    spike_penalty=2e-3,
+    augmentation=Augmentation(shift_px=1.5, rotation_deg=8, scale=0.1, shear=0.1, elastic_px=1),
+    rate=2e-3,
+    epochs=40,
+)
+
 _ALL = (
+    Preset(
+        "aggressive-ttfs-window",
+        "classifier of window neurons, 784-400-10, first spike decides",
+        SPIKING_GAN,
+        "98.5 % with ties and silence wrong, 24 steps, 150 spikes (paper, causal: 96.7 %, 59.7, 194)",
+        _WINDOW_CLASSIFIER,
+        (
+            ("hidden_features", 200),
+            ("min_intensity", 0.0),
+            ("augmentation", Augmentation(shift_px=0.3, rotation_deg=8, scale=0.05)),
+            ("batch_size", 32),
+        ),
+    ),
     Preset(
         "spiking-gan-window",
         "GAN of window neurons, one digit, 100-400-784 and 784-400-2",

@@ -1,0 +1,62 @@
+import dataclasses
+import math
+from typing import Any
+
+import pytest
+
+from firstspike.rules import ExactRule, StraightThroughRule, TemporalRule
+
+
+@pytest.mark.parametrize(
+    ("field", "choices"),
+    [
+        ("weight_mask", "hard, soft, open"),
+        ("input_mask", "hard, soft, open"),
+        ("norm", "none, l1, l2"),
+        ("silent", "last_step, zero"),
+        ("saturation", "one_sided, open"),
+    ],
+)
+def test_an_unknown_choice_is_answered_with_the_valid_ones(field: str, choices: str) -> None:
+    unknown: dict[str, Any] = {field: "other"}
+    message = f"TemporalRule.{field} must be one of {choices}; found 'other'"
+    with pytest.raises(ValueError, match=f"^{message}$"):
+        TemporalRule(**unknown)
+    for choice in choices.split(", "):
+        assert getattr(TemporalRule(**{field: choice}), field) == choice
+
+
+def test_the_straight_through_rule_names_its_choices() -> None:
+    with pytest.raises(ValueError, match=r"must be one of closed, one_sided, .*open; found 'shut'"):
+        StraightThroughRule(saturation="shut")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("value", [0.0, -1.0, math.nan])
+def test_scales_must_be_above_zero(value: float) -> None:
+    with pytest.raises(ValueError, match=r"TemporalRule\.kappa must be above 0 steps"):
+        TemporalRule(kappa=value)
+    with pytest.raises(ValueError, match=r"TemporalRule\.surrogate_width must be above 0 or None"):
+        TemporalRule(surrogate_width=value)
+    with pytest.raises(ValueError, match=r"ExactRule\.min_slope must be above 0"):
+        ExactRule(min_slope=value)
+
+
+@pytest.mark.parametrize("rule", [TemporalRule(), ExactRule(), StraightThroughRule()])
+def test_rules_are_values(rule: Any) -> None:
+    assert rule == dataclasses.replace(rule)
+    assert hash(rule) == hash(dataclasses.replace(rule))
+    name = dataclasses.fields(rule)[0].name
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        setattr(rule, name, getattr(rule, name))
+
+
+def test_the_default_is_the_published_rule() -> None:
+    rule = TemporalRule()
+    assert (rule.weight_mask, rule.input_mask) == ("hard", "hard")
+    assert (rule.silent, rule.saturation, rule.surrogate_width) == ("last_step", "open", None)
+
+
+def test_decay_per_step_of_lateness() -> None:
+    rule = TemporalRule(kappa=4)
+    assert (rule.decay("hard"), rule.decay("open")) == (0, 1)
+    assert rule.decay("soft") == pytest.approx(math.exp(-0.25))
