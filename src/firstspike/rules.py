@@ -96,9 +96,10 @@ class StraightThroughRule:
     """The gradient of a window neuron: quantisation is passed straight through.
 
     Attributes:
-        saturation: what a neuron outside its range receives. "closed": nothing, the exact gradient of
-            the clip. "one_sided": only what pulls it back towards the range; it keeps a GAN's pixels
-            from drifting out of reach. "open": everything.
+        saturation: what a neuron at and outside the ends of its range receives. "closed": nothing
+            outside, the exact gradient of the clip. "one_sided": outside, only what pulls it back.
+            "smooth": the slope ``sech^2`` of a tanh over the range, which fades towards the ends and
+            beyond instead of stopping there. "open": everything.
     """
 
     saturation: Saturation = "closed"

@@ -21,6 +21,7 @@ def closed_form_crossing(
     One neuron, one sample: the line of the first k inputs counts up to the arrival of the next.
     """
     order = np.argsort(times_I, kind="stable")
+    order = order[times_I[order] < num_steps]
     for k in range(1, len(order) + 1):
         early = order[:k]
         until = times_I[order[k]] if k < len(order) else num_steps - 1
@@ -114,8 +115,8 @@ def test_gradients_are_the_closed_form_ones(case: Case, strict: bool, seed: int)
     expected_times, expected_weight = np.zeros(t_BI.shape), np.zeros(w_OI.shape)
     for b, j in np.ndindex(*out.shape):
         crossing, slope = closed_form_crossing(t_BI[b], w_OI[j], case.threshold, case.num_steps)
-        if crossing in t_BI[b] and slope > 0:
-            delta[b, j] = 0  # a kink: the gradients of the two sides differ
+        if crossing in (*t_BI[b], case.num_steps - 1):
+            delta[b, j] = 0  # a kink, where the gradients of the two sides differ
         for i in range(len(t_BI[b])):
             if t_BI[b, i] < crossing and slope > 0:
                 expected_weight[j, i] += delta[b, j] * (t_BI[b, i] - crossing) / slope

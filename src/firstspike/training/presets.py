@@ -78,10 +78,18 @@ def preset(name: str) -> Preset:
 
 
 _GAN_HIDDEN = Window(low=0.0, high=4.0, input_low=-1.0, input_high=1.0)
-_PIXEL = Window(low=-1.0, high=1.0, input_low=0.0, input_high=4.0)
+_PIXEL = Window(
+    low=-1.0, high=1.0, input_low=0.0, input_high=4.0, rule=StraightThroughRule(saturation="smooth")
+)
 _VERDICT = dataclasses.replace(_PIXEL, rule=StraightThroughRule(saturation="one_sided"))
-_WINDOW_GAN = GanConfig(hidden_neuron=_GAN_HIDDEN, pixel_neuron=_PIXEL, verdict_neuron=_VERDICT)
-_ANN_GAN = GanConfig(kind="ann")
+_WINDOW_GAN = GanConfig(
+    hidden_neuron=_GAN_HIDDEN,
+    pixel_neuron=_PIXEL,
+    verdict_neuron=_VERDICT,
+    generator_rate=8e-4,
+    discriminator_rate=8e-4,
+)
+_ANN_GAN = GanConfig(kind="ann", generator_rate=8e-4, discriminator_rate=8e-4)
 _SMALL_GAN = (("hidden_features", 200), ("noise_size", 32), ("epochs", 600), ("batch_size", 32))
 
 _WINDOW_CLASSIFIER = ClassifierConfig(
