@@ -396,6 +396,22 @@ def test_what_a_saturated_window_neuron_receives(sign: float) -> None:
     assert grad("one_sided") == [inside if sign > 0 else 0, *[inside] * 3, inside if sign < 0 else 0]
 
 
+def test_the_smooth_slope_is_that_of_a_tanh_over_the_range() -> None:
+    membrane = torch.tensor([-3.0, 0.0, 1.0, 2.0, 4.0, 9.0], dtype=torch.float64, requires_grad=True)
+    neuron = Window(rule=StraightThroughRule(saturation="smooth"))
+    out = window_fire(membrane, 8, neuron)
+    (grad,) = torch.autograd.grad(out.sum(), membrane)
+
+    def surrogate(u: np.ndarray) -> np.ndarray:
+        # Steepest in the middle of 0 ... 4, with the straight line's slope of 2 steps per unit there.
+        return 8 - 4 * (1 + np.tanh((u - 2) / 2))
+
+    u, epsilon = membrane.detach().numpy(), 1e-6
+    slope = (surrogate(u + epsilon) - surrogate(u - epsilon)) / (2 * epsilon)
+    np.testing.assert_allclose(grad.numpy(), slope, rtol=1e-6, atol=1e-8)
+    assert grad[3].item() == -2
+
+
 @pytest.mark.parametrize("start", [-3.0, 7.0])
 @pytest.mark.parametrize("target", [0.0, 3.0, 8.0])
 def test_one_sided_descent_never_leaves_the_range_further(start: float, target: float) -> None:

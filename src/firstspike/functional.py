@@ -10,9 +10,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from firstspike.kernels import if_ramp, if_step
+from firstspike.kernels import if_levels, if_ramp, if_step
 from firstspike.neurons import Causal, Window
-from firstspike.rules import Norm, TemporalRule
+from firstspike.rules import Norm, RunningMaxRule, TemporalRule
 from firstspike.spikes import check_num_steps, check_times
 
 
@@ -214,6 +214,75 @@ class _RampLinear(torch.autograd.Function):
             None,
             None,
         )
+
+
+def causal_levels(
+    flags: Tensor | None,
+    times: Tensor,
+    weight: Tensor,
+    threshold: Tensor,
+    num_steps: int,
+    rule: RunningMaxRule,
+) -> tuple[Tensor, Tensor]:
+    """Return fired flags ``(batch, levels, out)`` and spike times of a causal layer, step synapse.
+
+    The gradient runs through the flags, layer by layer, by `rule`; the times carry none. The times
+    are those of `causal_linear`.
+
+    Args:
+        flags: of the layer before, ``(batch, levels, in)``; None at the input.
+        times: of the layer before, whole steps ``(batch, in)``, the truth that the flags sample.
+        weight: ``(out, in)``, float32.
+        threshold: ``(batch, out)``, so that training can ask for a margin.
+        num_steps: ``T``.
+        rule: levels and width of the surrogate.
+
+    Raises:
+        ValueError: a level is not below ``T``, or shapes do not fit.
+    """
+    if rule.levels[-1] >= num_steps:
+        raise ValueError(f"levels must be below num_steps = {num_steps}, found {rule.levels[-1]}")
+    _check_linear(times, weight, num_steps)
+    return _Levels.apply(flags, times, weight, threshold, num_steps, rule)
+
+
+class _Levels(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any,
+        flags: Tensor | None,
+        times: Tensor,
+        weight: Tensor,
+        threshold: Tensor,
+        num_steps: int,
+        rule: RunningMaxRule,
+    ) -> tuple[Tensor, Tensor]:
+        levels = np.asarray(rule.levels)
+        times_BI, threshold_BO = times.contiguous(), threshold.contiguous()
+        out, peak = if_levels.forward(
+            times_BI.numpy(), _rows(weight), threshold_BO.numpy(), levels, num_steps
+        )
+        out_BO = torch.from_numpy(out)
+        ctx.save_for_backward(times_BI, weight, threshold_BO, torch.from_numpy(peak))
+        ctx.num_steps, ctx.rule = num_steps, rule
+        ctx.mark_non_differentiable(out_BO)
+        fired = out_BO.unsqueeze(1) <= torch.from_numpy(levels).reshape(1, -1, 1)
+        return fired.to(weight.dtype), out_BO
+
+    @staticmethod
+    def backward(
+        ctx: Any, grad_flags: Tensor, _: Tensor
+    ) -> tuple[Tensor | None, None, Tensor, None, None, None]:
+        times, weight, threshold, peak = ctx.saved_tensors
+        grad = grad_flags.clone(memory_format=torch.contiguous_format)
+        if_levels.membrane_gradient(grad.numpy(), peak.numpy(), threshold.numpy(), ctx.rule.width)
+        grad_weight = torch.from_numpy(
+            if_levels.weight_gradient(
+                times.numpy(), grad.numpy(), np.asarray(ctx.rule.levels), ctx.num_steps
+            )
+        ).t()
+        grad_input = grad @ weight if ctx.needs_input_grad[0] else None
+        return grad_input, None, grad_weight, None, None, None
 
 
 class _WindowFire(torch.autograd.Function):

@@ -6,6 +6,7 @@ Each choice is a small frozen dataclass that a neuron model carries as a field.
 
 import math
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Literal, get_args
 
 Mask = Literal["hard", "soft", "open"]
@@ -89,6 +90,31 @@ class ExactRule:
     def __post_init__(self) -> None:
         if not self.min_slope > 0:
             raise ValueError(f"ExactRule.min_slope must be above 0, found {self.min_slope}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunningMaxRule:
+    """A surrogate gradient through the running maximum of a causal neuron's membrane.
+
+    A neuron with the step synapse has fired by step t exactly if ``M(t) = max_{t' <= t} V(t')`` has
+    reached threshold. At a few steps, the levels, the derivative of this flag is replaced by
+    ``1 / (1 + |M - theta| / width)^2`` (the fast sigmoid's) and handed to the membrane at which the
+    maximum was reached. Our own rule; see ``docs/faithfulness.md``.
+
+    Attributes:
+        levels: steps at which the membrane is looked at, ascending, below ``T``.
+        width: width of the surrogate in units of the membrane.
+    """
+
+    levels: tuple[int, ...] = (0, 1, 2, 3, 5, 8, 12, 18, 27, 40, 60, 90, 130, 190)
+    width: float = 0.5
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "levels", tuple(self.levels))
+        if not self.levels or self.levels[0] < 0 or any(a >= b for a, b in pairwise(self.levels)):
+            raise ValueError(f"RunningMaxRule.levels must be ascending steps, found {self.levels}")
+        if not self.width > 0:
+            raise ValueError(f"RunningMaxRule.width must be above 0, found {self.width}")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -18,7 +18,8 @@ def distort(
 ) -> Tensor:
     """Return each image under a random affine map and a random smooth displacement of its own.
 
-    Bilinear; what comes from outside the image is black. The random numbers come from torch's global
+    Bilinear; what comes from outside the image is black. A shift alone is by whole pixels, which
+    leaves every intensity as it is. The random numbers come from torch's global
     state.
 
     Args:
@@ -36,6 +37,8 @@ def distort(
     if not any((shift_px, rotation_deg, scale, shear, elastic_px)):
         return images
     count, height, width = images.shape
+    if not any((rotation_deg, scale, shear, elastic_px)):
+        return _shift_whole_pixels(images, round(shift_px))
 
     def uniform(limit: float) -> Tensor:
         return (torch.rand(count) * 2 - 1) * limit
@@ -56,3 +59,11 @@ def distort(
         grid = grid + smooth.permute(0, 2, 3, 1)
     moved = F.grid_sample(images.unsqueeze(1).to(torch.float32), grid, align_corners=False)
     return moved.squeeze(1).round_().clamp_(0, 255).to(torch.uint8)
+
+
+def _shift_whole_pixels(images: Tensor, limit: int) -> Tensor:
+    count, height, width = images.shape
+    padded = F.pad(images, (limit, limit, limit, limit))
+    down = torch.randint(0, 2 * limit + 1, (count, 1, 1)) + torch.arange(height).reshape(1, -1, 1)
+    right = torch.randint(0, 2 * limit + 1, (count, 1, 1)) + torch.arange(width).reshape(1, 1, -1)
+    return padded[torch.arange(count).reshape(-1, 1, 1), down, right]

@@ -13,16 +13,15 @@ from firstspike.coding import encode_latency
 from firstspike.data import ImageSet
 from firstspike.data.augment import distort
 from firstspike.losses import (
-    aggressive_targets,
     first_spike_cross_entropy,
     membrane_cross_entropy,
-    relative_targets,
     temporal_least_squares,
 )
 from firstspike.metrics.classification import classification_report
 from firstspike.neurons import Neuron, Window
 from firstspike.nn import Linear, Stack
 from firstspike.training.config import ClassifierConfig
+from firstspike.training.levels import level_loss, target_times
 from firstspike.training.optimizer import (
     load_optimizer,
     module_tensors,
@@ -49,6 +48,9 @@ def build_classifier(config: ClassifierConfig, in_features: int, num_classes: in
     output = layer(
         config.hidden_features, num_classes, hidden.out_steps, config.output_neuron, config.hidden_dropout
     )
+    for part, init in ((hidden, config.hidden_init), (output, config.output_init)):
+        if init is not None:
+            torch.nn.init.normal_(part.weight, init.mean, init.sd)
     return Stack([hidden, output])
 
 
@@ -136,6 +138,8 @@ def _schedule(step: int, total: int, warmup: float) -> float:
 
 
 def _loss(config: ClassifierConfig, model: Stack, inputs: Tensor, labels: Tensor) -> Tensor:
+    if config.levels is not None:
+        return level_loss(config, config.levels, model, inputs, labels)
     traced, membrane = model.read(inputs)
     hidden, output = traced[1], traced[2]
     if config.loss == "membrane":
@@ -144,11 +148,7 @@ def _loss(config: ClassifierConfig, model: Stack, inputs: Tensor, labels: Tensor
         delayed = output + config.label_delay * F.one_hot(labels, output.shape[1])
         loss = first_spike_cross_entropy(delayed, labels, model.out_steps, config.sharpness)
     else:
-        targets = (
-            aggressive_targets(output.detach(), labels, model.out_steps)
-            if config.loss == "aggressive"
-            else relative_targets(output.detach(), labels, model.out_steps, config.gamma)
-        )
+        targets = target_times(config, output.detach(), labels)
         loss = temporal_least_squares(output, targets, model.out_steps)
     if config.spike_penalty:
         hidden_steps = next(iter(model)).out_steps

@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from firstspike.errors import InputError
 from firstspike.neurons import Causal, Neuron, Window
-from firstspike.rules import ExactRule, StraightThroughRule, TemporalRule
+from firstspike.rules import ExactRule, RunningMaxRule, StraightThroughRule, TemporalRule
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,6 +74,39 @@ class GanConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Normal:
+    """Mean and standard deviation of initial weights."""
+
+    mean: float
+    sd: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class LevelTraining:
+    """Training of causal neurons by the running maximum of their membranes.
+
+    The error of an output is taken on the warped clock ``u(t) = log(1 + t/s) / log(1 + T/s)``, on which
+    the early steps, where almost everything happens, are wide.
+
+    Attributes:
+        hidden, output: surrogate of each layer.
+        time_scale: ``s`` in steps.
+        label_weight: factor on the label's error.
+        label_margin, other_margin: during training the label's output has the threshold
+            ``theta (1 + label_margin)``, every other ``theta (1 - other_margin)``.
+        normalise: divide each sample's output error by its L2 norm.
+    """
+
+    hidden: RunningMaxRule = field(default_factory=RunningMaxRule)
+    output: RunningMaxRule = field(default_factory=RunningMaxRule)
+    time_scale: float = 20.0
+    label_weight: float = 1.0
+    label_margin: float = 0.0
+    other_margin: float = 0.0
+    normalise: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
 class ClassifierConfig:
     """A classifier with one hidden layer, 784-400-10 in the papers.
 
@@ -83,6 +116,9 @@ class ClassifierConfig:
         num_steps: ``T`` of the input window (and of all, for causal neurons).
         min_intensity: pixels darker than this (of 255) stay silent.
         hidden_neuron, output_neuron: neuron models of the two layers.
+        hidden_init, output_init: initial weights; None for the layer's own.
+        levels: train by fired flags at a few steps instead of the neurons' own rules; causal neurons
+            with the step synapse and target-time losses only.
         loss: "membrane" (cross-entropy of the output membranes), "first_spike" (cross-entropy of the
             output times), "aggressive" (Spiking-GAN) or "relative" (S4NN) target times.
         gamma: margin in steps of the relative targets.
@@ -106,6 +142,9 @@ class ClassifierConfig:
     min_intensity: float = 0.0
     hidden_neuron: Neuron = field(default_factory=Window)
     output_neuron: Neuron = field(default_factory=Window)
+    hidden_init: Normal | None = None
+    output_init: Normal | None = None
+    levels: LevelTraining | None = None
     loss: Literal["membrane", "first_spike", "aggressive", "relative"] = "membrane"
     gamma: float = 3.0
     sharpness: float = 12.0
@@ -123,6 +162,16 @@ class ClassifierConfig:
     warmup: float = 0.05
     ema: float = 0.0
 
+    def __post_init__(self) -> None:
+        if self.levels is not None:
+            neurons = (self.hidden_neuron, self.output_neuron)
+            if any(
+                not isinstance(n, Causal) or n.synapse != "step" or n.strict or n.delay for n in neurons
+            ):
+                raise InputError("training by levels needs causal neurons with the plain step synapse")
+            if self.loss not in ("aggressive", "relative"):
+                raise InputError(f"training by levels needs target times, found loss {self.loss!r}")
+
 
 Config = GanConfig | ClassifierConfig
 
@@ -132,6 +181,9 @@ _TYPES: dict[str, type] = {
         Augmentation,
         ClassifierConfig,
         GanConfig,
+        LevelTraining,
+        Normal,
+        RunningMaxRule,
         Causal,
         Window,
         TemporalRule,
@@ -146,7 +198,7 @@ def to_json(value: Any) -> Any:
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         fields = {f.name: to_json(getattr(value, f.name)) for f in dataclasses.fields(value)}
         return {"type": type(value).__name__, **fields}
-    return value
+    return list(value) if isinstance(value, tuple) else value
 
 
 def from_json(value: Any) -> Any:
