@@ -66,6 +66,25 @@ def encode_latency(
     return times.to(torch.float32)
 
 
+def encode_phase(images: Tensor, phase: tuple[int, int], num_steps: int) -> Tensor:
+    """Return the spike time of every pixel in a phase ``(first, last)`` of a clock of `num_steps`.
+
+    White fires at `first`, darker later, and what would fire at `last` or after stays silent.
+
+    Raises:
+        ValueError: as `encode_latency`.
+    """
+    first, last = phase
+    local = encode_latency(images, last - first)
+    return torch.where(local == last - first, float(num_steps), local + first)
+
+
+def decode_phase(times: Tensor, phase: tuple[int, int]) -> Tensor:
+    """Return the intensities 0 ... 1 of spikes in a phase; one before it is white, one after it black."""
+    first, last = phase
+    return ((last - times) / (last - first)).clamp(0, 1)
+
+
 def decode_latency(
     times: Tensor, num_steps: int, *, max_intensity: float = 1.0, inverted: bool = False
 ) -> Tensor:

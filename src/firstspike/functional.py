@@ -10,8 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from firstspike.kernels import if_levels, if_ramp, if_step
-from firstspike.neurons import Causal, Window
+from firstspike.kernels import if_levels, if_phased, if_ramp, if_step
+from firstspike.neurons import Causal, Phased, Window
 from firstspike.rules import Norm, RunningMaxRule, TemporalRule
 from firstspike.spikes import check_num_steps, check_times
 
@@ -243,6 +243,11 @@ def causal_levels(
     if rule.levels[-1] >= num_steps:
         raise ValueError(f"levels must be below num_steps = {num_steps}, found {rule.levels[-1]}")
     _check_linear(times, weight, num_steps)
+    shape = (times.shape[0], weight.shape[0])
+    if threshold.shape != shape:
+        raise ValueError(
+            f"expected threshold (batch, out_features) = {shape}, found {tuple(threshold.shape)}"
+        )
     return _Levels.apply(flags, times, weight, threshold, num_steps, rule)
 
 
@@ -283,6 +288,90 @@ class _Levels(torch.autograd.Function):
         ).t()
         grad_input = grad @ weight if ctx.needs_input_grad[0] else None
         return grad_input, None, grad_weight, None, None, None
+
+
+def phased_linear(
+    times: Tensor, weight: Tensor, bias: Tensor | None, num_steps: int, neuron: Phased
+) -> Tensor:
+    """Return the spike times of a fully connected layer of phased neurons, ``(batch, out_features)``.
+
+    Args:
+        times: whole steps ``(batch, in_features)`` of the shared clock, ``num_steps`` silent.
+        weight: ``(out_features, in_features)``, float32, in the coordinates of values.
+        bias: ``(out_features,)`` or None.
+        num_steps: length ``T`` of the clock.
+        neuron: phases, ranges and gradient rule. The gradient is exact but for the rounding up to the
+            next step.
+
+    Raises:
+        ValueError: a phase ends after ``T``, shapes do not fit, or a time is not a whole step.
+    """
+    if max(neuron.source[1], neuron.target[1]) > num_steps:
+        raise ValueError(f"phases {neuron.source}, {neuron.target} must end by num_steps = {num_steps}")
+    _check_linear(times, weight, num_steps)
+    currents, threshold = phased_parameters(weight, bias, neuron)
+    return _PhasedLinear.apply(times, currents, threshold, num_steps, neuron)
+
+
+def phased_membrane(
+    times: Tensor, weight: Tensor, bias: Tensor | None, num_steps: int, neuron: Phased
+) -> Tensor:
+    """Return ``u = b + W x`` of phased neurons, ``(batch, out_features)``, all inputs heard."""
+    _check_linear(times, weight, num_steps)
+    first, last = neuron.source
+    values = (last - times.clamp(max=last)) / (last - first)
+    scaled = neuron.input_low + (neuron.input_high - neuron.input_low) * values
+    return torch.nn.functional.linear(scaled, weight, bias)
+
+
+def phased_parameters(weight: Tensor, bias: Tensor | None, neuron: Phased) -> tuple[Tensor, Tensor]:
+    """Return input currents per step ``(out, in)`` and thresholds ``(out,)`` of a phased layer."""
+    steps_in = neuron.source[1] - neuron.source[0]
+    steps_out = neuron.target[1] - neuron.target[0]
+    span, unit = neuron.input_high - neuron.input_low, steps_out / (neuron.high - neuron.low)
+    resting = neuron.input_low * weight.sum(1) - neuron.low
+    if bias is not None:
+        resting = resting + bias
+    return weight * (span / steps_in * unit), neuron.target[1] - unit * resting
+
+
+class _PhasedLinear(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any, times: Tensor, currents: Tensor, threshold: Tensor, num_steps: int, neuron: Phased
+    ) -> Tensor:
+        times_BI = times.detach().to(torch.float32).contiguous()
+        out, slope = if_phased.forward(
+            times_BI.numpy(),
+            _rows(currents),
+            threshold.detach().numpy(),
+            neuron.source[1],
+            neuron.target[1],
+            num_steps,
+        )
+        out_BO = torch.from_numpy(out)
+        ctx.save_for_backward(times_BI, currents, out_BO, torch.from_numpy(slope))
+        ctx.num_steps, ctx.neuron = num_steps, neuron
+        return out_BO.clone()
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor, Tensor, None, None]:
+        times, currents, out, slope = ctx.saved_tensors
+        neuron: Phased = ctx.neuron
+        outwards = (out == ctx.num_steps) & (grad < 0)
+        if neuron.saturates:
+            outwards |= (out <= neuron.target[0]) & (grad > 0)
+        scaled = torch.where(outwards, 0.0, grad / slope.clamp(min=neuron.min_slope)).contiguous()
+        seen = out.clamp(max=neuron.source[1])
+        grad_currents = torch.from_numpy(
+            if_phased.weight_gradient(times.numpy(), seen.numpy(), scaled.numpy(), ctx.num_steps)
+        ).t()
+        grad_times = None
+        if ctx.needs_input_grad[0]:
+            grad_times = torch.from_numpy(
+                if_phased.input_gradient(times.numpy(), _rows(currents), seen.numpy(), scaled.numpy())
+            )
+        return grad_times, grad_currents, scaled.sum(0), None, None
 
 
 class _WindowFire(torch.autograd.Function):

@@ -48,12 +48,16 @@ def aggressive_targets(times: Tensor, labels: Tensor, num_steps: int) -> Tensor:
 
 @torch.no_grad()
 def gan_targets(
-    times: Tensor, desired: int, num_steps: int, kind: Literal["dynamic", "static"] = "dynamic"
+    times: Tensor,
+    desired: int,
+    num_steps: int,
+    kind: Literal["dynamic", "static"] = "dynamic",
+    first: int = 0,
 ) -> Tensor:
     """Return target times for a discriminator's two outputs ``(batch, 2)``, 0 fake and 1 real.
 
     "dynamic" is Spiking-GAN's: the desired neuron's target is the first spike of the two (0 if both
-    are silent), the other's is ``T``. "static": 0 and ``T``.
+    are silent), the other's is ``T``. "static": `first` and ``T``.
 
     Args:
         times: ``(batch, 2)``.
@@ -61,6 +65,7 @@ def gan_targets(
             generated images in the discriminator's step.
         num_steps: ``T``.
         kind: which targets.
+        first: earliest step asked for by the static targets.
     """
     if kind == "dynamic":
         labels = torch.full((len(times),), desired, dtype=torch.int64, device=times.device)
@@ -68,7 +73,7 @@ def gan_targets(
     if kind != "static":
         raise ValueError(f"kind must be 'dynamic' or 'static', found {kind!r}")
     targets = torch.full_like(times, num_steps)
-    targets[:, desired] = 0
+    targets[:, desired] = first
     return targets
 
 

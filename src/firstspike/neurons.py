@@ -1,7 +1,8 @@
-"""The two neuron models, as values that a layer carries.
+"""The neuron models, as values that a layer carries.
 
-Both are non-leaky integrate-and-fire neurons that fire at most once, and both take and give spike
-times. `Causal` layers share one clock; `Window` layers fire in the window after their inputs'.
+All are non-leaky integrate-and-fire neurons that fire at most once, and take and give spike times.
+`Causal` layers share one clock; `Window` layers fire in the window after their inputs'. `Phased` stands
+between them: one clock, on which each layer has a phase.
 """
 
 from dataclasses import dataclass, field
@@ -90,4 +91,53 @@ class Window:
         return num_steps if self.out_steps is None else self.out_steps
 
 
-Neuron = Causal | Window
+@dataclass(frozen=True, kw_only=True)
+class Phased:
+    """A causal neuron on one shared clock whose layer speaks in a phase of it; ramp synapse.
+
+    ``V_j(t) = t + sum_i c_ji (min(t, g) - t_i)+``: a drive of one unit per step, and an input spike
+    starts a current that ends at the gate ``g``, the last step of the input phase. The neuron fires once,
+    at the first step at which its membrane reaches its threshold, before its own phase ends. It may
+    fire while inputs still arrive, and then never hears the later ones. Drive and gate can be read as
+    two clock neurons that spike once, at step 0 and at step ``g``, in every pass.
+
+    A spike at step t of a phase ``(first, last)`` stands for the value ``(last - t) / (last - first)``.
+    The layer is trained in the coordinates of `Window`: ``u = b + W x`` with the inputs' values mapped
+    to ``input_low ... input_high`` and its own value ``(u - low) / (high - low)``; weights and thresholds
+    follow from them, and after the gate ``t_j`` is exactly what that value asks for.
+
+    Attributes:
+        source: first and last step of the inputs' phase.
+        target: of the layer's own.
+        low, high, input_low, input_high: as for `Window`.
+        saturates: drop a gradient that pushes a spike before the own phase; a silent neuron's gradient
+            towards silence is always dropped.
+        min_slope: slopes at the crossing below this count as this in the exact gradient.
+    """
+
+    source: tuple[int, int]
+    target: tuple[int, int]
+    low: float = 0.0
+    high: float = 4.0
+    input_low: float = 0.0
+    input_high: float = 1.0
+    saturates: bool = False
+    min_slope: float = 0.5
+
+    def __post_init__(self) -> None:
+        for name in ("source", "target"):
+            object.__setattr__(self, name, tuple(getattr(self, name)))
+            first, last = getattr(self, name)
+            if not 0 <= first < last:
+                raise ValueError(f"Phased.{name} must be 0 <= first < last, found {first}, {last}")
+        if not (self.low < self.high and self.input_low < self.input_high):
+            raise ValueError("Phased needs low < high and input_low < input_high")
+        if not self.min_slope > 0:
+            raise ValueError(f"Phased.min_slope must be above 0, found {self.min_slope}")
+
+    def out_steps_for(self, num_steps: int) -> int:
+        """Return the length of the clock that all layers share."""
+        return num_steps
+
+
+Neuron = Causal | Window | Phased

@@ -4,6 +4,7 @@ Nothing heavy is imported before a verb runs, so that ``--help`` answers at once
 """
 
 import argparse
+import errno
 import os
 import sys
 from collections.abc import Sequence
@@ -14,11 +15,21 @@ from firstspike.errors import InputError
 
 _VERBS = (demo, train, evaluate, sample, reproduce, presets)
 
+_ADVICE = {
+    code: advice
+    for codes, advice in (
+        ((errno.ENOSPC, errno.EDQUOT, errno.EFBIG), "free some space or name another folder"),
+        ((errno.EACCES, errno.EPERM, errno.EROFS), "change its permissions or name another path"),
+        ((errno.ENOTDIR, errno.EISDIR, errno.EEXIST), "name another path"),
+    )
+    for code in codes
+}
+
 
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         """Print one line and exit with status 2."""
-        self.exit(2, f"firstspike: {message}; see {self.prog} --help\n")
+        self.exit(_refuse(f"{message}; see {self.prog} --help"))
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -38,10 +49,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(version("firstspike"))
         return 0
     if not hasattr(options, "run"):
-        parser.print_help()
-        return 2
+        parser.error(f"expected a verb: {', '.join(verbs.choices)}")
     try:
         options.run(options)
+        # Here, where a full disk or a reader that has left is still caught.
+        sys.stdout.flush()
     except InputError as error:
         return _refuse(str(error))
     except BrokenPipeError:
@@ -49,7 +61,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except OSError as error:
         where = f"{error.filename}: " if error.filename else ""
-        return _refuse(f"{where}{error.strerror or error}")
+        advice = f"; {_ADVICE[error.errno]}" if error.errno in _ADVICE else ""
+        return _refuse(f"{where}{error.strerror or error}{advice}")
     except KeyboardInterrupt:
         print("firstspike: interrupted; finished epochs are kept, --resume goes on", file=sys.stderr)
         return 130

@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from firstspike.cli.options import add_threads, positive
+from firstspike.cli.options import add_threads, positive, seed
 
 
 def add_parser(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -19,7 +19,7 @@ def add_parser(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> 
     )
     parser.add_argument("--epochs", type=positive, metavar="N", help="of both trainings, for a quick look")
     parser.add_argument(
-        "--seed", type=int, default=0, metavar="S", help="of everything random (default: 0)"
+        "--seed", type=seed, default=0, metavar="S", help="of everything random (default: 0)"
     )
     parser.add_argument("--resume", action="store_true", help="go on with a demo that was interrupted")
     add_threads(parser)

@@ -2,6 +2,7 @@
 
 import argparse
 import os
+import sys
 from pathlib import Path
 
 from firstspike.errors import InputError
@@ -33,9 +34,21 @@ def add_threads(parser: argparse.ArgumentParser, default: int = 2) -> None:
 
 def positive(text: str) -> int:
     """Return `text` as a whole number of 1 or more."""
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"expected 1 or more, found {value}")
+    return _whole(text, 1, sys.maxsize, "1 or more")
+
+
+def seed(text: str) -> int:
+    """Return `text` as a seed that every random generator takes."""
+    return _whole(text, 0, sys.maxsize, f"0 ... {sys.maxsize}")
+
+
+def _whole(text: str, low: int, high: int, expected: str) -> int:
+    try:
+        value = int(text)
+    except ValueError:
+        value = low - 1
+    if not low <= value <= high:
+        raise argparse.ArgumentTypeError(f"expected a whole number, {expected}, found {text!r}")
     return value
 
 

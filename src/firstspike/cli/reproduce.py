@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from firstspike.cli.options import add_data_dir, positive
+from firstspike.cli.options import add_data_dir, positive, seed
 
 EXPERIMENTS = ("aggressive-ttfs", "spiking-gan")
 
@@ -26,7 +26,7 @@ def add_parser(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> 
         help="folder for runs, pictures and report (default: runs/reproduce-...)",
     )
     parser.add_argument(
-        "--seeds", type=int, nargs="+", default=[0, 1, 2], metavar="S", help="seeds (default: 0 1 2)"
+        "--seeds", type=seed, nargs="+", default=[0, 1, 2], metavar="S", help="seeds (default: 0 1 2)"
     )
     parser.add_argument(
         "--epochs", type=positive, metavar="N", help="instead of the presets', for a quick look"

@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from firstspike.cli.options import positive
+from firstspike.cli.options import positive, seed
 from firstspike.errors import InputError
 
 
@@ -17,7 +17,7 @@ def add_parser(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> 
     )
     parser.add_argument("folder", type=Path, metavar="RUN", help="folder of a trained GAN")
     parser.add_argument("--count", type=positive, required=True, metavar="N", help="number of images")
-    parser.add_argument("--seed", type=int, default=0, metavar="S", help="of the noise (default: 0)")
+    parser.add_argument("--seed", type=seed, default=0, metavar="S", help="of the noise (default: 0)")
     parser.add_argument(
         "--label", type=int, metavar="L", help="class, for a conditional GAN (default: all in turn)"
     )

@@ -1,7 +1,6 @@
 """``firstspike train``: one run into one folder."""
 
 import argparse
-import sys
 from pathlib import Path
 
 from firstspike.cli.options import (
@@ -11,6 +10,7 @@ from firstspike.cli.options import (
     check_device,
     default_dataset,
     positive,
+    seed,
 )
 
 
@@ -33,7 +33,7 @@ def add_parser(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> 
     parser.add_argument("--out", type=Path, metavar="RUN", help="run folder (default: runs/PRESET-...)")
     parser.add_argument("--epochs", type=positive, metavar="N", help="instead of the preset's")
     parser.add_argument(
-        "--seed", type=int, default=0, metavar="S", help="of everything random (default: 0)"
+        "--seed", type=seed, default=0, metavar="S", help="of everything random (default: 0)"
     )
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="where to compute")
     parser.add_argument("--resume", action="store_true", help="go on with the run in --out if there is one")
@@ -50,7 +50,6 @@ def run(options: argparse.Namespace) -> None:
     config = preset(options.preset).configure(dataset=dataset, digit=options.digit, epochs=options.epochs)
     parts = [options.preset, dataset, *([] if options.digit is None else [str(options.digit)])]
     out = options.out or Path("runs") / f"{'-'.join(parts)}-seed{options.seed}"
-    print(f"{options.preset} on {dataset}, seed {options.seed}, into {out}", file=sys.stderr)
 
     from firstspike.training.run import train
 

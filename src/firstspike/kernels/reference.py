@@ -9,7 +9,7 @@ Shape legend: B batch, I inputs, O outputs.
 import torch
 from torch import Tensor
 
-from firstspike.neurons import Causal, Window
+from firstspike.neurons import Causal, Phased, Window
 from firstspike.spikes import times_to_raster
 
 
@@ -53,6 +53,37 @@ def simulate_causal(times_BI: Tensor, weight_OI: Tensor, num_steps: int, neuron:
         out = torch.where(fires, float(min(t + neuron.delay, num_steps)), out)
         refractory = torch.where(fires, num_steps, refractory)
         membrane = torch.where(refractory > 0, 0.0, membrane)
+    return out
+
+
+def simulate_phased(
+    times_BI: Tensor, currents_OI: Tensor, threshold_O: Tensor, num_steps: int, neuron: Phased
+) -> Tensor:
+    """Return the spike times of phased neurons, stepped one by one.
+
+    Args:
+        times_BI: whole steps ``(batch, in_features)``.
+        currents_OI: current that an input spike starts ``(out_features, in_features)``.
+        threshold_O: ``(out_features,)``; the drive is one unit per step.
+        num_steps: ``T``.
+        neuron: its phases.
+
+    Returns:
+        float32 ``(batch, out_features)``.
+    """
+    raster = times_to_raster(times_BI, num_steps).to(currents_OI.dtype)
+    membrane = torch.zeros(times_BI.shape[0], currents_OI.shape[0], dtype=currents_OI.dtype)
+    current = torch.zeros_like(membrane)
+    out = torch.full(membrane.shape, float(num_steps))
+    fired = torch.zeros_like(out, dtype=torch.bool)
+    for t in range(neuron.target[1]):
+        if t > 0:
+            membrane = membrane + 1 + current
+        fires = (membrane >= threshold_O) & ~fired
+        out = torch.where(fires, float(t), out)
+        fired = fired | fires
+        heard = t < neuron.source[1]
+        current = current + raster[t] @ currents_OI.T if heard else torch.zeros_like(current)
     return out
 
 

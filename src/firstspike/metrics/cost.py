@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from firstspike.neurons import Causal
+from firstspike.neurons import Causal, Phased
 from firstspike.nn import Stack
 
 # 45 nm, 0.9 V: M. Horowitz, "Computing's energy problem", ISSCC 2014.
@@ -70,12 +70,15 @@ def membrane_updates(stack: Stack) -> int:
     """Return the additions per sample that membranes need without any spike.
 
     A window neuron adds its current in each step of its input window and its drive in each step of
-    its own; a ramp synapse adds the current in each step. The step synapse needs none.
+    its own; a phased one adds both until its phase ends; a ramp synapse adds its current in each step.
+    The step synapse needs none.
     """
     total = 0
     for layer in stack:
         if isinstance(layer.neuron, Causal):
             steps = layer.num_steps if layer.neuron.synapse == "ramp" else 0
+        elif isinstance(layer.neuron, Phased):
+            steps = layer.neuron.target[1]
         else:
             steps = layer.num_steps + layer.out_steps
         total += layer.out_features * steps

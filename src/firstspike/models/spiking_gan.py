@@ -3,7 +3,8 @@
 import torch
 from torch import Tensor
 
-from firstspike.coding import decode_latency, encode_latency
+from firstspike.coding import decode_latency, decode_phase, encode_latency, encode_phase
+from firstspike.neurons import Phased
 from firstspike.nn import Stack
 
 NOISE_LEVELS = 256
@@ -30,6 +31,9 @@ class SpikingGenerator(torch.nn.Module):
     def noise(self, count: int, generator: torch.Generator | None = None) -> Tensor:
         """Return noise spike times ``(count, noise_size)``: pixel values, uniform and encoded."""
         levels = torch.randint(0, NOISE_LEVELS, (count, self.noise_size), generator=generator)
+        neuron = next(iter(self.stack)).neuron
+        if isinstance(neuron, Phased):
+            return encode_phase(levels, neuron.source, self.stack.num_steps)
         return encode_latency(levels, self.stack.num_steps, max_intensity=NOISE_LEVELS - 1)
 
     def forward(self, noise: Tensor, labels: Tensor | None = None) -> Tensor:
@@ -42,7 +46,11 @@ class SpikingGenerator(torch.nn.Module):
 
     def images(self, times: Tensor) -> Tensor:
         """Return the pictures that pixel times stand for, uint8 ``(batch, height, width)``."""
-        values = decode_latency(times, self.stack.out_steps, max_intensity=255.0)
+        neuron = list(self.stack)[-1].neuron
+        if isinstance(neuron, Phased):
+            values = decode_phase(times, neuron.target) * 255
+        else:
+            values = decode_latency(times, self.stack.out_steps, max_intensity=255.0)
         return values.round().to(torch.uint8).reshape(-1, *self.image_shape)
 
     def _inputs(self, noise: Tensor, labels: Tensor | None) -> Tensor:
@@ -66,6 +74,10 @@ class SpikingDiscriminator(torch.nn.Module):
     def forward(self, pixels: Tensor, labels: Tensor | None = None) -> Tensor:
         """Return spike times ``(batch, 2)``."""
         num_steps = self.stack.num_steps
+        neuron = next(iter(self.stack)).neuron
+        if isinstance(neuron, Phased):
+            # A pixel that fires before the phase waits for it; the gradient does not notice.
+            pixels = pixels + (pixels.clamp(min=neuron.source[0]) - pixels).detach()
         if self.training and self.pixel_dropout > 0:
             kept = torch.rand_like(pixels) >= self.pixel_dropout
             pixels = torch.where(kept, pixels, float(num_steps))

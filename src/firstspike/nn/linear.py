@@ -6,10 +6,12 @@ from torch import Tensor
 from firstspike.functional import (
     causal_linear,
     causal_membrane,
+    phased_linear,
+    phased_membrane,
     window_fire,
     window_membrane,
 )
-from firstspike.neurons import Causal, Neuron, Window
+from firstspike.neurons import Causal, Neuron, Phased, Window
 from firstspike.spikes import check_num_steps
 
 
@@ -17,13 +19,13 @@ class Linear(torch.nn.Module):
     """Spike times in, spike times out, through one fully connected layer of single-spike neurons.
 
     The neuron model is a field: `Causal` fires on the clock of its inputs, `Window` in the window
-    after it.
+    after it, `Phased` in its phase of one clock.
 
     Args:
         in_features, out_features: sizes.
         num_steps: length of the input window in steps.
-        neuron: `Causal` or `Window`.
-        bias: learn a bias; window neurons only (a causal one's would be a threshold).
+        neuron: `Causal`, `Window` or `Phased`.
+        bias: learn a bias; not for causal neurons, whose bias would be a threshold.
         dropout: during training each input is cut off with this probability and the other weights are
             scaled by ``1 / (1 - dropout)``, so that the mean drive stays. A cut input is silent to
             this layer only.
@@ -76,31 +78,40 @@ class Linear(torch.nn.Module):
 
     def forward(self, times: Tensor) -> Tensor:
         """Return spike times ``(batch, out_features)`` for times ``(batch, in_features)``."""
-        if isinstance(self.neuron, Window):
-            return window_fire(self.membrane(times), self.out_steps, self.neuron)
         weight, times = self._drop(times)
-        return causal_linear(times, weight, self.num_steps, self.neuron)
+        if isinstance(self.neuron, Window):
+            return window_fire(self._membrane(times, weight), self.out_steps, self.neuron)
+        return self._fire(times, weight)
 
     def membrane(self, times: Tensor) -> Tensor:
         """Return the membrane ``(batch, out_features)`` that decides whether and when to fire.
 
-        Window: its value at the end of the input window. Causal: at the last step, without reset.
+        Window and phased: the potential ``u`` at the end of the inputs. Causal: the membrane at the last
+        step, without reset.
         """
         weight, times = self._drop(times)
-        if isinstance(self.neuron, Window):
-            return window_membrane(times, weight, self.bias, self.num_steps, self.neuron)
-        return causal_membrane(times, weight, self.num_steps, self.neuron)
+        return self._membrane(times, weight)
 
     def read(self, times: Tensor) -> tuple[Tensor, Tensor]:
         """Return spike times and membrane together, each ``(batch, out_features)``."""
-        if isinstance(self.neuron, Window):
-            membrane = self.membrane(times)
-            return window_fire(membrane, self.out_steps, self.neuron), membrane
         weight, times = self._drop(times)
-        return (
-            causal_linear(times, weight, self.num_steps, self.neuron),
-            causal_membrane(times, weight, self.num_steps, self.neuron),
-        )
+        membrane = self._membrane(times, weight)
+        if isinstance(self.neuron, Window):
+            return window_fire(membrane, self.out_steps, self.neuron), membrane
+        return self._fire(times, weight), membrane
+
+    def _fire(self, times: Tensor, weight: Tensor) -> Tensor:
+        if isinstance(self.neuron, Phased):
+            return phased_linear(times, weight, self.bias, self.num_steps, self.neuron)
+        assert isinstance(self.neuron, Causal)
+        return causal_linear(times, weight, self.num_steps, self.neuron)
+
+    def _membrane(self, times: Tensor, weight: Tensor) -> Tensor:
+        if isinstance(self.neuron, Window):
+            return window_membrane(times, weight, self.bias, self.num_steps, self.neuron)
+        if isinstance(self.neuron, Phased):
+            return phased_membrane(times, weight, self.bias, self.num_steps, self.neuron)
+        return causal_membrane(times, weight, self.num_steps, self.neuron)
 
     def _drop(self, times: Tensor) -> tuple[Tensor, Tensor]:
         if not self.training or self.dropout == 0:

@@ -78,7 +78,7 @@ def train_classifier(
         model = build_classifier(config, train.images[0].numel(), train.num_classes)
     modules = {"model": model, "average": copy.deepcopy(model), "best": copy.deepcopy(model)}
     optimizer = _optimizer(config, model)
-    state = run.load_state()
+    state = run.load_state(module_tensors(modules))
     if state.epoch:
         for name, module in modules.items():
             module.load_state_dict(tensors_under(state.tensors, name))

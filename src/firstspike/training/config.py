@@ -5,11 +5,13 @@ Every number of a training recipe stands in one of these; a preset is a named in
 
 import dataclasses
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from types import UnionType
+from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from firstspike.errors import InputError
-from firstspike.neurons import Causal, Neuron, Window
+from firstspike.neurons import Causal, Neuron, Phased, Window
 from firstspike.rules import ExactRule, RunningMaxRule, StraightThroughRule, TemporalRule
+from firstspike.steps import check_num_steps
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,6 +26,14 @@ class Augmentation:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Uniform:
+    """Bounds of initial weights."""
+
+    low: float
+    high: float
+
+
+@dataclass(frozen=True, kw_only=True)
 class GanConfig:
     """A GAN of the paper's shape.
 
@@ -34,9 +44,12 @@ class GanConfig:
         conditional: give the label to both networks; needs ``digit`` None.
         num_steps: ``T`` of every window.
         noise_size, hidden_features: sizes of both networks.
-        hidden_neuron: neuron model of both hidden layers (spiking only).
+        hidden_neuron: neuron model of the generator's hidden layer (spiking only).
+        critic_neuron: of the discriminator's; None for the same.
         pixel_neuron: of the generator's output.
-        verdict_neuron: of the discriminator's.
+        verdict_neuron: of the discriminator's output.
+        hidden_init, pixel_init, verdict_init: initial weights of both hidden layers, the generator's and
+            the discriminator's output; None for the layer's own.
         targets: "static" or "dynamic" (the paper's) targets of the temporal least squares.
         optimizer: "adam" (betas 0.5, 0.999) or "sgd" (plain, the paper's).
         generator_rate, discriminator_rate: learning rates.
@@ -57,6 +70,10 @@ class GanConfig:
     hidden_neuron: Neuron = field(default_factory=Window)
     pixel_neuron: Neuron = field(default_factory=Window)
     verdict_neuron: Neuron = field(default_factory=Window)
+    critic_neuron: Neuron | None = None
+    hidden_init: Uniform | None = None
+    pixel_init: Uniform | None = None
+    verdict_init: Uniform | None = None
     targets: Literal["static", "dynamic"] = "static"
     optimizer: Literal["adam", "sgd"] = "adam"
     generator_rate: float = 2e-4
@@ -71,6 +88,7 @@ class GanConfig:
     def __post_init__(self) -> None:
         if self.conditional and self.digit is not None:
             raise InputError("a conditional GAN learns all classes; leave out --digit")
+        _check_sizes(self, "noise_size", "hidden_features", "batch_size", "epochs")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -163,6 +181,7 @@ class ClassifierConfig:
     ema: float = 0.0
 
     def __post_init__(self) -> None:
+        _check_sizes(self, "hidden_features", "batch_size", "epochs")
         if self.levels is not None:
             neurons = (self.hidden_neuron, self.output_neuron)
             if any(
@@ -183,7 +202,9 @@ _TYPES: dict[str, type] = {
         GanConfig,
         LevelTraining,
         Normal,
+        Phased,
         RunningMaxRule,
+        Uniform,
         Causal,
         Window,
         TemporalRule,
@@ -210,14 +231,38 @@ def from_json(value: Any) -> Any:
     if not isinstance(value, dict):
         return value
     fields = {name: from_json(item) for name, item in value.items() if name != "type"}
-    cls = _TYPES.get(value.get("type", ""))
+    cls = _TYPES.get(str(value.get("type")))
     if cls is None:
         raise InputError(f"configuration of unknown type {value.get('type')!r}")
     expected = {f.name for f in dataclasses.fields(cls)}
     if set(fields) != expected:
         differ = ", ".join(sorted(set(fields) ^ expected))
         raise InputError(f"{cls.__name__} in the configuration has missing or unknown fields: {differ}")
+    for name, kind in get_type_hints(cls).items():
+        if not _fits(fields[name], kind):
+            raise InputError(f"{cls.__name__} in the configuration cannot have {name} {fields[name]!r}")
     try:
         return cls(**fields)
     except (TypeError, ValueError) as error:
         raise InputError(f"{cls.__name__} in the configuration: {error}") from error
+
+
+def _check_sizes(config: Config, *names: str) -> None:
+    check_num_steps(config.num_steps)
+    for name in names:
+        if getattr(config, name) < 1:
+            raise ValueError(f"{name} must be 1 or more, found {getattr(config, name)}")
+
+
+def _fits(value: Any, kind: Any) -> bool:
+    """Whether a value that came from JSON is of a field's type."""
+    origin = get_origin(kind)
+    if origin in (Union, UnionType):
+        return any(_fits(value, choice) for choice in get_args(kind))
+    if origin is Literal:
+        return value in get_args(kind)
+    if origin is tuple:
+        return isinstance(value, list)
+    if kind in (int, float):
+        return isinstance(value, (int, kind)) and not isinstance(value, bool)
+    return isinstance(value, kind)

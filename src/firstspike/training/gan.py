@@ -10,13 +10,13 @@ import time
 import torch
 from torch import Tensor
 
-from firstspike.coding import encode_latency
+from firstspike.coding import encode_latency, encode_phase
 from firstspike.data import ImageSet
 from firstspike.losses import gan_targets, temporal_least_squares
 from firstspike.models import AnnDiscriminator, AnnGenerator, SpikingDiscriminator, SpikingGenerator
-from firstspike.neurons import Neuron, Window
+from firstspike.neurons import Causal, Neuron, Phased
 from firstspike.nn import Linear, Stack
-from firstspike.training.config import GanConfig
+from firstspike.training.config import GanConfig, Uniform
 from firstspike.training.optimizer import (
     load_optimizer,
     module_tensors,
@@ -44,28 +44,36 @@ def build_gan(
             AnnGenerator(config.noise_size, config.hidden_features, image_shape, classes),
             AnnDiscriminator(pixels, config.hidden_features, classes),
         )
-    return (
-        SpikingGenerator(
-            _stack(
-                config, [config.noise_size + classes, config.hidden_features, pixels], config.pixel_neuron
+    generator = Stack(
+        [
+            _layer(
+                config,
+                config.noise_size + classes,
+                config.hidden_features,
+                config.hidden_neuron,
+                config.hidden_init,
             ),
-            config.noise_size,
-            image_shape,
-            classes,
-        ),
-        SpikingDiscriminator(
-            _stack(config, [pixels + classes, config.hidden_features, 2], config.verdict_neuron),
-            classes,
-            config.pixel_dropout,
-        ),
+            _layer(config, config.hidden_features, pixels, config.pixel_neuron, config.pixel_init),
+        ]
+    )
+    critic = config.critic_neuron or config.hidden_neuron
+    discriminator = Stack(
+        [
+            _layer(config, pixels + classes, config.hidden_features, critic, config.hidden_init),
+            _layer(config, config.hidden_features, 2, config.verdict_neuron, config.verdict_init),
+        ]
+    )
+    return (
+        SpikingGenerator(generator, config.noise_size, image_shape, classes),
+        SpikingDiscriminator(discriminator, classes, config.pixel_dropout),
     )
 
 
-def _stack(config: GanConfig, sizes: list[int], output: Neuron) -> Stack:
-    def layer(inputs: int, outputs: int, neuron: Neuron) -> Linear:
-        return Linear(inputs, outputs, config.num_steps, neuron, bias=isinstance(neuron, Window))
-
-    return Stack([layer(sizes[0], sizes[1], config.hidden_neuron), layer(sizes[1], sizes[2], output)])
+def _layer(config: GanConfig, inputs: int, outputs: int, neuron: Neuron, init: Uniform | None) -> Linear:
+    layer = Linear(inputs, outputs, config.num_steps, neuron, bias=not isinstance(neuron, Causal))
+    if init is not None:
+        torch.nn.init.uniform_(layer.weight, init.low, init.high)
+    return layer
 
 
 def encode_images(config: GanConfig, images: Tensor) -> Tensor:
@@ -73,6 +81,8 @@ def encode_images(config: GanConfig, images: Tensor) -> Tensor:
     flat = images.flatten(1)
     if config.kind == "ann":
         return flat.to(torch.float32) / 127.5 - 1
+    if isinstance(config.pixel_neuron, Phased):
+        return encode_phase(flat, config.pixel_neuron.target, config.num_steps)
     return encode_latency(flat, config.num_steps)
 
 
@@ -99,7 +109,7 @@ def train_gan(run: RunFolder, data: ImageSet, *, show_progress: bool = True) -> 
     ]
     modules = {"generator": generator, "discriminator": discriminator, "average": average}
 
-    state = run.load_state()
+    state = run.load_state(module_tensors(modules))
     if state.epoch:
         for name, module in modules.items():
             module.load_state_dict(tensors_under(state.tensors, name))
@@ -173,7 +183,9 @@ def _loss(config: GanConfig, verdict: Tensor, desired: int) -> Tensor:
     """Least squares towards "real" (1) or "fake" (0), on spike times or on a probability."""
     if config.kind == "ann":
         return 0.5 * (verdict - desired).square().mean()
-    targets = gan_targets(verdict.detach(), desired, config.num_steps, config.targets)
+    neuron = config.verdict_neuron
+    first = neuron.target[0] if isinstance(neuron, Phased) else 0
+    targets = gan_targets(verdict.detach(), desired, config.num_steps, config.targets, first)
     return temporal_least_squares(verdict, targets, config.num_steps)
 
 

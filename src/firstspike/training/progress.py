@@ -1,4 +1,4 @@
-"""Progress on the terminal: a bar with the time left, and nothing where stderr is a file."""
+"""Progress on the terminal: a bar with the time left; one line where stderr is a file."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -12,6 +12,8 @@ def epochs(
 ) -> Iterator[int]:
     """Yield the epochs from `first` to `total`, drawing a bar with the last record's figures."""
     console = Console(stderr=True)
+    if show and first < total and not console.is_terminal:
+        print(f"{title}: epochs {first + 1} to {total}", file=console.file, flush=True)
     with Progress(
         TextColumn(title),
         BarColumn(),

@@ -8,6 +8,7 @@ import json
 import platform
 import shlex
 import sys
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from typing import Any
 import numpy
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor
 
 from firstspike.errors import InputError
@@ -110,7 +111,9 @@ class RunFolder:
         """Return the run in `path`.
 
         Raises:
-            InputError: there is none, or it was written by another version of the format.
+            InputError: there is none, it is damaged, or it was written by another version of the
+                format.
+            OSError: it cannot be read.
         """
         file = path / "config.json"
         if not file.is_file():
@@ -121,75 +124,94 @@ class RunFolder:
         try:
             document = json.loads(file.read_text(encoding="utf-8"))
             version = document["format"]
-            if version != FORMAT:
-                raise InputError(
-                    f"{file} has format {version}, this firstspike reads {FORMAT}; train the run again"
-                )
-            return RunFolder(
-                path,
-                document["preset"],
-                from_json(document["config"]),
-                document["seed"],
-                document["threads"],
-            )
-        except InputError as error:
-            raise InputError(f"{file}: {error}") from error
+            preset, seed, threads = (document[name] for name in ("preset", "seed", "threads"))
+            config = document["config"]
         except (ValueError, KeyError, TypeError) as error:
             raise InputError(f"{file} is damaged ({error}); train the run again") from error
+        if version != FORMAT:
+            raise InputError(
+                f"{file} has format {version!r}, this firstspike reads {FORMAT}; train the run again"
+            )
+        try:
+            config = from_json(config)
+        except InputError as error:
+            raise InputError(f"{file}: {error}; train the run again") from error
+        if not isinstance(config, Config) or [type(v) for v in (preset, seed, threads)] != [str, int, int]:
+            raise InputError(f"{file} does not describe a run; train the run again")
+        return RunFolder(path, preset, config, seed, threads)
 
-    def load_state(self) -> RunState:
+    def load_state(self, expected: Mapping[str, Tensor] | None = None) -> RunState:
         """Return the state after the last finished epoch; an empty one before the first.
 
+        Args:
+            expected: tensors that the state must hold, in these shapes, beside others.
+
         Raises:
-            InputError: the state file is damaged.
+            InputError: the state file is damaged or not of this network.
+            OSError: it cannot be read.
         """
         file = self.path / "state" / "latest.safetensors"
         if not file.exists():
             return RunState({}, [])
         tensors, metadata = _read(file)
-        return RunState(tensors, json.loads(metadata["records"]))
+        try:
+            records = json.loads(metadata["records"])
+        except (ValueError, KeyError) as error:
+            raise InputError(f"{file} is damaged ({error!r}); train the run again") from error
+        wanted = expected or {}
+        _check_fit(file, wanted, {name: t for name, t in tensors.items() if name in wanted})
+        return RunState(tensors, records)
 
     def save_state(self, state: RunState) -> None:
         """Write the state, then the metrics that it holds."""
         tensors = {name: tensor.contiguous() for name, tensor in state.tensors.items()}
+        content = save(tensors, {"records": json.dumps(state.records)})
         with atomic_path(self.path / "state" / "latest.safetensors") as temporary:
-            save_file(tensors, temporary, {"records": json.dumps(state.records)})
+            temporary.write_bytes(content)
         lines = "".join(json.dumps(record) + "\n" for record in state.records)
         write_text(self.path / "metrics.jsonl", lines)
 
     def save_model(self, tensors: dict[str, Tensor]) -> None:
         """Write the weights to use, ``model.safetensors``."""
         contiguous = {name: tensor.detach().contiguous() for name, tensor in tensors.items()}
+        content = save(contiguous, {"format": str(FORMAT)})
         with atomic_path(self.path / "model.safetensors") as temporary:
-            save_file(contiguous, temporary, {"format": str(FORMAT)})
+            temporary.write_bytes(content)
 
     def load_model(self, module: torch.nn.Module) -> None:
         """Fill `module` with the run's weights.
 
         Raises:
             InputError: the run is not finished, or its weights are damaged, not finite, or do not fit.
+            OSError: they cannot be read.
         """
         file = self.path / "model.safetensors"
         if not file.exists():
             raise InputError(f"{self.path} has no model yet; finish it with firstspike train --resume")
         tensors, _ = _read(file)
-        expected = {name: tuple(t.shape) for name, t in module.state_dict().items()}
-        found = {name: tuple(t.shape) for name, t in tensors.items()}
-        if expected != found:
-            raise InputError(
-                f"{file} does not fit its configuration: expected {expected}, found {found}; train it again"
-            )
-        if any(not torch.isfinite(t).all() for t in tensors.values() if t.is_floating_point()):
-            raise InputError(f"{file} holds weights that are NaN or infinite; train the run again")
+        _check_fit(file, module.state_dict(), tensors)
         module.load_state_dict(tensors)
 
 
 def _read(file: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+    # Opened here first: the library's own errors name neither the file nor the reason.
+    file.open("rb").close()
     try:
         with safe_open(file, framework="pt") as opened:
             return {name: opened.get_tensor(name) for name in opened.keys()}, opened.metadata() or {}  # noqa: SIM118
     except (SafetensorError, OSError, ValueError) as error:
         raise InputError(f"{file} is damaged ({error}); train the run again") from error
+
+
+def _check_fit(file: Path, expected: Mapping[str, Tensor], found: Mapping[str, Tensor]) -> None:
+    """Refuse tensors of other names or shapes than `expected`, and weights that are not finite."""
+    shapes, there = ({name: tuple(t.shape) for name, t in ts.items()} for ts in (expected, found))
+    if shapes != there:
+        raise InputError(
+            f"{file} does not fit its configuration: expected {shapes}, found {there}; train the run again"
+        )
+    if any(not torch.isfinite(t).all() for t in found.values() if t.is_floating_point()):
+        raise InputError(f"{file} holds weights that are NaN or infinite; train the run again")
 
 
 def _fields(old: Config, new: Config) -> list[tuple[str, Any, Any]]:
