@@ -1,10 +1,13 @@
-"""Settings that every test shares."""
+"""Settings and trained runs that every test shares."""
 
 import os
 
 # Set before torch or Numba start their threads.
 os.environ.setdefault("OMP_NUM_THREADS", "2")
 os.environ.setdefault("NUMBA_NUM_THREADS", "2")
+
+from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 import torch
@@ -19,3 +22,47 @@ def mnist_dir() -> str:
     if not folder:
         pytest.skip("FIRSTSPIKE_DATA names no folder with the real data sets")
     return folder
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Keep what the tests download and derive out of the user's cache."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("FIRSTSPIKE_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield
+
+
+@pytest.fixture(scope="session")
+def gan_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A conditional Spiking-GAN on the small digits, finished after one epoch; not to be written to."""
+    return _finished(tmp_path_factory, "spiking-gan-conditional", epochs=1)
+
+
+@pytest.fixture(scope="session")
+def digit_gan_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same of an unconditional one, for the digit 3."""
+    return _finished(tmp_path_factory, "spiking-gan-window", epochs=2, digit=3)
+
+
+@pytest.fixture(scope="session")
+def ann_gan_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same of an ordinary GAN, for the digit 3."""
+    return _finished(tmp_path_factory, "ann-gan", epochs=2, digit=3)
+
+
+@pytest.fixture(scope="session")
+def classifier_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same of a classifier."""
+    return _finished(tmp_path_factory, "aggressive-ttfs-window", epochs=2)
+
+
+def _finished(
+    factory: pytest.TempPathFactory, name: str, *, epochs: int, digit: int | None = None
+) -> Path:
+    from firstspike.training.presets import preset
+    from firstspike.training.run import train
+
+    config = preset(name).configure(dataset="digits", digit=digit, epochs=epochs)
+    path = factory.mktemp("runs") / name
+    train(path, name, config, seed=0, threads=torch.get_num_threads(), show_progress=False)
+    return path

@@ -286,7 +286,7 @@ def window_cases(draw: st.DrawFn) -> tuple[Tensor, Tensor, Tensor | None, int, W
     return torch.from_numpy(times).to(times_dtype), weight, bias, num_steps, neuron
 
 
-@settings(deadline=None, max_examples=300)
+@settings(deadline=None, max_examples=150)
 @given(case=window_cases())
 def test_one_matrix_product_gives_the_stepped_windows_times(
     case: tuple[Tensor, Tensor, Tensor | None, int, Window],

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from firstspike.rules import ExactRule, StraightThroughRule, TemporalRule
+from firstspike.rules import ExactRule, RunningMaxRule, StraightThroughRule, TemporalRule
 
 
 @pytest.mark.parametrize(
@@ -39,9 +39,18 @@ def test_scales_must_be_above_zero(value: float) -> None:
         TemporalRule(surrogate_width=value)
     with pytest.raises(ValueError, match=r"ExactRule\.min_slope must be above 0"):
         ExactRule(min_slope=value)
+    with pytest.raises(ValueError, match=r"RunningMaxRule\.width must be above 0"):
+        RunningMaxRule(width=value)
 
 
-@pytest.mark.parametrize("rule", [TemporalRule(), ExactRule(), StraightThroughRule()])
+@pytest.mark.parametrize("levels", [(), (-1, 2), (3, 3), (5, 2), (0, 2.5)])
+def test_levels_are_ascending_whole_steps(levels: Any) -> None:
+    with pytest.raises(ValueError, match=r"RunningMaxRule\.levels must be ascending whole steps"):
+        RunningMaxRule(levels=levels)
+    assert RunningMaxRule(levels=[1, 4]).levels == (1, 4)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("rule", [TemporalRule(), ExactRule(), RunningMaxRule(), StraightThroughRule()])
 def test_rules_are_values(rule: Any) -> None:
     assert rule == dataclasses.replace(rule)
     assert hash(rule) == hash(dataclasses.replace(rule))

@@ -111,8 +111,10 @@ class RunningMaxRule:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "levels", tuple(self.levels))
-        if not self.levels or self.levels[0] < 0 or any(a >= b for a, b in pairwise(self.levels)):
-            raise ValueError(f"RunningMaxRule.levels must be ascending steps, found {self.levels}")
+        whole = all(isinstance(level, int) for level in self.levels)
+        ascending = all(a < b for a, b in pairwise(self.levels))
+        if not self.levels or not whole or self.levels[0] < 0 or not ascending:
+            raise ValueError(f"RunningMaxRule.levels must be ascending whole steps, found {self.levels}")
         if not self.width > 0:
             raise ValueError(f"RunningMaxRule.width must be above 0, found {self.width}")
 

@@ -1,164 +1,107 @@
-import numpy as np
+"""Fired flags at levels: times of the plain layer, and the gradient of a dense autograd form."""
+
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
-from spike_cases import Case, cases, naive_times
-from torch import Tensor
 
 from firstspike.functional import causal_levels, causal_linear
 from firstspike.neurons import Causal
 from firstspike.rules import RunningMaxRule
 
-T = 16
+NUM_STEPS = 12
+LEVELS = (0, 2, 3, 7, 11)
 
 
-@st.composite
-def rules(draw: st.DrawFn, num_steps: int) -> RunningMaxRule:
-    levels = draw(st.sets(st.integers(0, num_steps - 1), min_size=1, max_size=5))
-    return RunningMaxRule(levels=tuple(sorted(levels)), width=draw(st.sampled_from([0.25, 1.0, 8.0])))
+class _Flag(torch.autograd.Function):
+    """``M >= theta`` with the derivative ``1 / (1 + |M - theta| / width)^2``."""
+
+    @staticmethod
+    def forward(ctx, peak, threshold, width):
+        ctx.save_for_backward(peak, threshold)
+        ctx.width = width
+        return (peak >= threshold).to(peak.dtype)
+
+    @staticmethod
+    def backward(ctx, grad):
+        peak, threshold = ctx.saved_tensors
+        return grad / (1 + (peak - threshold).abs() / ctx.width) ** 2, None, None
 
 
-def uniform_threshold(case: Case, factor: float = 1.0) -> Tensor:
-    return torch.full((case.times.shape[0], case.weight.shape[0]), case.threshold * factor)
+def dense_flags(flags_in, weight, threshold, width):
+    """The rule written with one matrix product per level; a maximum belongs to its first level."""
+    membrane = flags_in @ weight.t()
+    peaks = [membrane[:, 0]]
+    for level in range(1, membrane.shape[1]):
+        peaks.append(torch.where(membrane[:, level] > peaks[-1], membrane[:, level], peaks[-1]))
+    return _Flag.apply(torch.stack(peaks, 1), threshold.unsqueeze(1), width)
 
 
-def naive_flags_gradient(
-    times: Tensor, weight: Tensor, threshold: Tensor, rule: RunningMaxRule, grad_flags: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
-    """Return ``dL/dw`` and ``dL/dF_in`` by nested loops, as `RunningMaxRule` words them.
-
-    The flag of a level has the slope ``1 / (1 + |M - theta| / width)^2`` in the largest membrane seen
-    at the levels so far, and that membrane is a sum over inputs at or before the level it was seen at.
-    """
-    grad_weight = np.zeros(weight.shape)
-    grad_in = np.zeros((times.shape[0], len(rule.levels), weight.shape[1]))
-    for b in range(times.shape[0]):
-        t_in = times[b].tolist()
-        for j, row in enumerate(weight.tolist()):
-            theta = float(threshold[b, j])
-            best, best_at = -np.inf, 0
-            for k, level in enumerate(rule.levels):
-                membrane = sum(w for w, t in zip(row, t_in, strict=True) if t <= level)
-                if membrane > best:
-                    best, best_at = membrane, k
-                slope = grad_flags[b, k, j] / (1 + abs(best - theta) / rule.width) ** 2
-                for i, t in enumerate(t_in):
-                    grad_in[b, best_at, i] += slope * row[i]
-                    if t <= rule.levels[best_at]:
-                        grad_weight[j, i] += slope
-    return grad_weight, grad_in
+def flags_of(times):
+    return (times.unsqueeze(1) <= torch.tensor(LEVELS, dtype=times.dtype).reshape(1, -1, 1)).to(times.dtype)
 
 
-@settings(deadline=None, max_examples=80)
-@given(case=cases(), data=st.data())
-def test_times_are_the_causal_layers_and_flags_say_who_has_fired(case: Case, data: st.DataObject) -> None:
-    rule = data.draw(rules(case.num_steps))
-    times, weight = case.times.to(torch.float32), case.weight.to(torch.float32)
-    threshold = uniform_threshold(case)
-    flags, found = causal_levels(None, times, weight, threshold, case.num_steps, rule)
-    neuron = Causal(threshold=case.threshold)
-    assert torch.equal(found, naive_times(times, weight, case.num_steps, neuron))
-    assert torch.equal(found, causal_linear(times, weight, case.num_steps, neuron))
-    assert flags.shape == (len(times), len(rule.levels), len(weight))
-    for k, level in enumerate(rule.levels):
-        assert torch.equal(flags[:, k], (found <= level).to(torch.float32))
+@pytest.fixture
+def layer():
+    source = torch.Generator().manual_seed(3)
+    times = torch.randint(0, NUM_STEPS + 1, (9, 17), generator=source).float()
+    weight = torch.rand(8, 17, generator=source) * 1.1 - 0.35
+    threshold = torch.full((9, 8), 1.0)
+    return times, weight, threshold
 
 
-def test_every_sample_and_neuron_has_its_own_threshold() -> None:
-    times, weight = torch.tensor([[0.0, 3.0], [0.0, 3.0]]), torch.ones(2, 2)
-    threshold = torch.tensor([[1.0, 2.0], [2.5, 0.5]])
-    _, found = causal_levels(None, times, weight, threshold, T, RunningMaxRule(levels=(0,)))
-    assert found.tolist() == [[0, 3], [T, 0]]
+def test_times_are_those_of_the_plain_layer(layer):
+    times, weight, threshold = layer
+    flags, out = causal_levels(None, times, weight, threshold, NUM_STEPS, RunningMaxRule(levels=LEVELS))
+    assert torch.equal(out, causal_linear(times, weight, NUM_STEPS, Causal()))
+    assert torch.equal(flags, flags_of(out))
+    assert 0 < flags.mean() < 1
 
 
-@settings(deadline=None, max_examples=80)
-@given(case=cases(), data=st.data(), seed=st.integers(0, 2**32 - 1))
-def test_gradients_are_those_of_naive_loops(case: Case, data: st.DataObject, seed: int) -> None:
-    rule = data.draw(rules(case.num_steps))
-    rng = np.random.default_rng(seed)
-    # The width is in units of the membrane: bring the drawn weights to the scale of 1.
-    times = case.times.to(torch.float32)
-    weight = (case.weight.to(torch.float64) / case.threshold).to(torch.float32).requires_grad_()
-    threshold = torch.from_numpy(rng.integers(1, 33, (len(times), len(weight))) / 16).to(torch.float32)
-    levels = torch.tensor(rule.levels).reshape(1, -1, 1)
-    flags_in = (times.unsqueeze(1) <= levels).to(torch.float32).requires_grad_()
-    flags, _ = causal_levels(flags_in, times, weight, threshold, case.num_steps, rule)
-    delta = rng.integers(-8, 9, tuple(flags.shape)) / 8
-    grads = torch.autograd.grad(flags, (weight, flags_in), torch.from_numpy(delta).to(flags))
-    expected = naive_flags_gradient(times, weight.detach(), threshold, rule, delta)
-    for found, wanted in zip(grads, expected, strict=True):
-        np.testing.assert_allclose(found.numpy(), wanted, rtol=1e-4, atol=1e-4)
+def test_thresholds_may_differ_per_sample(layer):
+    times, weight, threshold = layer
+    threshold = threshold.clone()
+    threshold[::2] = 1e9
+    _, out = causal_levels(None, times, weight, threshold, NUM_STEPS, RunningMaxRule(levels=LEVELS))
+    assert (out[::2] == NUM_STEPS).all()
+    assert (out[1::2] < NUM_STEPS).any()
 
 
-def test_the_gradient_by_hand() -> None:
-    # V at the levels 0, 2, 4: 1, 0.5, 2. The largest so far: 1, 1, 2, first seen at 0, 0, 4.
-    times = torch.tensor([[0.0, 1.0, 3.0, T]])
-    weight = torch.tensor([[1.0, -0.5, 1.5, 9.0]], requires_grad=True)
-    rule = RunningMaxRule(levels=(0, 2, 4), width=0.5)
-    flags, found = causal_levels(None, times, weight, torch.tensor([[1.5]]), T, rule)
-    assert found.item() == 3
-    assert flags.flatten().tolist() == [0, 0, 1]
-    (grad,) = torch.autograd.grad(flags, weight, torch.tensor([[[1.0], [10.0], [100.0]]]))
-    # Each maximum is 0.5 from threshold, one width: slope 1 / (1 + 1)^2.
-    assert grad.tolist() == [[111 / 4, 100 / 4, 100 / 4, 0]]
+def test_gradient_equals_the_dense_form_through_two_layers(layer):
+    times, first, threshold = layer
+    # Every step is a level, so that no membrane can peak between two of them.
+    levels = tuple(range(NUM_STEPS))
+    source = torch.Generator().manual_seed(4)
+    second = torch.rand(5, 8, generator=source) * 1.1 - 0.35
+    weights = torch.rand(9, NUM_STEPS, 5, generator=source)
+    rules = [RunningMaxRule(levels=levels, width=0.5), RunningMaxRule(levels=levels, width=1.5)]
+    top = torch.full((9, 5), 0.5)
+
+    ours = [first.clone().requires_grad_(), second.clone().requires_grad_()]
+    flags, hidden = causal_levels(None, times, ours[0], threshold, NUM_STEPS, rules[0])
+    flags, _ = causal_levels(flags, hidden, ours[1], top, NUM_STEPS, rules[1])
+    (flags * weights).sum().backward()
+
+    dense = [first.clone().requires_grad_(), second.clone().requires_grad_()]
+    steps = torch.arange(NUM_STEPS, dtype=torch.float32).reshape(1, -1, 1)
+    seen = (times.unsqueeze(1) <= steps).float()
+    hidden_flags = dense_flags(seen, dense[0], threshold, 0.5)
+    out_flags = dense_flags(hidden_flags, dense[1], top, 1.5)
+    (out_flags * weights).sum().backward()
+
+    assert torch.equal(flags, out_flags)
+    for mine, theirs in zip(ours, dense, strict=True):
+        assert theirs.grad.abs().max() > 0
+        torch.testing.assert_close(mine.grad, theirs.grad, rtol=1e-4, atol=1e-5)
 
 
-def test_descent_on_a_flag_makes_a_silent_neuron_fire() -> None:
-    times = torch.tensor([[0.0, 5.0]])
-    weight = torch.tensor([[0.25, 0.25]], requires_grad=True)
-    rule, threshold = RunningMaxRule(levels=(2, 8)), torch.ones(1, 1)
-    for _ in range(50):
-        flags, found = causal_levels(None, times, weight, threshold, T, rule)
-        (grad,) = torch.autograd.grad((1 - flags).sum(), weight)
-        weight = (weight - 0.1 * grad).detach().requires_grad_()
-    assert found.item() == 0
-
-
-@pytest.mark.parametrize("batch", [0, 1, 7])
-def test_sums_do_not_depend_on_the_thread_count(batch: int) -> None:
-    count = torch.get_num_threads()
-    generator = torch.Generator().manual_seed(0)
-    times = torch.randint(0, T + 1, (batch, 6), generator=generator).float()
-    weight = torch.randn(3, 6, generator=generator).requires_grad_()
-    found = []
-    try:
-        for threads in (1, 2):
-            torch.set_num_threads(threads)
-            flags, out = causal_levels(
-                None, times, weight, torch.ones(batch, 3), T, RunningMaxRule(levels=(1, 6))
-            )
-            found.append((out, *torch.autograd.grad(flags.sum(), weight)))
-    finally:
-        torch.set_num_threads(count)
-    assert torch.equal(found[0][0], found[1][0])
-    torch.testing.assert_close(found[0][1], found[1][1], rtol=1e-5, atol=1e-6)
-
-
-@pytest.mark.parametrize("layout", ["columns", "rows"])
-def test_layouts_do_not_matter(layout: str) -> None:
-    generator = torch.Generator().manual_seed(0)
-    times = torch.randint(0, T + 1, (5, 6), generator=generator).float()
-    weight = torch.randn(3, 6, generator=generator)
-    rule, threshold = RunningMaxRule(levels=(1, 6)), torch.rand(5, 3, generator=generator)
-    expected = causal_levels(None, times, weight, threshold, T, rule)
-    if layout == "columns":
-        weight = weight.t().contiguous().t()
-    wide = torch.zeros(10, 12)
-    wide[::2, ::2] = times
-    found = causal_levels(None, wide[::2, ::2], weight, threshold.t().contiguous().t(), T, rule)
-    for one, two in zip(found, expected, strict=True):
-        assert torch.equal(one, two)
-
-
-def test_what_does_not_fit_is_refused() -> None:
-    times, weight, threshold = torch.zeros(2, 3), torch.ones(4, 3), torch.ones(2, 4)
-    rule = RunningMaxRule(levels=(0, T))
-    with pytest.raises(ValueError, match="levels must be below num_steps = 16, found 16"):
-        causal_levels(None, times, weight, threshold, T, rule)
-    rule = RunningMaxRule(levels=(0, 3))
-    with pytest.raises(ValueError, match="times must lie in"):
-        causal_levels(None, times - 1, weight, threshold, T, rule)
-    for shape in ((1, 4), (4,), (2, 3)):
-        with pytest.raises(ValueError, match=r"expected threshold \(batch, out_features\) = \(2, 4\)"):
-            causal_levels(None, times, weight, torch.ones(shape), T, rule)
+def test_empty_batch_and_bad_levels(layer):
+    _, weight, _ = layer
+    rule = RunningMaxRule(levels=LEVELS)
+    flags, out = causal_levels(None, torch.empty(0, 17), weight, torch.empty(0, 8), NUM_STEPS, rule)
+    assert flags.shape == (0, len(LEVELS), 8)
+    assert out.shape == (0, 8)
+    with pytest.raises(ValueError, match="below num_steps = 8"):
+        causal_levels(None, torch.empty(0, 17), weight, torch.empty(0, 8), 8, rule)
+    with pytest.raises(ValueError, match="ascending"):
+        RunningMaxRule(levels=(3, 3))
+    with pytest.raises(ValueError, match="above 0"):
+        RunningMaxRule(width=0)

@@ -36,7 +36,7 @@ def closed_form_crossing(
 # Spike times
 
 
-@settings(deadline=None, max_examples=200)
+@settings(deadline=None, max_examples=120)
 @given(case=cases(), strict=st.booleans(), delay=st.sampled_from([0, 1, 5]))
 def test_times_are_the_simulators_and_the_naive_ones(case: Case, strict: bool, delay: int) -> None:
     neuron = Causal(threshold=case.threshold, synapse="ramp", strict=strict, delay=delay)
@@ -101,7 +101,7 @@ def test_a_line_that_rounding_lifts_to_threshold_as_it_turns_flat_does_not_fire(
 # Gradients
 
 
-@settings(deadline=None, max_examples=150)
+@settings(deadline=None, max_examples=80)
 @given(case=cases(), strict=st.booleans(), seed=st.integers(0, 2**32 - 1))
 def test_gradients_are_the_closed_form_ones(case: Case, strict: bool, seed: int) -> None:
     neuron = Causal(

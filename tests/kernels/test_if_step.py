@@ -18,7 +18,7 @@ MASKS: list[Mask] = ["hard", "soft", "open"]
 # Spike times
 
 
-@settings(deadline=None, max_examples=300)
+@settings(deadline=None, max_examples=150)
 @given(case=cases(), strict=st.booleans(), delay=st.sampled_from([0, 1, 5]))
 def test_times_are_the_simulators_and_the_naive_ones(case: Case, strict: bool, delay: int) -> None:
     neuron = Causal(threshold=case.threshold, strict=strict, delay=delay)
@@ -108,7 +108,7 @@ def test_peaks_are_the_highest_membranes_without_reset() -> None:
 # What must not change the times
 
 
-@settings(deadline=None, max_examples=150)
+@settings(deadline=None, max_examples=80)
 @given(case=cases(min_batch=1), data=st.data(), synapse=st.sampled_from(["step", "ramp"]))
 def test_an_input_after_the_output_spike_changes_nothing(
     case: Case, data: st.DataObject, synapse: str
@@ -164,7 +164,7 @@ def test_permuting_inputs_outputs_or_samples_permutes_nothing_else(
 # Gradients
 
 
-@settings(deadline=None, max_examples=200)
+@settings(deadline=None, max_examples=120)
 @given(
     case=cases(),
     weight_mask=st.sampled_from(MASKS),

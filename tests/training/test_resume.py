@@ -10,9 +10,10 @@ import time
 import pytest
 from safetensors.torch import load_file
 
+KILLS = int(os.environ.get("FIRSTSPIKE_KILLS", "3"))
 PRESETS = [
-    ["spiking-gan-window", "--digit", "3", "--epochs", "60"],
-    ["aggressive-ttfs-window", "--epochs", "12"],
+    ["spiking-gan-window", "--digit", "3", "--epochs", str(20 * KILLS)],
+    ["aggressive-ttfs-window", "--epochs", str(4 * KILLS)],
 ]
 
 
@@ -22,35 +23,35 @@ def train(out, preset, *flags):
     return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
 
 
+def finish(process):
+    with process.stderr:
+        assert process.wait() == 0, process.stderr.read()
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("preset", PRESETS, ids=lambda preset: preset[0])
 def test_killed_and_resumed_equals_uninterrupted(tmp_path, preset):
     """The short form of the kill test: FIRSTSPIKE_KILLS=20 runs the long one."""
-    kills = int(os.environ.get("FIRSTSPIKE_KILLS", "3"))
     began = time.monotonic()
-    whole = train(tmp_path / "whole", preset)
-    assert whole.wait() == 0, whole.stderr.read()
-    whole.stderr.close()
-    duration = time.monotonic() - began
+    finish(train(tmp_path / "whole", preset))
+    trained = time.monotonic()
+    finish(train(tmp_path / "whole", preset, "--resume"))
+    start_up = time.monotonic() - trained
+    training = max(trained - began - start_up, 0.1)
 
     source = random.Random(0)
-    killed = 0
-    while killed < kills:
+    for kill in range(KILLS):
         process = train(tmp_path / "killed", preset, "--resume")
         try:
-            # Mostly past the start-up, so that runs die while they train or write.
-            process.wait(timeout=source.uniform(0.4, 1.1) * duration / (1 + 0.1 * kills))
+            # From just before the first epoch to a share of the work that all kills together leave over.
+            process.wait(source.uniform(0.7, 1.0) * start_up + source.uniform(0, 0.9) * training / KILLS)
+            pytest.fail(f"the run ended before kill {kill + 1} of {KILLS}")
         except subprocess.TimeoutExpired:
             process.send_signal(signal.SIGKILL)
-            process.wait()
-            killed += 1
-        else:
-            pytest.fail(f"the run ended after {killed} of {kills} kills; give it more epochs")
         finally:
+            process.wait()
             process.stderr.close()
-    last = train(tmp_path / "killed", preset, "--resume")
-    assert last.wait() == 0, last.stderr.read()
-    last.stderr.close()
+    finish(train(tmp_path / "killed", preset, "--resume"))
 
     expected = load_file(tmp_path / "whole" / "model.safetensors")
     found = load_file(tmp_path / "killed" / "model.safetensors")

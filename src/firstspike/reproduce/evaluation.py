@@ -34,6 +34,8 @@ def evaluate(run: RunFolder, data_dir: Path | None = None) -> dict[str, Any]:
         "dataset": run.config.dataset,
         "split": "test",
     }
+    # A run without usable weights is refused before data is fetched or a feature network trained.
+    (load_classifier if isinstance(run.config, ClassifierConfig) else load_generator)(run)
     if isinstance(run.config, ClassifierConfig):
         test = load(run.config.dataset, "test", data_dir)
         return header | classify(run, test).as_dict()

@@ -1,6 +1,7 @@
 """What an experiment was asked to do, and the training of its runs side by side."""
 
 import multiprocessing
+import signal
 import sys
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
@@ -9,6 +10,8 @@ from pathlib import Path
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from firstspike.data import load
+from firstspike.training.config import Config
 from firstspike.training.presets import preset
 from firstspike.training.run import train
 from firstspike.training.run_folder import RunFolder
@@ -40,9 +43,24 @@ class Job:
         middle = "" if self.digit is None else f"-digit{self.digit}"
         return plan.out / "runs" / f"{self.preset}{middle}-seed{self.seed}"
 
+    def config(self, plan: Plan) -> Config:
+        """Return its configuration."""
+        return preset(self.preset).configure(dataset="mnist", digit=self.digit, epochs=plan.epochs)
+
     def open(self, plan: Plan) -> RunFolder:
         """Return its run."""
         return RunFolder.open(self.folder(plan))
+
+    def finished(self, plan: Plan) -> bool:
+        """Return whether its run is there and finished.
+
+        Raises:
+            InputError: the run that is there is another one, of other epochs for instance.
+        """
+        folder = self.folder(plan)
+        if (folder / "config.json").exists():
+            RunFolder.create(folder, self.preset, self.config(plan), self.seed, resume=True)
+        return (folder / "model.safetensors").exists()
 
 
 def train_all(plan: Plan, jobs: list[Job]) -> None:
@@ -51,9 +69,12 @@ def train_all(plan: Plan, jobs: list[Job]) -> None:
     One thread each keeps a run's result independent of how many are trained side by side.
 
     Raises:
-        InputError: as `firstspike.training.run.train` does.
+        InputError: as `firstspike.training.run.train` does, and if the test images are not to be had.
     """
-    waiting = [job for job in jobs if not (job.folder(plan) / "model.safetensors").exists()]
+    waiting = [job for job in jobs if not job.finished(plan)]
+    # Before hours of training, not after.
+    for split in ("train", "test"):
+        load("mnist", split, plan.data_dir)
     console = Console(stderr=True)
     print(f"{len(jobs)} runs, {len(waiting)} to train, {plan.jobs} at a time", file=sys.stderr)
     context = multiprocessing.get_context("spawn")
@@ -66,7 +87,7 @@ def train_all(plan: Plan, jobs: list[Job]) -> None:
             console=console,
             disable=not console.is_terminal,
         ) as progress,
-        ProcessPoolExecutor(plan.jobs, mp_context=context) as pool,
+        ProcessPoolExecutor(plan.jobs, context, _leave_interrupts_to_the_parent) as pool,
     ):
         task = progress.add_task("training", total=len(jobs), completed=len(jobs) - len(waiting))
         futures = {pool.submit(_train_one, plan, job): job for job in waiting}
@@ -75,16 +96,22 @@ def train_all(plan: Plan, jobs: list[Job]) -> None:
                 future.result()
                 progress.advance(task)
         except BaseException:
+            # A run may be stopped at any moment: its finished epochs are kept.
             pool.shutdown(wait=False, cancel_futures=True)
+            for worker in multiprocessing.active_children():
+                worker.terminate()
             raise
 
 
+def _leave_interrupts_to_the_parent() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
 def _train_one(plan: Plan, job: Job) -> None:
-    config = preset(job.preset).configure(dataset="mnist", digit=job.digit, epochs=plan.epochs)
     train(
         job.folder(plan),
         job.preset,
-        config,
+        job.config(plan),
         job.seed,
         data_dir=plan.data_dir,
         resume=True,

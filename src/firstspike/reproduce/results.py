@@ -14,6 +14,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from firstspike.errors import InputError
 from firstspike.files import write_text
 
 
@@ -23,9 +24,8 @@ def provenance(seeds: Sequence[int]) -> dict[str, Any]:
     import numpy
     import torch
 
-    arguments = [a if not Path(a).is_absolute() else Path(a).name for a in sys.argv[1:]]
     return {
-        "command": shlex.join(["firstspike", *arguments]),
+        "command": shlex.join(["firstspike", *(_without_folder(a) for a in sys.argv[1:])]),
         "seeds": list(seeds),
         "versions": {
             "python": platform.python_version(),
@@ -35,6 +35,12 @@ def provenance(seeds: Sequence[int]) -> dict[str, Any]:
         },
         "machine": f"{platform.machine()} CPU, {os.cpu_count()} cores, no GPU",
     }
+
+
+def _without_folder(argument: str) -> str:
+    """Cut an absolute path, alone or after ``--option=``, down to its last part."""
+    option, equals, value = argument.rpartition("=")
+    return f"{option}{equals}{Path(value).name}" if Path(value).is_absolute() else argument
 
 
 def spread(values: Sequence[float]) -> dict[str, float]:
@@ -66,30 +72,47 @@ def write_results(folder: Path, name: str, document: dict[str, Any]) -> None:
 
     `document` holds "title", "provenance", "tables" (each with "caption", "columns", "rows" and
     optional "notes") and the raw figures under "runs".
+
+    Raises:
+        InputError: another ``.json`` in `folder` is no result file.
     """
     write_text(folder / f"{name}.json", json.dumps(document, indent=1) + "\n")
     write_text(folder.parent / "results.md", results_page(folder))
 
 
 def results_page(folder: Path) -> str:
-    """Return the Markdown page made from every result file in `folder`."""
+    """Return the Markdown page made from every result file in `folder`; it stands in the folder above.
+
+    Raises:
+        InputError: a ``.json`` there is no result file.
+    """
+    here = folder.resolve().name
     parts = [
         "# Results\n",
-        "Written by the commands below from the result files in [`results/`](results/); no figure is "
+        f"Written by the commands below from the result files in [`{here}/`]({here}/); no figure is "
         "typed by hand. Mean ± sample standard deviation over the seeds. Hyper-parameters were chosen on "
         "the validation split; the test set was read once, by these commands.\n",
     ]
     for file in sorted(folder.glob("*.json")):
-        document = json.loads(file.read_text(encoding="utf-8"))
-        origin = document["provenance"]
-        versions = ", ".join(f"{name} {version}" for name, version in origin["versions"].items())
-        parts.append(f"## {document['title']}\n")
-        parts.append(
-            f"Command: `{origin['command']}`  \nSeeds: {', '.join(map(str, origin['seeds']))}  \n"
-            f"Machine: {origin['machine']}; {versions}  \nFigures: [`{file.name}`](results/{file.name})\n"
-        )
-        for table in document["tables"]:
-            parts.append(f"**{table['caption']}**\n")
-            parts.append(markdown_table(table["columns"], table["rows"]))
-            parts.extend(f"{note}\n" for note in table.get("notes", []))
+        try:
+            parts += _section(json.loads(file.read_text(encoding="utf-8")), f"{here}/{file.name}")
+        except (ValueError, KeyError, TypeError) as error:
+            raise InputError(
+                f"{file} is no result file of firstspike ({error!r}); move it out of {folder}"
+            ) from error
     return "\n".join(parts)
+
+
+def _section(document: dict[str, Any], link: str) -> list[str]:
+    origin = document["provenance"]
+    versions = ", ".join(f"{name} {version}" for name, version in origin["versions"].items())
+    parts = [
+        f"## {document['title']}\n",
+        f"Command: `{origin['command']}`  \nSeeds: {', '.join(map(str, origin['seeds']))}  \n"
+        f"Machine: {origin['machine']}; {versions}  \nFigures: [`{Path(link).name}`]({link})\n",
+    ]
+    for table in document["tables"]:
+        parts.append(f"**{table['caption']}**\n")
+        parts.append(markdown_table(table["columns"], table["rows"]))
+        parts.extend(f"{note}\n" for note in table.get("notes", []))
+    return parts

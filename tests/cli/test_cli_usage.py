@@ -1,0 +1,106 @@
+"""What every verb has in common: help, version, and one line for a command that cannot be meant."""
+
+import importlib.metadata
+import subprocess
+import sys
+
+import pytest
+from commands import contents, shell
+
+SLOW_TO_IMPORT = ("torch", "numpy", "numba", "scipy", "sklearn", "matplotlib", "pooch")
+
+
+def test_version_is_the_installed_one():
+    answer = shell("--version")
+    assert (answer.status, answer.err) == (0, "")
+    assert answer.out == importlib.metadata.version("firstspike") + "\n"
+
+
+@pytest.mark.parametrize(
+    "verb", ["", "demo", "train", "evaluate", "sample", "reproduce", "presets"], ids=lambda v: v or "all"
+)
+def test_help_describes_every_option(verb, firstspike):
+    answer = firstspike(*verb.split(), "--help")
+    assert (answer.status, answer.err) == (0, "")
+    assert answer.out.startswith(f"usage: firstspike {verb}".rstrip())
+    assert "--help" in answer.out
+
+
+def test_help_version_and_presets_import_nothing_slow():
+    script = f"""
+import sys
+from firstspike.cli import main
+for line in (["--help"], ["train", "--help"], ["sample", "--help"], ["--version"], ["presets", "--json"]):
+    try:
+        assert main(line) == 0
+    except SystemExit as end:
+        assert end.code == 0
+print(*({{name.split(".")[0] for name in sys.modules}} & {{*{SLOW_TO_IMPORT}}}), file=sys.stderr)
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert done.stderr == "\n"
+
+
+REFUSED = [
+    ("", "expected a verb: demo, train, evaluate, sample, reproduce, presets; see firstspike --help"),
+    ("nothing", "invalid choice: 'nothing' (choose from 'demo',"),
+    ("--colour", "expected a verb"),
+    ("presets --colour", "unrecognized arguments: --colour; see firstspike --help"),
+    ("train", "PRESET"),
+    ("train nothing", "unknown preset 'nothing'; there are: aggressive-ttfs-window,"),
+    ("train spiking-gan-window", "learns one class; give --digit 0 ... 9"),
+    ("train spiking-gan-window --digit 10", "--digit must be 0 ... 9, found 10"),
+    ("train spiking-gan-window --digit -1", "--digit must be 0 ... 9, found -1"),
+    ("train ann-gan --digit three", "argument --digit: invalid int value: 'three'"),
+    ("train spiking-gan-conditional --digit 3", "preset spiking-gan-conditional takes no --digit"),
+    ("train ann-gan --digit 3 --epochs 0", "--epochs: expected a whole number, 1 or more, found '0'"),
+    ("train ann-gan --digit 3 --epochs 1.5", "1 or more, found '1.5'; see firstspike train --help"),
+    ("train ann-gan --digit 3 --threads 0", "--threads: expected a whole number, 1 or more, found '0'"),
+    ("train ann-gan --digit 3 --seed -1", "--seed: expected a whole number, 0 ... 9"),
+    ("train ann-gan --digit 3 --dataset cifar", "invalid choice: 'cifar' (choose from 'digits', 'mnist'"),
+    ("train ann-gan --digit 3 --device cuda", "trains on the CPU only; leave --device out"),
+    ("evaluate", "RUN"),
+    ("sample run --out a.png", "--count"),
+    ("sample run --count 0 --out a.png", "--count: expected a whole number, 1 or more, found '0'"),
+    ("sample run --count 3", "--out"),
+    ("sample run --count 3 --out a.jpg", "--out must end in .png or .npz, found a.jpg"),
+    (f"sample run --count 3 --out a.png --seed {2**63}", f"found '{2**63}'"),
+    ("reproduce nothing", "invalid choice: 'nothing' (choose from 'aggressive-ttfs', 'spiking-gan')"),
+    ("reproduce spiking-gan --digits 10", "invalid choice: 10"),
+    ("demo --epochs none", "1 or more, found 'none'"),
+]
+
+
+@pytest.mark.parametrize(("line", "message"), REFUSED, ids=[line for line, _ in REFUSED])
+def test_a_command_that_cannot_be_meant_gets_one_line_and_writes_nothing(line, message, tmp_path):
+    assert message in shell(*line.split()).refusal
+    assert contents(tmp_path) == {}
+
+
+def test_an_argument_over_several_lines_still_gets_one(firstspike):
+    assert "--a b" in firstspike("presets", "--a\nb").refusal
+
+
+def test_a_full_disk_under_standard_output_is_said():
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "firstspike", "presets", "--json"],
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            check=False,
+        )
+    assert done.returncode == 2
+    assert done.stderr == "firstspike: No space left on device; free some space or name another folder\n"
+
+
+def test_a_reader_that_leaves_is_no_error():
+    process = subprocess.Popen(
+        [sys.executable, "-m", "firstspike", "presets", "--json"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    process.stdout.close()
+    assert process.stderr.read() == b""
+    process.stderr.close()
+    assert process.wait() == 0
