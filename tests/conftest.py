@@ -56,9 +56,7 @@ def classifier_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return _finished(tmp_path_factory, "aggressive-ttfs-window", epochs=2)
 
 
-def _finished(
-    factory: pytest.TempPathFactory, name: str, *, epochs: int, digit: int | None = None
-) -> Path:
+def _finished(factory: pytest.TempPathFactory, name: str, *, epochs: int, digit: int | None = None) -> Path:
     from firstspike.training.presets import preset
     from firstspike.training.run import train
 

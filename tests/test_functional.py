@@ -1,5 +1,5 @@
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -13,14 +13,25 @@ from firstspike.functional import (
     causal_linear,
     causal_membrane,
     normalise_gradient,
+    phased_linear,
+    phased_membrane,
     window_fire,
     window_membrane,
 )
 from firstspike.kernels.reference import simulate_window
 from firstspike.losses import aggressive_targets
-from firstspike.neurons import Causal, Neuron, Window
+from firstspike.neurons import Causal, Neuron, Phased, Window
 from firstspike.rules import Norm, StraightThroughRule, TemporalRule
 from firstspike.spikes import raster_to_times, times_to_raster
+
+
+@pytest.fixture(autouse=True)
+def _one_thread() -> Iterator[None]:
+    # The simulators make thousands of tiny products, for which two threads mostly wait.
+    count = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(count)
 
 
 def causal_grads(
@@ -429,11 +440,16 @@ def test_one_sided_descent_never_leaves_the_range_further(start: float, target: 
 # Types, shapes and errors
 
 
-@pytest.mark.parametrize("neuron", [Causal(), Causal(synapse="ramp"), Window()])
+@pytest.mark.parametrize(
+    "neuron",
+    [Causal(), Causal(synapse="ramp"), Window(), Phased(source=(0, 4), target=(2, 8))],
+)
 def test_gradients_have_the_types_and_shapes_of_what_they_belong_to(neuron: Neuron) -> None:
     def run(times: Tensor, weight: Tensor) -> Tensor:
         if isinstance(neuron, Causal):
             return causal_linear(times, weight, 8, neuron)
+        if isinstance(neuron, Phased):
+            return phased_linear(times, weight, None, 8, neuron)
         return window_fire(window_membrane(times, weight, None, 8, neuron), 8, neuron)
 
     for batch in (0, 3):
@@ -461,7 +477,21 @@ def times_of_causal(times: Tensor, weight: Tensor, num_steps: int) -> Tensor:
     return causal_linear(times, weight, num_steps, Causal())
 
 
-OPERATIONS = [times_of_causal, membrane_of_causal, membrane_of_window]
+def times_of_phased(times: Tensor, weight: Tensor, num_steps: int) -> Tensor:
+    return phased_linear(times, weight, None, num_steps, Phased(source=(0, 4), target=(4, 8)))
+
+
+def membrane_of_phased(times: Tensor, weight: Tensor, num_steps: int) -> Tensor:
+    return phased_membrane(times, weight, None, num_steps, Phased(source=(0, 4), target=(4, 8)))
+
+
+OPERATIONS = [
+    times_of_causal,
+    times_of_phased,
+    membrane_of_causal,
+    membrane_of_phased,
+    membrane_of_window,
+]
 
 
 @pytest.mark.parametrize("operation", OPERATIONS)
@@ -486,8 +516,14 @@ def test_weights_that_are_none_are_refused(operation: Callable[..., Tensor]) -> 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf])
 def test_a_bias_that_is_none_is_refused(value: float) -> None:
+    times, weight, bias = torch.zeros(1, 2), torch.ones(1, 2), torch.tensor([value])
+    phased = Phased(source=(0, 4), target=(4, 8))
     with pytest.raises(ValueError, match="bias holds NaN or infinity"):
-        window_membrane(torch.zeros(1, 2), torch.ones(1, 2), torch.tensor([value]), 8, Window())
+        window_membrane(times, weight, bias, 8, Window())
+    with pytest.raises(ValueError, match="bias holds NaN or infinity"):
+        phased_membrane(times, weight, bias, 8, phased)
+    with pytest.raises(ValueError, match="bias holds NaN or infinity"):
+        phased_linear(times, weight, bias, 8, phased)
 
 
 @pytest.mark.parametrize("operation", OPERATIONS)

@@ -8,10 +8,24 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from firstspike.coding import decode_latency, encode_count, encode_latency
+    from firstspike.coding import (
+        decode_latency,
+        decode_phase,
+        encode_count,
+        encode_latency,
+        encode_phase,
+    )
     from firstspike.decision import PAPERS, STRICT, FirstSpike, Score
     from firstspike.errors import InputError
-    from firstspike.functional import causal_linear, causal_membrane, window_fire, window_membrane
+    from firstspike.functional import (
+        causal_levels,
+        causal_linear,
+        causal_membrane,
+        phased_linear,
+        phased_membrane,
+        window_fire,
+        window_membrane,
+    )
     from firstspike.losses import (
         aggressive_targets,
         first_spike_cross_entropy,
@@ -20,16 +34,24 @@ if TYPE_CHECKING:
         relative_targets,
         temporal_least_squares,
     )
-    from firstspike.neurons import Causal, Window
+    from firstspike.neurons import Causal, Phased, Window
     from firstspike.nn import Linear, Stack, redraw_dead
-    from firstspike.rules import ExactRule, StraightThroughRule, TemporalRule
+    from firstspike.rules import ExactRule, RunningMaxRule, StraightThroughRule, TemporalRule
     from firstspike.spikes import check_times, raster_to_times, times_to_raster
 
 _HOME = {
-    "coding": ("decode_latency", "encode_count", "encode_latency"),
+    "coding": ("decode_latency", "decode_phase", "encode_count", "encode_latency", "encode_phase"),
     "decision": ("PAPERS", "STRICT", "FirstSpike", "Score"),
     "errors": ("InputError",),
-    "functional": ("causal_linear", "causal_membrane", "window_fire", "window_membrane"),
+    "functional": (
+        "causal_levels",
+        "causal_linear",
+        "causal_membrane",
+        "phased_linear",
+        "phased_membrane",
+        "window_fire",
+        "window_membrane",
+    ),
     "losses": (
         "aggressive_targets",
         "first_spike_cross_entropy",
@@ -38,9 +60,9 @@ _HOME = {
         "relative_targets",
         "temporal_least_squares",
     ),
-    "neurons": ("Causal", "Window"),
+    "neurons": ("Causal", "Phased", "Window"),
     "nn": ("Linear", "Stack", "redraw_dead"),
-    "rules": ("ExactRule", "StraightThroughRule", "TemporalRule"),
+    "rules": ("ExactRule", "RunningMaxRule", "StraightThroughRule", "TemporalRule"),
     "spikes": ("check_times", "raster_to_times", "times_to_raster"),
 }
 
@@ -52,21 +74,28 @@ __all__ = [
     "FirstSpike",
     "InputError",
     "Linear",
+    "Phased",
+    "RunningMaxRule",
     "Score",
     "Stack",
     "StraightThroughRule",
     "TemporalRule",
     "Window",
     "aggressive_targets",
+    "causal_levels",
     "causal_linear",
     "causal_membrane",
     "check_times",
     "decode_latency",
+    "decode_phase",
     "encode_count",
     "encode_latency",
+    "encode_phase",
     "first_spike_cross_entropy",
     "gan_targets",
     "membrane_cross_entropy",
+    "phased_linear",
+    "phased_membrane",
     "raster_to_times",
     "redraw_dead",
     "relative_targets",

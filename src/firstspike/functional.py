@@ -73,9 +73,7 @@ def window_membrane(
     Raises:
         TypeError, ValueError: as for `causal_linear`.
     """
-    _check_linear(times, weight, num_steps)
-    if bias is not None:
-        _check_finite("bias", bias.detach())
+    _check_linear(times, weight, num_steps, bias)
     span = neuron.input_high - neuron.input_low
     value = neuron.input_high - times.to(weight.dtype) * (span / num_steps)
     return torch.nn.functional.linear(value, weight, bias)
@@ -91,7 +89,7 @@ def window_fire(membrane: Tensor, out_steps: int, neuron: Window) -> Tensor:
     return _WindowFire.apply(scaled, out_steps, neuron.rule.saturation)
 
 
-def _check_linear(times: Tensor, weight: Tensor, num_steps: int) -> None:
+def _check_linear(times: Tensor, weight: Tensor, num_steps: int, bias: Tensor | None = None) -> None:
     check_times(times, check_num_steps(num_steps))
     if weight.dtype not in (torch.float32, torch.float64):
         raise TypeError(f"weight must be float32 or float64, found {weight.dtype}")
@@ -100,12 +98,11 @@ def _check_linear(times: Tensor, weight: Tensor, num_steps: int) -> None:
             "expected times (batch, in_features) and weight (out_features, in_features), found "
             f"{tuple(times.shape)} and {tuple(weight.shape)}"
         )
-    _check_finite("weight", weight.detach())
-
-
-def _check_finite(name: str, values: Tensor) -> None:
-    if not torch.isfinite(values.sum()) and not torch.isfinite(values).all():
-        raise ValueError(f"{name} holds NaN or infinity")
+    for name, values in (("weight", weight), ("bias", bias)):
+        if values is None or torch.isfinite(values.detach().sum()):
+            continue
+        if not torch.isfinite(values.detach()).all():
+            raise ValueError(f"{name} holds NaN or infinity")
 
 
 def _rows(weight: Tensor) -> np.ndarray:
@@ -306,9 +303,9 @@ def phased_linear(
     Raises:
         ValueError: a phase ends after ``T``, shapes do not fit, or a time is not a whole step.
     """
+    _check_linear(times, weight, num_steps, bias)
     if max(neuron.source[1], neuron.target[1]) > num_steps:
         raise ValueError(f"phases {neuron.source}, {neuron.target} must end by num_steps = {num_steps}")
-    _check_linear(times, weight, num_steps)
     currents, threshold = phased_parameters(weight, bias, neuron)
     return _PhasedLinear.apply(times, currents, threshold, num_steps, neuron)
 
@@ -317,9 +314,9 @@ def phased_membrane(
     times: Tensor, weight: Tensor, bias: Tensor | None, num_steps: int, neuron: Phased
 ) -> Tensor:
     """Return ``u = b + W x`` of phased neurons, ``(batch, out_features)``, all inputs heard."""
-    _check_linear(times, weight, num_steps)
+    _check_linear(times, weight, num_steps, bias)
     first, last = neuron.source
-    values = (last - times.clamp(max=last)) / (last - first)
+    values = (last - times.to(weight.dtype).clamp(max=last)) / (last - first)
     scaled = neuron.input_low + (neuron.input_high - neuron.input_low) * values
     return torch.nn.functional.linear(scaled, weight, bias)
 

@@ -96,10 +96,11 @@ class ExactRule:
 class RunningMaxRule:
     """A surrogate gradient through the running maximum of a causal neuron's membrane.
 
-    A neuron with the step synapse has fired by step t exactly if ``M(t) = max_{t' <= t} V(t')`` has
-    reached threshold. At a few steps, the levels, the derivative of this flag is replaced by
-    ``1 / (1 + |M - theta| / width)^2`` (the fast sigmoid's) and handed to the membrane at which the
-    maximum was reached. Our own rule; see ``docs/faithfulness.md``.
+    A neuron with the step synapse has fired by step t exactly if its membrane has reached threshold at
+    some step up to t. At a few steps, the levels, the derivative of this flag is replaced by
+    ``1 / (1 + |M - theta| / width)^2`` (the fast sigmoid's) of the largest membrane ``M`` at the levels so
+    far, and handed to the level that holds it. A peak between two levels is fired upon, but not seen by
+    the gradient. Our own rule; see ``docs/faithfulness.md``.
 
     Attributes:
         levels: steps at which the membrane is looked at, ascending, below ``T``.

@@ -13,10 +13,10 @@ from hypothesis import strategies as st
 from spike_cases import draw_times, draw_weight
 from torch import Tensor
 
-from firstspike.functional import causal_linear
+from firstspike.functional import causal_linear, phased_linear
 from firstspike.kernels import if_ramp, if_step
 from firstspike.kernels.chunks import chunk_count, run_chunks
-from firstspike.neurons import Causal, Synapse
+from firstspike.neurons import Causal, Phased, Synapse
 from firstspike.rules import TemporalRule
 
 T = 16
@@ -62,6 +62,28 @@ def test_sums_without_rounding_do_not_depend_on_the_thread_count_at_all() -> Non
     torch.set_num_threads(2)
     for one, two in zip(expected, layer_call("step"), strict=True):
         assert torch.equal(one, two)
+
+
+def phased_call(batch: int) -> list[Tensor]:
+    """Return times and all gradients of one seeded call with phased neurons."""
+    rng = np.random.default_rng(1)
+    times = torch.from_numpy(draw_times(rng, (batch, 13), T, "half silent")).requires_grad_()
+    weight = torch.from_numpy(rng.normal(0, 0.2, (5, 13))).to(torch.float32).requires_grad_()
+    bias = torch.zeros(5, requires_grad=True)
+    out = phased_linear(times, weight, bias, T, Phased(source=(0, 12), target=(4, 16), high=1.0))
+    delta = torch.from_numpy(rng.normal(size=tuple(out.shape))).to(torch.float32)
+    return [out.detach(), *torch.autograd.grad(out, (times, weight, bias), delta)]
+
+
+@pytest.mark.parametrize("batch", [0, 1, 2, 11])
+def test_phased_neurons_do_not_depend_on_the_thread_count(batch: int) -> None:
+    torch.set_num_threads(1)
+    expected = phased_call(batch)
+    torch.set_num_threads(2)
+    found = phased_call(batch)
+    assert torch.equal(found[0], expected[0])
+    assert torch.equal(found[1], expected[1])
+    torch.testing.assert_close(found[2:], expected[2:], rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("synapse", SYNAPSES)

@@ -4,13 +4,25 @@ import pytest
 import torch
 from torch import Tensor
 
-from firstspike.functional import causal_linear, causal_membrane, window_fire, window_membrane
+from firstspike.functional import (
+    causal_linear,
+    causal_membrane,
+    phased_linear,
+    phased_membrane,
+    window_fire,
+    window_membrane,
+)
 from firstspike.kernels.reference import simulate_causal, simulate_window
-from firstspike.neurons import Causal, Neuron, Window
+from firstspike.neurons import Causal, Neuron, Phased, Window
 from firstspike.nn import Linear
 
 T = 16
-NEURONS = [Causal(threshold=2.0), Causal(threshold=4.0, synapse="ramp"), Window(high=1.0, out_steps=8)]
+NEURONS = [
+    Causal(threshold=2.0),
+    Causal(threshold=4.0, synapse="ramp"),
+    Window(high=1.0, out_steps=8),
+    Phased(source=(0, 12), target=(4, 16), low=-0.5, high=0.5),
+]
 
 
 def seeded(seed: int) -> torch.Generator:
@@ -24,11 +36,15 @@ def some_times(batch: int = 7, features: int = 12) -> Tensor:
 @pytest.mark.parametrize("neuron", NEURONS)
 @pytest.mark.parametrize("training", [True, False])
 def test_a_layer_is_its_functions(neuron: Neuron, training: bool) -> None:
-    layer = Linear(12, 5, T, neuron, bias=isinstance(neuron, Window), generator=seeded(0)).train(training)
+    bias = not isinstance(neuron, Causal)
+    layer = Linear(12, 5, T, neuron, bias=bias, generator=seeded(0)).train(training)
     times, weight = some_times(), layer.weight
     if isinstance(neuron, Window):
         membrane = window_membrane(times, weight, layer.bias, T, neuron)
         expected = window_fire(membrane, 8, neuron)
+    elif isinstance(neuron, Phased):
+        membrane = phased_membrane(times, weight, layer.bias, T, neuron)
+        expected = phased_linear(times, weight, layer.bias, T, neuron)
     else:
         membrane = causal_membrane(times, weight, T, neuron)
         expected = causal_linear(times, weight, T, neuron)
@@ -103,7 +119,7 @@ def test_times_of_any_number_type_mean_the_same(neuron: Neuron, dtype: torch.dty
 
 @pytest.mark.parametrize("neuron", NEURONS)
 def test_a_state_dict_restores_the_layer(neuron: Neuron) -> None:
-    bias = isinstance(neuron, Window)
+    bias = not isinstance(neuron, Causal)
     one = Linear(12, 5, T, neuron, bias=bias, generator=seeded(0))
     two = Linear(12, 5, T, neuron, bias=bias, generator=seeded(1))
     two.load_state_dict(one.state_dict())

@@ -51,7 +51,8 @@ class SpikingGenerator(torch.nn.Module):
             values = decode_phase(times, neuron.target) * 255
         else:
             values = decode_latency(times, self.stack.out_steps, max_intensity=255.0)
-        return values.round().to(torch.uint8).reshape(-1, *self.image_shape)
+        # The floor undoes the encoder's on 8-bit images; the small addend undoes rounding errors.
+        return (values + 1e-3).floor().to(torch.uint8).reshape(-1, *self.image_shape)
 
     def _inputs(self, noise: Tensor, labels: Tensor | None) -> Tensor:
         return with_label(noise, labels, self.num_classes, self.stack.num_steps)

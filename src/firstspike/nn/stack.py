@@ -7,7 +7,7 @@ from typing import cast
 import torch
 from torch import Tensor
 
-from firstspike.neurons import Window
+from firstspike.neurons import Phased, Window
 from firstspike.nn.linear import Linear
 
 
@@ -64,6 +64,14 @@ class Stack(torch.nn.Module):
             waits = layer.num_steps if isinstance(layer.neuron, Window) else 0
             starts.append(starts[-1] + waits)
         return starts
+
+    @property
+    def last_step(self) -> int:
+        """Steps from the first input step to the end of the last layer's window or phase."""
+        last = list(self)[-1]
+        if isinstance(last.neuron, Phased):
+            return last.neuron.target[1]
+        return self.offsets[-1] + last.out_steps
 
     def forward(self, times: Tensor) -> Tensor:
         """Return the last layer's spike times, local to its window."""

@@ -137,7 +137,7 @@ def generation_cost(run: RunFolder, samples: Samples) -> dict[str, Any]:
         "spikes_per_image": float(spikes.sum(1).mean()),
         "spikes_per_image_by_layer": spikes.mean(0).tolist(),
         "spikes_per_neuron_max": float(per_neuron.max()),
-        "steps_per_image": stack.offsets[-1] + stack.out_steps,
+        "steps_per_image": stack.last_step,
         "synops": cost.synops,
         "membrane_updates": cost.updates,
         "energy_pj": cost.spiking_pj,

@@ -74,6 +74,7 @@ def reproduce(plan: Plan) -> Path:
             _digit_table(runs, controls, plan.digits),
             _conditional_table(runs, controls),
             *([_causal_table(runs, controls, causal_digits)] if causal_digits else []),
+            _coding_table(train),
         ],
         "runs": runs,
         "controls": controls,
@@ -220,6 +221,19 @@ def _causal_table(runs: dict[str, Any], controls: dict[str, Any], digits: Sequen
         "caption": "Causal neurons on one clock, T = 256: our best recipe and the published rule",
         "columns": ["digit", "FD best", "recall best", "FD published", "recall published", "FD mean image"],
         "rows": rows,
+    }
+
+
+def _coding_table(train: ImageSet) -> dict[str, Any]:
+    measured = paper.coding_spikes(train.images)
+    return {
+        "caption": "Input spikes per MNIST image under each code, mean of the training images",
+        "columns": ["code", "measured"],
+        "rows": [[name, f"{spikes:,.1f}"] for name, spikes in measured.items()],
+        "notes": [
+            "The paper states 784 for TTFS (every pixel fires), 173,745 for its count code and 26,175 for "
+            "the inverted one; the two count codes are complements and add up to 255 x 784."
+        ],
     }
 
 

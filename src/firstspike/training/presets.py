@@ -130,7 +130,8 @@ _PUBLISHED_GAN = GanConfig(
     discriminator_rate=0.2,
     weight_decay=1e-6,
     batch_size=32,
-    epochs=50,
+    epochs=20,
+    ema=0.0,
 )
 _SMALL_GAN = (("hidden_features", 200), ("noise_size", 32), ("epochs", 600), ("batch_size", 32))
 

@@ -1,0 +1,116 @@
+"""``firstspike sample``: pictures and arrays from a trained generator."""
+
+import json
+
+import numpy as np
+import pytest
+from commands import contents
+from PIL import Image
+
+
+def arrays(path):
+    with np.load(path, allow_pickle=False) as file:
+        return dict(file)
+
+
+def sampled(firstspike, run, out, *options):
+    """Sample into `out` and return its arrays, after a check of their names, shapes and types."""
+    count = 25
+    answer = firstspike("sample", run, "--count", count, "--out", out, *options)
+    assert (answer.status, answer.out, answer.err) == (0, f"{out}\n", "")
+    found = arrays(out)
+    assert {name: (array.shape, array.dtype) for name, array in found.items()} == {
+        "images": ((count, 8, 8), np.uint8),
+        "labels": ((count,), np.int64),
+        "spikes": ((count,), np.int64),
+    }
+    return found
+
+
+def test_arrays_of_a_conditional_gan_take_all_classes_in_turn(firstspike, gan_run):
+    found = sampled(firstspike, gan_run, "a.npz")
+    assert found["labels"].tolist() == [index % 10 for index in range(25)]
+    config = json.loads((gan_run / "config.json").read_text())["config"]
+    neurons = config["noise_size"] + 1 + config["hidden_features"] + 64
+    assert (found["spikes"] > 0).all()
+    assert (found["spikes"] <= neurons).all()
+    # An image's pixels above black are among its spikes.
+    assert (found["spikes"] >= (found["images"] > 0).sum((1, 2))).all()
+
+
+def test_a_label_is_asked_of_every_image(firstspike, gan_run):
+    of_four = sampled(firstspike, gan_run, "four.npz", "--label", 4)
+    assert (of_four["labels"] == 4).all()
+    in_turn = sampled(firstspike, gan_run, "turn.npz")
+    same = (of_four["images"] == in_turn["images"]).all((1, 2))
+    assert same.tolist() == [index % 10 == 4 for index in range(25)]
+
+
+def test_an_unconditional_gan_has_no_labels(firstspike, digit_gan_run):
+    assert (sampled(firstspike, digit_gan_run, "a.npz")["labels"] == -1).all()
+
+
+def test_an_ordinary_gan_has_no_spikes(firstspike, ann_gan_run):
+    found = sampled(firstspike, ann_gan_run, "a.npz")
+    assert (found["labels"] == -1).all()
+    assert (found["spikes"] == -1).all()
+
+
+def test_a_seed_chooses_the_images(firstspike, digit_gan_run):
+    one = sampled(firstspike, digit_gan_run, "one.npz", "--seed", 7)
+    same = sampled(firstspike, digit_gan_run, "same.npz", "--seed", 7)
+    other = sampled(firstspike, digit_gan_run, "other.npz", "--seed", 8)
+    assert all((one[name] == same[name]).all() for name in one)
+    assert not (one["images"] == other["images"]).all((1, 2)).any()
+
+
+def test_a_picture_opens_and_shows_every_image(firstspike, gan_run, tmp_path):
+    answer = firstspike("sample", gan_run, "--count", 25, "--out", "new/folder/a.png")
+    assert (answer.status, answer.out) == (0, "new/folder/a.png\n")
+    with Image.open(tmp_path / "new/folder/a.png") as picture:
+        assert picture.format == "PNG"
+        # Ten to a row, so three rows.
+        assert picture.width > 2 * picture.height
+        assert len(picture.convert("L").getcolors()) > 10
+    assert [path.name for path in (tmp_path / "new/folder").iterdir()] == ["a.png"]
+
+
+def test_an_older_file_is_replaced(firstspike, digit_gan_run, tmp_path):
+    (tmp_path / "a.npz").write_text("old")
+    sampled(firstspike, digit_gan_run, "a.npz")
+
+
+@pytest.mark.parametrize(
+    ("kind", "options", "message"),
+    [
+        ("digit_gan_run", ["--label", 3], "this GAN is not conditional; leave out --label"),
+        ("gan_run", ["--label", 99], "--label must be 0 ... 9, found 99"),
+        ("gan_run", ["--label", -1], "--label must be 0 ... 9, found -1"),
+        ("classifier_run", [], "holds a classifier (aggressive-ttfs-window); give the folder of a GAN"),
+    ],
+)
+def test_what_the_gan_cannot_make_is_refused(firstspike, request, tmp_path, kind, options, message):
+    (tmp_path / "a.npz").write_text("old")
+    before = contents(tmp_path)
+    run = request.getfixturevalue(kind)
+    assert message in firstspike("sample", run, "--count", 3, "--out", "a.npz", *options).refusal
+    assert contents(tmp_path) == before
+
+
+@pytest.mark.parametrize("suffix", ["png", "npz"])
+def test_a_place_that_cannot_be_written_is_refused(firstspike, digit_gan_run, tmp_path, suffix):
+    (tmp_path / "file").write_text("precious")
+    (tmp_path / f"folder.{suffix}").mkdir()
+    before = contents(tmp_path)
+    for out, message in (
+        (f"file/a.{suffix}", "file: File exists; name another path"),
+        (f"file/deep/a.{suffix}", "file/deep: Not a directory; name another path"),
+        (f"folder.{suffix}", f"folder.{suffix}: Is a directory; name another path"),
+    ):
+        assert firstspike("sample", digit_gan_run, "--count", 3, "--out", out).refusal == message
+    assert contents(tmp_path) == before
+
+
+def test_a_folder_that_is_no_run_is_refused(firstspike, tmp_path):
+    assert "is not a run folder" in firstspike("sample", tmp_path, "--count", 3, "--out", "a.npz").refusal
+    assert contents(tmp_path) == {}

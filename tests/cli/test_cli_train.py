@@ -1,0 +1,237 @@
+"""``firstspike train``: what it writes, what it refuses, and what an interruption leaves."""
+
+import gzip
+import json
+import shutil
+import signal
+import struct
+import subprocess
+import sys
+import time
+
+import pytest
+from commands import command_line, contents, shell
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
+
+from firstspike.training.presets import preset
+from firstspike.training.run_folder import RunFolder
+
+CLASSIFIER = ("train", "aggressive-ttfs-window", "--dataset", "digits", "--epochs", 2)
+GAN = ("train", "spiking-gan-conditional", "--dataset", "digits", "--epochs", 1)
+
+
+def test_a_run_folder_holds_everything_and_its_path_is_the_answer(firstspike, tmp_path):
+    answer = firstspike("train", "ann-gan", "--digit", 3, "--dataset", "digits", "--epochs", 2)
+    path = tmp_path / "runs" / "ann-gan-digits-3-seed0"
+    assert answer.status == 0
+    assert answer.out == "runs/ann-gan-digits-3-seed0\n"
+    assert answer.err == "ann-gan-digits-3-seed0: epochs 1 to 2\n"
+    assert sorted(contents(path)) == [
+        "config.json", "metrics.jsonl", "model.safetensors", "state", "state/latest.safetensors",
+    ]  # fmt: skip
+    run = RunFolder.open(path)
+    assert run.config == preset("ann-gan").configure(dataset="digits", digit=3, epochs=2)
+    assert (run.preset, run.seed, run.threads) == ("ann-gan", 0, 2)
+    document = json.loads((path / "config.json").read_text())
+    assert document["versions"].keys() == {"python", "torch", "numpy"}
+    records = [json.loads(line) for line in (path / "metrics.jsonl").read_text().splitlines()]
+    assert [record["epoch"] for record in records] == [1, 2]
+
+
+def test_the_embedded_digits_are_the_default_without_a_data_folder(firstspike, monkeypatch):
+    assert "runs/ann-gan-digits-3-seed0" in firstspike("train", "ann-gan", "--digit", 3, "--epochs", 1).out
+    monkeypatch.setenv("FIRSTSPIKE_DATA", "nowhere")
+    # MNIST, then; the folder given is the one looked into, so nothing is downloaded.
+    answer = firstspike("train", "ann-gan", "--digit", 3, "--epochs", 1, "--data-dir", "elsewhere")
+    assert answer.refusal.startswith("elsewhere: expected a folder with the mnist files")
+
+
+@pytest.fixture
+def run(classifier_run, tmp_path):
+    """A finished classifier in a folder of the test's own."""
+    return shutil.copytree(classifier_run, tmp_path / "run")
+
+
+def test_an_existing_run_is_refused_without_resume(firstspike, run, tmp_path):
+    before = contents(tmp_path)
+    refusal = firstspike(*CLASSIFIER, "--out", run).refusal
+    assert refusal == f"{run} holds a run already; give another --out, or --resume to go on with it"
+    assert contents(tmp_path) == before
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (["--seed", 1], "seed 0 there, 1 asked for"),
+        (["--epochs", 3], "epochs 2 there, 3 asked for"),
+    ],
+    ids=["seed", "epochs"],
+)
+def test_resume_refuses_another_run(firstspike, run, tmp_path, change, message):
+    before = contents(tmp_path)
+    refusal = firstspike(*CLASSIFIER, *change, "--out", run, "--resume").refusal
+    assert refusal == f"{run} holds another run: {message}; give another --out"
+    assert contents(tmp_path) == before
+
+
+def test_resume_of_a_finished_run_changes_nothing(firstspike, run, tmp_path):
+    before = contents(tmp_path)
+    answer = firstspike(*CLASSIFIER, "--out", run, "--resume")
+    assert (answer.status, answer.out, answer.err) == (0, f"{run}\n", "")
+    assert contents(tmp_path) == before
+
+
+def test_a_place_that_cannot_hold_a_run_is_refused(firstspike, tmp_path):
+    (tmp_path / "file").write_text("precious")
+    before = contents(tmp_path)
+    assert "is a file; --out must name a folder" in firstspike(*CLASSIFIER, "--out", "file").refusal
+    below = firstspike(*CLASSIFIER, "--out", "file/run").refusal
+    assert below == "file/run: Not a directory; name another path"
+    assert "is not empty and holds no run" in firstspike(*CLASSIFIER, "--out", ".").refusal
+    assert contents(tmp_path) == before
+
+
+def test_a_missing_data_folder_is_refused():
+    """In a process of its own: importing torch must not add a line either."""
+    answer = shell("train", "ann-gan", "--digit", 3, "--data-dir", "nowhere")
+    assert answer.refusal == (
+        "nowhere: expected a folder with the mnist files, found nothing; name an existing folder"
+    )
+
+
+def idx(count, *shape):
+    return struct.pack(f">BBBB{1 + len(shape)}I", 0, 0, 8, 1 + len(shape), count, *shape)
+
+
+IMAGES = idx(60_000, 28, 28)
+BAD_FILES = {
+    "cut gzip": (gzip.compress(IMAGES + bytes(5000))[:-20], b"", "expected a whole gzip file"),
+    "cut": (IMAGES + bytes(5000), b"", "truncated: expected 47040016 bytes"),
+    "header cut": (IMAGES[:9], b"", "truncated: expected a header of 16 bytes, found 9"),
+    "other bytes": (b"\x89PNG\r\n", b"", "found first bytes 89 50 4e 47"),
+    "empty": (b"", b"", "found an empty file"),
+    "labels as images": (idx(60_000) + bytes(60_000), b"", "with 3 dimension(s), found 1"),
+    "other images": (idx(10, 28, 28) + bytes(7840), idx(10) + bytes(10), "checksum (MD5"),
+}
+
+
+@pytest.mark.parametrize(("images", "labels", "message"), BAD_FILES.values(), ids=BAD_FILES)
+def test_damaged_data_files_are_named(firstspike, tmp_path, images, labels, message):
+    folder = tmp_path / "data"
+    folder.mkdir()
+    name = "train-images-idx3-ubyte" + (".gz" if images.startswith(b"\x1f\x8b") else "")
+    (folder / name).write_bytes(images)
+    (folder / "train-labels-idx1-ubyte").write_bytes(labels)
+    before = contents(tmp_path)
+    refusal = firstspike("train", "ann-gan", "--digit", 3, "--data-dir", folder, "--out", "run").refusal
+    assert refusal.startswith(f"{folder / name}: ")
+    assert message in refusal
+    assert contents(tmp_path) == before
+
+
+def rewrite(edit):
+    """Return a function that changes the tensors and metadata of a state file."""
+
+    def change(file):
+        with safe_open(file, "pt") as opened:
+            metadata = opened.metadata()
+        tensors = load_file(file)
+        edit(tensors, metadata)
+        save_file(tensors, file, metadata)
+
+    return change
+
+
+def drop_a_layer(tensors, metadata):
+    del tensors["model/layers.1.weight"]
+
+
+def cut_a_layer(tensors, metadata):
+    tensors["average/layers.0.weight"] = tensors["average/layers.0.weight"][:, 1:].contiguous()
+
+
+def spoil_a_weight(tensors, metadata):
+    tensors["best/layers.0.weight"][0, 0] = float("nan")
+
+
+BAD_STATES = {
+    "cut": (lambda file: file.write_bytes(file.read_bytes()[:-100]), "is damaged"),
+    "empty": (lambda file: file.write_bytes(b""), "is damaged"),
+    "no records": (rewrite(lambda _, metadata: metadata.clear()), "is damaged (KeyError('records')"),
+    "half records": (rewrite(lambda _, metadata: metadata.update(records="[{")), "is damaged"),
+    "layer missing": (rewrite(drop_a_layer), "does not fit its configuration"),
+    "layer of another shape": (rewrite(cut_a_layer), "does not fit its configuration"),
+    "not finite": (rewrite(spoil_a_weight), "holds weights that are NaN or infinite"),
+}
+
+
+@pytest.mark.parametrize(("damage", "message"), BAD_STATES.values(), ids=BAD_STATES)
+def test_a_damaged_state_is_not_gone_on_with(firstspike, run, tmp_path, damage, message):
+    (run / "model.safetensors").unlink()
+    state = run / "state" / "latest.safetensors"
+    damage(state)
+    before = contents(tmp_path)
+    refusal = firstspike(*CLASSIFIER, "--out", run, "--resume").refusal
+    assert refusal.startswith(f"{state} {message}")
+    assert refusal.endswith("train the run again")
+    assert contents(tmp_path) == before
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no limit on file sizes")
+def test_a_full_disk_leaves_no_half_file_and_the_run_can_go_on(firstspike, tmp_path):
+    """A limit on file sizes below that of the state file makes its writing fail half-way."""
+    limit = "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))"
+    answer = shell(*GAN, "--out", "run", "--threads", 2, before=limit)
+    assert (answer.status, answer.out) == (2, "")
+    assert answer.err.splitlines() == [
+        "run: epochs 1 to 1",
+        "firstspike: run/state/latest.safetensors: File too large; free some space or name another folder",
+    ]
+    assert sorted(contents(tmp_path)) == ["run", "run/config.json", "run/state"]
+    answer = firstspike(*GAN, "--out", "run", "--resume")
+    assert (answer.status, answer.out) == (0, "run\n")
+    assert (tmp_path / "run" / "model.safetensors").exists()
+
+
+def wait_for(process, condition):
+    deadline = time.monotonic() + 240
+    while not condition():
+        assert process.poll() is None, process.stderr.read()
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGINT between processes")
+def test_ctrl_c_keeps_the_finished_epochs_and_resume_goes_on(tmp_path):
+    path = tmp_path / "run"
+    line = command_line(
+        "train", "ann-gan", "--digit", 3, "--dataset", "digits", "--epochs", 10**6,
+        "--out", "run", "--resume", "--threads", 1,
+    )  # fmt: skip
+    records = []
+    for _ in range(2):
+        already = len(records)
+        process = subprocess.Popen(line, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+        def finished(epochs=already + 3):
+            file = path / "metrics.jsonl"
+            return file.exists() and file.read_bytes().count(b"\n") >= epochs
+
+        wait_for(process, finished)
+        process.send_signal(signal.SIGINT)
+        out, err = process.communicate(timeout=60)
+        assert (process.returncode, out) == (130, "")
+        assert err.splitlines() == [
+            f"run: epochs {already + 1} to 1000000",
+            "firstspike: interrupted; finished epochs are kept, --resume goes on",
+        ]
+        assert sorted(contents(path)) == [
+            "config.json", "metrics.jsonl", "state", "state/latest.safetensors",
+        ]  # fmt: skip
+        now = RunFolder.open(path).load_state().records
+        assert now[:already] == records
+        assert [record["epoch"] for record in now] == list(range(1, len(now) + 1))
+        assert len(now) >= already + 3
+        records = now

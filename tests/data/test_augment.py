@@ -1,0 +1,135 @@
+"""Random changes of images, checked where the right answer is known."""
+
+import math
+
+import pytest
+import torch
+
+from firstspike.data import load
+from firstspike.data.augment import distort
+
+EVERYTHING = {"shift_px": 1.5, "rotation_deg": 10, "scale": 0.1, "shear": 0.1, "elastic_px": 1.0}
+
+
+def dot(count, row, column, size=28):
+    """Images with one white pixel."""
+    images = torch.zeros(count, size, size, dtype=torch.uint8)
+    images[:, row, column] = 255
+    return images
+
+
+def blob(count, size=28):
+    """Images of a soft round spot in the middle, which no bilinear lookup hurts."""
+    axis = torch.arange(size) - (size - 1) / 2
+    spot = 255 * torch.exp(-(axis**2 + axis[:, None] ** 2) / 18)
+    return spot.round().to(torch.uint8).repeat(count, 1, 1)
+
+
+def centres(images):
+    """Return the centre of mass of each image, rows and columns."""
+    mass = images.to(torch.float64)
+    axis = torch.arange(images.shape[1], dtype=torch.float64)
+    total = mass.sum((1, 2))
+    return (mass.sum(2) @ axis) / total, (mass.sum(1) @ axis) / total
+
+
+def test_no_change_asked_for_is_no_change():
+    images = torch.randint(0, 256, (5, 8, 8), dtype=torch.uint8)
+    assert distort(images) is images
+
+
+@pytest.mark.parametrize("shape", [(1, 8, 8), (3, 28, 28), (2, 5, 9)])
+@pytest.mark.parametrize("name", EVERYTHING)
+def test_shape_and_type_stay_and_the_input_is_left_alone(shape, name):
+    images = torch.randint(0, 256, shape, dtype=torch.uint8)
+    before = images.clone()
+    for changes in ({name: EVERYTHING[name]}, EVERYTHING):
+        changed = distort(images, **changes)
+        assert changed.shape == shape
+        assert changed.dtype == torch.uint8
+    assert images.equal(before)
+
+
+def test_a_shift_moves_the_pixel_whole_and_reaches_every_place_equally_often():
+    torch.manual_seed(0)
+    moved = distort(dot(5000, 10, 20), shift_px=2)
+    places = moved.nonzero()
+    assert len(places) == 5000
+    assert set(moved.unique().tolist()) == {0, 255}
+    counts = torch.zeros(28, 28).index_put_(
+        (places[:, 1], places[:, 2]), torch.tensor(1.0), accumulate=True
+    )
+    assert counts.nonzero().tolist() == [[r, c] for r in range(8, 13) for c in range(18, 23)]
+    # 25 places with 200 expected each: five standard deviations of a binomial.
+    assert (counts[8:13, 18:23] - 200).abs().max() < 5 * math.sqrt(200)
+
+
+def test_what_comes_from_outside_is_black():
+    white = torch.full((200, 8, 8), 255, dtype=torch.uint8)
+    torch.manual_seed(0)
+    moved = distort(white, shift_px=1)
+    rows, columns = (moved == 255).any(2).sum(1), (moved == 255).any(1).sum(1)
+    assert set(rows.tolist()) == set(columns.tolist()) == {7, 8}
+    # What is left is one rectangle.
+    assert ((moved == 255).sum((1, 2)) == rows * columns).all()
+
+
+def test_a_shift_beside_other_changes_is_as_far_as_a_pure_one():
+    torch.manual_seed(0)
+    moved = distort(blob(4000), shift_px=3, rotation_deg=1e-6)
+    for centre in centres(moved):
+        away = centre - 13.5
+        assert away.abs().max() <= 3.02
+        # Uniform in +- 3: mean 0, variance 3.
+        assert away.mean().abs() < 0.15
+        assert away.var().item() == pytest.approx(3, rel=0.1)
+
+
+def test_a_rotation_turns_about_the_centre(monkeypatch):
+    images = torch.randint(0, 256, (4, 9, 9), dtype=torch.uint8)
+    # The largest angle for every image.
+    monkeypatch.setattr(torch, "rand", lambda *shape: torch.ones(*shape))
+    turned = distort(images, rotation_deg=90)
+    assert turned.equal(images.rot90(1, (1, 2))) or turned.equal(images.rot90(-1, (1, 2)))
+    assert distort(images, rotation_deg=180).equal(images.rot90(2, (1, 2)))
+
+
+def test_scale_changes_the_size_by_at_most_its_share():
+    torch.manual_seed(0)
+    images = blob(2000)
+    axis = (torch.arange(28) - 13.5) ** 2
+
+    def variance(images):
+        mass = images.to(torch.float32)
+        return (mass.sum(1) @ axis) / mass.sum((1, 2))
+
+    size = (variance(distort(images, scale=0.2)) / variance(images)).sqrt()
+    # Coordinates are stretched by 0.8 ... 1.2, so the image by the inverse.
+    assert 1 / 1.2 - 0.02 < size.min() < 0.85
+    assert 1.2 < size.max() < 1 / 0.8 + 0.02
+
+
+def test_the_mean_hardly_changes():
+    torch.manual_seed(0)
+    images = load("digits", "train").images
+    changed = distort(images, shift_px=0.3, rotation_deg=8, scale=0.05)
+    assert changed.float().mean().item() == pytest.approx(images.float().mean().item(), rel=0.03)
+    changed = distort(blob(500), **EVERYTHING)
+    assert changed.float().mean().item() == pytest.approx(blob(1).float().mean().item(), rel=0.05)
+
+
+def test_each_image_is_changed_in_its_own_way():
+    torch.manual_seed(0)
+    for name in ("shift_px", "rotation_deg", "scale", "shear", "elastic_px"):
+        changed = distort(torch.cat([dot(6, 9, 5), blob(6)]), **{name: 2 * EVERYTHING[name]})
+        assert len(changed[:6].flatten(1).unique(dim=0)) > 1, name
+
+
+def test_the_random_numbers_are_torchs_global_ones():
+    images = blob(20)
+    torch.manual_seed(3)
+    one = distort(images, **EVERYTHING)
+    other = distort(images, **EVERYTHING)
+    torch.manual_seed(3)
+    assert distort(images, **EVERYTHING).equal(one)
+    assert not other.equal(one)
