@@ -80,6 +80,7 @@ def train_classifier(
     optimizer = _optimizer(config, model)
     state = run.load_state(module_tensors(modules))
     if state.epoch:
+        run.write_metrics(state)
         for name, module in modules.items():
             module.load_state_dict(tensors_under(state.tensors, name))
         load_optimizer(optimizer, state.tensors, "optimizer")

@@ -111,6 +111,7 @@ def train_gan(run: RunFolder, data: ImageSet, *, show_progress: bool = True) -> 
 
     state = run.load_state(module_tensors(modules))
     if state.epoch:
+        run.write_metrics(state)
         for name, module in modules.items():
             module.load_state_dict(tensors_under(state.tensors, name))
         load_optimizer(optimizers[0], state.tensors, "generator_optimizer")

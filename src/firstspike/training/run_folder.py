@@ -168,6 +168,10 @@ class RunFolder:
         content = save(tensors, {"records": json.dumps(state.records)})
         with atomic_path(self.path / "state" / "latest.safetensors") as temporary:
             temporary.write_bytes(content)
+        self.write_metrics(state)
+
+    def write_metrics(self, state: RunState) -> None:
+        """Write ``metrics.jsonl`` from the state; a run killed between the two lacks its last line."""
         lines = "".join(json.dumps(record) + "\n" for record in state.records)
         write_text(self.path / "metrics.jsonl", lines)
 
