@@ -38,6 +38,12 @@ def test_fractions_are_equation_3_in_exact_arithmetic(
     assert encode_latency(image, num_steps).item() == exact
 
 
+@pytest.mark.parametrize("num_steps", [2, 256, 4096])
+def test_a_step_that_is_not_quite_reached_does_not_count(num_steps: int) -> None:
+    steps = torch.arange(1, num_steps + 1, dtype=torch.float64)
+    assert torch.equal(encode_latency(1 - (steps - 1e-6) / num_steps, num_steps), (steps - 1).float())
+
+
 def test_the_brightest_fires_at_once_and_black_never() -> None:
     times = encode_latency(torch.tensor([[1.0, 0.5, 0.0]]), 16)
     assert times.dtype == torch.float32

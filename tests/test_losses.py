@@ -104,6 +104,8 @@ def test_gan_targets_by_hand(desired: int) -> None:
     static = [T, T]
     static[desired] = 0
     assert gan_targets(times, desired, T, "static").tolist() == [static] * 3
+    static[desired] = 5
+    assert gan_targets(times, desired, T, "static", first=5).tolist() == [static] * 3
     assert gan_targets(times[:0], desired, T).shape == (0, 2)
 
 

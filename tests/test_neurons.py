@@ -16,8 +16,9 @@ def test_a_threshold_is_above_zero_and_finite(threshold: float) -> None:
 def test_other_causal_fields_are_checked() -> None:
     with pytest.raises(ValueError, match=r"Causal\.synapse must be 'step' or 'ramp', found 'jump'"):
         Causal(synapse="jump")  # type: ignore[arg-type]
-    with pytest.raises(ValueError, match=r"Causal\.delay must be 0 or more steps, found -1"):
-        Causal(delay=-1)
+    for delay in (-1, 1.5):
+        with pytest.raises(ValueError, match=rf"Causal\.delay must be 0 or more whole steps, found {delay}"):
+            Causal(delay=delay)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(("low", "high"), [(1.0, 1.0), (2.0, 1.0), (math.nan, 1.0), (0.0, math.nan)])

@@ -41,7 +41,9 @@ def encode_latency(
         float32 times in steps, the shape of `images`.
 
     Raises:
-        ValueError: an intensity is NaN or out of range, or `black` is unknown.
+        TypeError: `num_steps` is not an int.
+        ValueError: an intensity is NaN or out of range, `num_steps` or `max_intensity` is out of range,
+            or `black` is unknown.
     """
     check_num_steps(num_steps)
     if black not in ("silent", "last"):
@@ -101,6 +103,10 @@ def decode_latency(
     Returns:
         Intensities in ``0 ... max_intensity``: float64 of the shape of `times`, so that the round
         trip is exact for up to 65,535 steps.
+
+    Raises:
+        TypeError: `times` is not a tensor of numbers, or `num_steps` is not an int.
+        ValueError: a time is not a whole step in ``0 ... num_steps``, or `num_steps` is out of range.
     """
     check_times(times, check_num_steps(num_steps))
     values = max_intensity * (1.0 - times.to(torch.float64) / num_steps)
@@ -121,6 +127,9 @@ def encode_count(
 
     Returns:
         int64 counts, the shape of `images`.
+
+    Raises:
+        ValueError: an intensity is NaN or out of range, or `max_intensity` is not above 0.
     """
     limit = _max_intensity(images, max_intensity)
     values = images.to(torch.float64) / limit

@@ -235,7 +235,7 @@ def causal_levels(
         rule: levels and width of the surrogate.
 
     Raises:
-        ValueError: a level is not below ``T``, or shapes do not fit.
+        TypeError, ValueError: as for `causal_linear`; a level is not below ``T``.
     """
     if rule.levels[-1] >= num_steps:
         raise ValueError(f"levels must be below num_steps = {num_steps}, found {rule.levels[-1]}")

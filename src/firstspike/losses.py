@@ -66,6 +66,9 @@ def gan_targets(
         num_steps: ``T``.
         kind: which targets.
         first: earliest step asked for by the static targets.
+
+    Raises:
+        ValueError: `kind` is unknown.
     """
     if kind == "dynamic":
         labels = torch.full((len(times),), desired, dtype=torch.int64, device=times.device)

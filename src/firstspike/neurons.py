@@ -42,8 +42,8 @@ class Causal:
             raise ValueError(f"Causal.threshold must be above 0 and finite, found {self.threshold}")
         if self.synapse not in get_args(Synapse):
             raise ValueError(f"Causal.synapse must be 'step' or 'ramp', found {self.synapse!r}")
-        if self.delay < 0:
-            raise ValueError(f"Causal.delay must be 0 or more steps, found {self.delay}")
+        if not isinstance(self.delay, int) or self.delay < 0:
+            raise ValueError(f"Causal.delay must be 0 or more whole steps, found {self.delay}")
 
     def out_steps_for(self, num_steps: int) -> int:
         """Return the length of the window in which this neuron fires: the shared one."""

@@ -37,13 +37,13 @@ class TemporalRule:
         kappa: decay of the soft mask in steps.
         norm: divide each sample's output gradient by its L1 or L2 norm ("l1" is Spiking-GAN's, "l2"
             S4NN's), then by the batch size, so that a layer's update is a mean over samples.
-        silent: gradient of a neuron that stayed silent: "last_step" treats it as firing at ``T`` (the
+        silent: gradient of a neuron that did not cross: "last_step" treats it as firing at ``T`` (the
             papers'), "zero" gives it none.
         saturation: "open" (the papers') passes every gradient; "one_sided" drops one that pushes a
             spike before step 0 or a silent neuron further into silence.
         surrogate_width: ``omega`` in units of the threshold; the gradient of neuron j is multiplied by
-            ``exp(-|max_t V_j - theta| / (omega theta))``, its membrane taken without reset. None
-            multiplies by 1 (the papers').
+            ``exp(-|max_t V_j - theta| / (omega theta))``, its membrane taken from rest and without
+            reset. None multiplies by 1 (the papers').
     """
 
     weight_mask: Mask = "hard"
@@ -78,8 +78,8 @@ class ExactRule:
 
     The membrane is ``V_j(t) = sum_i w_ji (t - t_i)`` over the inputs before ``t``, so the crossing is
     ``t_j = (theta + sum w t_i) / A`` with the slope ``A = sum w``, and ``dt_j/dw_ji = (t_i - t_j)/A``,
-    ``dt_j/dt_i = w_ji / A``. Rounding up to the next step is passed straight through. A silent neuron
-    has no gradient.
+    ``dt_j/dt_i = w_ji / A``. Rounding up to the next step is passed straight through. A neuron that
+    did not cross has no gradient.
 
     Attributes:
         min_slope: slopes below this count as this in the gradient, which bounds it.

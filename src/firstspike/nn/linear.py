@@ -27,8 +27,8 @@ class Linear(torch.nn.Module):
         neuron: `Causal`, `Window` or `Phased`.
         bias: learn a bias; not for causal neurons, whose bias would be a threshold.
         dropout: during training each input is cut off with this probability and the other weights are
-            scaled by ``1 / (1 - dropout)``, so that the mean drive stays. A cut input is silent to
-            this layer only.
+            scaled by ``1 / (1 - dropout)``, so that the mean drive stays if silence stands for the
+            value 0. A cut input is silent to this layer only.
         generator: source of the initial weights; torch's global one by default.
 
     Weights start uniform in ``+- 1/sqrt(in_features)``, scaled by the threshold for causal neurons.

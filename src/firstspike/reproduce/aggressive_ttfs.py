@@ -9,7 +9,7 @@ from firstspike.reproduce.evaluation import classify, load_classifier
 from firstspike.reproduce.pictures import draw_decision, draw_raster
 from firstspike.reproduce.plan import Job, Plan, train_all
 from firstspike.reproduce.report import Cell, Column, Report
-from firstspike.reproduce.results import provenance, show, summarise, write_results
+from firstspike.reproduce.results import facts, provenance, show, summarise, write_results
 from firstspike.training.presets import preset
 
 PRESETS = (
@@ -148,7 +148,7 @@ def _report(plan: Plan, document: dict[str, Any], test: ImageSet) -> Path:
     pictures.mkdir(parents=True, exist_ok=True)
     seed = plan.seeds[0]
     report = Report("Aggressive TTFS", "Classifiers that decide at the first output spike, on MNIST")
-    report.facts(document["provenance"] | {"split": document["split"]})
+    report.facts(facts(document["provenance"]) | {"split": document["split"]})
 
     report.heading("Targets")
     rows = [

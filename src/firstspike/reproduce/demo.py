@@ -10,7 +10,7 @@ from firstspike.plot import learning_curves, sample_comparison, sample_grid, sav
 from firstspike.reproduce.evaluation import classify, control_quality, generate, generation_cost
 from firstspike.reproduce.pictures import draw_decision, draw_raster
 from firstspike.reproduce.report import Column, Report
-from firstspike.reproduce.results import provenance
+from firstspike.reproduce.results import facts, provenance
 from firstspike.training.presets import preset
 from firstspike.training.run import train
 from firstspike.training.sampling import load_generator, sample
@@ -58,7 +58,8 @@ def demo(
 
     report = Report("firstspike demo", "Every neuron spikes at most once; 8 x 8 digits, nothing downloaded")
     report.facts(
-        provenance([seed]) | {"data": "scikit-learn digits: 1,197 training, 300 validation, 300 test"}
+        facts(provenance([seed]))
+        | {"data": "scikit-learn digits: 1,197 training, 300 validation, 300 test"}
     )
 
     report.heading("Generated digits")

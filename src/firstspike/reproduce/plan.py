@@ -7,6 +7,7 @@ from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
 from pathlib import Path
 
+import torch
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
@@ -75,6 +76,7 @@ def train_all(plan: Plan, jobs: list[Job]) -> None:
     # Before hours of training, not after.
     for split in ("train", "test"):
         load("mnist", split, plan.data_dir)
+    torch.set_num_threads(plan.jobs)
     console = Console(stderr=True)
     print(f"{len(jobs)} runs, {len(waiting)} to train, {plan.jobs} at a time", file=sys.stderr)
     context = multiprocessing.get_context("spawn")

@@ -43,6 +43,15 @@ def _without_folder(argument: str) -> str:
     return f"{option}{equals}{Path(value).name}" if Path(value).is_absolute() else argument
 
 
+def facts(origin: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a provenance for a report, its versions in one line."""
+    return {**origin, "versions": _versions(origin)}
+
+
+def _versions(origin: Mapping[str, Any]) -> str:
+    return ", ".join(f"{name} {version}" for name, version in origin["versions"].items())
+
+
 def spread(values: Sequence[float]) -> dict[str, float]:
     """Return mean and sample standard deviation; the latter 0 for a single value."""
     return {

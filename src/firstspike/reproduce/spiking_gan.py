@@ -13,7 +13,7 @@ from firstspike.plot import learning_curves, paper, sample_comparison, sample_gr
 from firstspike.reproduce.evaluation import control_quality, generate, generation_cost
 from firstspike.reproduce.plan import Job, Plan, train_all
 from firstspike.reproduce.report import Cell, Column, Report
-from firstspike.reproduce.results import provenance, show, spread, summarise, write_results
+from firstspike.reproduce.results import facts, provenance, show, spread, summarise, write_results
 from firstspike.training.sampling import load_generator, sample
 
 WINDOW, ANN = "spiking-gan-window", "ann-gan"
@@ -203,7 +203,9 @@ def _conditional_table(runs: dict[str, Any], controls: dict[str, Any]) -> dict[s
         "caption": "One conditional GAN for all ten digits, against all 10,000 test images",
         "columns": [*_COLUMNS, "right digit"],
         "rows": rows,
-        "notes": ["The right-digit rate is no measure of quality: the class mean reaches it too."],
+        "notes": [
+            "The right-digit rate alone is no measure of quality: pixels of the class mean have one too."
+        ],
     }
 
 
@@ -242,7 +244,7 @@ def _report(plan: Plan, document: dict[str, Any], test: ImageSet, train: ImageSe
     pictures.mkdir(parents=True, exist_ok=True)
     seed = plan.seeds[0]
     report = Report("Spiking-GAN", "Images from networks whose neurons spike at most once, on MNIST")
-    report.facts(document["provenance"] | {"split": document["split"]})
+    report.facts(facts(document["provenance"]) | {"split": document["split"]})
 
     report.heading("Targets")
     report.table(
