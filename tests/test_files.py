@@ -36,9 +36,14 @@ def test_a_fault_half_way_leaves_what_was_there(tmp_path, fault, old):
     path = tmp_path / "a.txt"
     if old:
         path.write_text(old)
-    with pytest.raises(fault), atomic_path(path) as temporary:
-        temporary.write_text("ha")
-        raise fault
+
+    def write():
+        with atomic_path(path) as temporary:
+            temporary.write_text("ha")
+            raise fault
+
+    with pytest.raises(fault):
+        write()
     assert [file.name for file in tmp_path.iterdir()] == (["a.txt"] if old else [])
     assert not old or path.read_text() == old
 
@@ -87,6 +92,11 @@ def test_a_folder_without_permission_is_named_by_the_file_asked_for(tmp_path):
 
 
 def test_an_error_about_another_file_keeps_its_name(tmp_path):
-    with pytest.raises(FileNotFoundError) as caught, atomic_path(tmp_path / "a.txt"):
-        (tmp_path / "missing").read_text()
+
+    def write():
+        with atomic_path(tmp_path / "a.txt"):
+            (tmp_path / "missing").read_text()
+
+    with pytest.raises(FileNotFoundError) as caught:
+        write()
     assert caught.value.filename == str(tmp_path / "missing")

@@ -34,6 +34,12 @@ def digits():
     return load("digits", "train")
 
 
+@pytest.fixture(scope="module")
+def few(digits):
+    """A hundred of them, ten or so of each class."""
+    return dataclasses.replace(digits, images=digits.images[:100], labels=digits.labels[:100])
+
+
 @pytest.fixture(params=KINDS)
 def small(request):
     """A small configuration of each kind, trained by plain gradient descent."""
@@ -160,7 +166,7 @@ def test_the_networks_see_the_images_in_their_own_code():
     assert encode_images(spiking, images).tolist() == [[256.0, 0.0, 127.0, 254.0]]
     ordinary = GanConfig(dataset="digits", kind="ann")
     expected = [[-1.0, 1.0, 128 / 127.5 - 1, 1 / 127.5 - 1]]
-    assert torch.allclose(encode_images(ordinary, images), torch.tensor(expected))
+    assert torch.allclose(encode_images(ordinary, images), torch.tensor(expected), atol=1e-6)
 
 
 def started(path, config, seed=0):
@@ -180,20 +186,20 @@ def same(one, two):
 
 @pytest.mark.parametrize("optimizer", ["adam", "sgd"])
 @pytest.mark.parametrize("kind", ["spiking", "ordinary, conditional"])
-def test_the_seed_decides_every_bit(tmp_path, digits, kind, optimizer):
+def test_the_seed_decides_every_bit(tmp_path, few, kind, optimizer):
     config = dataclasses.replace(KINDS[kind], **SMALL | {"epochs": 2, "optimizer": optimizer})
-    one = trained(tmp_path / "one", config, digits, seed=4)
-    two = trained(tmp_path / "two", config, digits, seed=4)
-    other = trained(tmp_path / "other", config, digits, seed=5)
+    one = trained(tmp_path / "one", config, few, seed=4)
+    two = trained(tmp_path / "two", config, few, seed=4)
+    other = trained(tmp_path / "other", config, few, seed=5)
     assert same(one[0], two[0])
     assert same(one[1], two[1])
     assert not any(one[1][name].equal(other[1][name]) for name in one[1])
 
 
 @pytest.mark.parametrize("kind", ["spiking", "ordinary, conditional"])
-def test_an_interrupted_run_ends_as_an_uninterrupted_one(tmp_path, digits, kind, monkeypatch):
+def test_an_interrupted_run_ends_as_an_uninterrupted_one(tmp_path, few, kind, monkeypatch):
     config = dataclasses.replace(KINDS[kind], **SMALL | {"epochs": 4, "optimizer": "adam"}, ema=0.9)
-    whole = trained(tmp_path / "whole", config, digits)
+    whole = trained(tmp_path / "whole", config, few)
     run = started(tmp_path / "stopped", config)
     save_state = RunFolder.save_state
 
@@ -205,10 +211,10 @@ def test_an_interrupted_run_ends_as_an_uninterrupted_one(tmp_path, digits, kind,
     with monkeypatch.context() as patch:
         patch.setattr(RunFolder, "save_state", save_and_stop)
         with pytest.raises(KeyboardInterrupt):
-            train_gan(run, digits, show_progress=False)
+            train_gan(run, few, show_progress=False)
     assert run.load_state().epoch == 2
     assert not (run.path / "model.safetensors").exists()
-    train_gan(run, digits, show_progress=False)
+    train_gan(run, few, show_progress=False)
     assert same(whole[0], load_file(run.path / "state" / "latest.safetensors"))
     assert same(whole[1], load_file(run.path / "model.safetensors"))
     lines = [
@@ -257,12 +263,12 @@ def test_an_epoch_shows_each_image_of_the_digit_once_and_drops_a_short_rest(tmp_
 
     # Fewer images than a batch still make one.
     shown.clear()
-    few = dataclasses.replace(digits, images=digits.images[:20], labels=torch.full((20,), 3))
-    trained(tmp_path / "few", config, few)
+    twenty = dataclasses.replace(digits, images=digits.images[:20], labels=torch.full((20,), 3))
+    trained(tmp_path / "few", config, twenty)
     assert [len(real) for real in shown] == [20]
 
 
-def test_the_rates_fall_linearly_to_their_final_share(tmp_path, digits, monkeypatch):
+def test_the_rates_fall_linearly_to_their_final_share(tmp_path, few, monkeypatch):
     config = dataclasses.replace(
         KINDS["spiking"],
         **SMALL | {"epochs": 5},
@@ -277,7 +283,6 @@ def test_the_rates_fall_linearly_to_their_final_share(tmp_path, digits, monkeypa
         return torch.zeros(2)
 
     monkeypatch.setattr(gan, "_step", watched)
-    few = dataclasses.replace(digits, images=digits.images[:20], labels=torch.full((20,), 3))
     trained(tmp_path / "run", config, few)
     for (maker, judge), share in zip(rates, (1, 0.875, 0.75, 0.625, 0.5), strict=True):
         assert (maker, judge) == (pytest.approx(0.4 * share), pytest.approx(0.2 * share))
@@ -285,7 +290,8 @@ def test_the_rates_fall_linearly_to_their_final_share(tmp_path, digits, monkeypa
 
 def test_it_learns_the_digit(tmp_path, digits):
     """The mean sample comes much closer to the mean image than the untrained one's."""
-    config = dataclasses.replace(KINDS["spiking"], epochs=30, batch_size=32, hidden_features=100)
+    rates = {"generator_rate": 8e-4, "discriminator_rate": 8e-4, "ema": 0.9}
+    config = dataclasses.replace(KINDS["spiking"], epochs=40, batch_size=32, hidden_features=100, **rates)
     run = started(tmp_path / "run", config)
     train_gan(run, digits, show_progress=False)
     target = digits.of_class(3).images.float().mean(0)
@@ -295,7 +301,7 @@ def test_it_learns_the_digit(tmp_path, digits):
 
     untrained, _ = networks(config)
     after = distance(load_generator(run))
-    assert after < 0.5 * distance(untrained)
+    assert after < 0.4 * distance(untrained)
     assert all(
         math.isfinite(record[name])
         for record in run.load_state().records
@@ -304,11 +310,10 @@ def test_it_learns_the_digit(tmp_path, digits):
 
 
 @pytest.mark.parametrize("name", [n for n, p in PRESETS.items() if isinstance(p.config, GanConfig)])
-def test_every_preset_takes_an_epoch_and_spikes_at_most_once(tmp_path, digits, name):
+def test_every_preset_takes_an_epoch_and_spikes_at_most_once(tmp_path, few, name):
     digit = 3 if PRESETS[name].takes_digit else None
     config = preset(name).configure(dataset="digits", digit=digit, epochs=1)
     run = RunFolder.create(tmp_path / "run", name, config, 0)
-    few = dataclasses.replace(digits, images=digits.images[:100], labels=digits.labels[:100])
     train_gan(run, few, show_progress=False)
     assert [record["epoch"] for record in run.load_state().records] == [1]
     # Loading refuses weights that are not finite.

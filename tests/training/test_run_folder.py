@@ -16,7 +16,7 @@ CONFIG = preset("ann-gan").configure(dataset="digits", digit=3, epochs=2)
 def test_an_existing_run_is_not_overwritten(tmp_path):
     RunFolder.create(tmp_path / "run", "ann-gan", CONFIG, 0)
     before = (tmp_path / "run" / "config.json").read_bytes()
-    with pytest.raises(InputError, match="holds a run already.*--resume"):
+    with pytest.raises(InputError, match=r"holds a run already.*--resume"):
         RunFolder.create(tmp_path / "run", "ann-gan", CONFIG, 0)
     assert (tmp_path / "run" / "config.json").read_bytes() == before
 

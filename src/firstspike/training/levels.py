@@ -5,7 +5,7 @@ import math
 import torch
 from torch import Tensor
 
-from firstspike.functional import causal_levels
+from firstspike.functional import causal_levels, causal_linear
 from firstspike.losses import aggressive_targets, relative_targets
 from firstspike.neurons import Causal
 from firstspike.nn import Stack
@@ -45,23 +45,34 @@ def level_loss(
     assert isinstance(hidden.neuron, Causal)
     assert isinstance(output.neuron, Causal)
     num_steps = config.num_steps
-    even = torch.full((len(inputs), hidden.out_features), hidden.neuron.threshold)
-    flags, times = causal_levels(None, inputs, hidden.weight, even, num_steps, how.hidden)
-
     margins = torch.full((len(inputs), output.out_features), 1 - how.other_margin)
     margins.scatter_(1, labels.unsqueeze(1), 1 + how.label_margin)
-    flags, times = causal_levels(
-        flags, times, output.weight, margins * output.neuron.threshold, num_steps, how.output
-    )
+    thresholds = margins * output.neuron.threshold
 
-    error = warped(times, num_steps, how.time_scale) - warped(
-        target_times(config, times, labels), num_steps, how.time_scale
+    with torch.no_grad():
+        heard = causal_linear(inputs, hidden.weight, num_steps, hidden.neuron)
+        _, times = causal_levels(None, heard, output.weight, thresholds, num_steps, how.output)
+        error = _error(config, how, times, labels)
+        # Most samples of a trained network have none, and cost no more than their spikes.
+        wrong = error.any(1)
+
+    even = torch.full((int(wrong.sum()), hidden.out_features), hidden.neuron.threshold)
+    flags, times = causal_levels(None, inputs[wrong], hidden.weight, even, num_steps, how.hidden)
+    flags, _ = causal_levels(flags, times, output.weight, thresholds[wrong], num_steps, how.output)
+    ends = torch.tensor([*how.output.levels, num_steps], dtype=error.dtype)
+    increments = warped(ends, num_steps, how.time_scale).diff()
+    soft = ((1 - flags) * increments.reshape(1, -1, 1)).sum(1)
+    return (error[wrong] * soft).sum() / len(labels)
+
+
+def _error(config: ClassifierConfig, how: LevelTraining, times: Tensor, labels: Tensor) -> Tensor:
+    """The outputs' distance to their targets on the warped clock, ``(batch, classes)``."""
+    targets = target_times(config, times, labels)
+    error = warped(times, config.num_steps, how.time_scale) - warped(
+        targets, config.num_steps, how.time_scale
     )
     error = error * torch.ones_like(error).scatter_(1, labels.unsqueeze(1), how.label_weight)
     if how.normalise:
         size = torch.linalg.vector_norm(error, dim=1, keepdim=True)
         error = error / size.clamp_min(torch.finfo(error.dtype).tiny)
-    ends = torch.tensor([*how.output.levels, num_steps], dtype=error.dtype)
-    increments = warped(ends, num_steps, how.time_scale).diff()
-    soft = ((1 - flags) * increments.reshape(1, -1, 1)).sum(1)
-    return (error * soft).sum() / len(labels)
+    return error

@@ -161,10 +161,10 @@ _CAUSAL_CLASSIFIER = ClassifierConfig(
     loss="aggressive",
     augmentation=Augmentation(shift_px=1),
     rate=3e-3,
-    weight_decay=0.01,
-    batch_size=64,
-    epochs=60,
-    warmup=1 / 60,
+    weight_decay=0.02,
+    batch_size=100,
+    epochs=30,
+    warmup=1 / 30,
     ema=0.999,
 )
 _SMALL_CAUSAL = (
@@ -212,8 +212,10 @@ _ALL = (
         dataclasses.replace(
             _CAUSAL_CLASSIFIER,
             loss="relative",
-            gamma=30,
-            levels=dataclasses.replace(_LEVELS, label_weight=1, normalise=True),
+            gamma=15,
+            levels=dataclasses.replace(
+                _LEVELS, label_weight=1, label_margin=0.6, other_margin=0.6, normalise=True
+            ),
         ),
         _SMALL_CAUSAL,
     ),
