@@ -214,7 +214,7 @@ _ALL = (
             loss="relative",
             gamma=15,
             levels=dataclasses.replace(
-                _LEVELS, label_weight=1, label_margin=0.6, other_margin=0.6, normalise=True
+                _LEVELS, label_weight=1, label_margin=0.6, other_margin=0.4, normalise=True
             ),
         ),
         _SMALL_CAUSAL,
