@@ -52,6 +52,11 @@ def test_every_policy_on_every_case(rule: FirstSpike, times: list[float], decisi
         assert score.rule == rule.description
 
 
+def test_only_leading_membranes_are_compared_even_below_zero() -> None:
+    times, membrane = torch.tensor([TIE], dtype=torch.float32), torch.tensor([[0.0, -2.0, -1.0, 3.0]])
+    assert FirstSpike(ties="membrane").decide(times, T, membrane).tolist() == [2]
+
+
 @pytest.mark.parametrize(
     ("times", "right"),
     [(CLEAR, {1}), (TIE, {1, 2}), (ALL_TIE, {0, 1, 2, 3}), (SILENCE, set())],

@@ -4,6 +4,8 @@ import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
+import numpy as np
+import numpy.typing as npt
 import torch
 
 _pools: dict[tuple[int, int], ThreadPoolExecutor] = {}
@@ -34,6 +36,10 @@ def run_chunks(work: Callable[[int, int, int], None], size: int) -> int:
     return parts
 
 
-def chunk_count(size: int) -> int:
-    """Return the number of parts that `run_chunks` will make of `size`."""
-    return max(1, min(torch.get_num_threads(), size))
+def sum_chunks(
+    work: Callable[[np.ndarray, int, int], None], size: int, shape: tuple[int, ...], dtype: npt.DTypeLike
+) -> np.ndarray:
+    """Return the sum of what ``work(part, start, stop)`` adds into zeros of `shape`, one per chunk."""
+    parts = np.zeros((max(1, min(torch.get_num_threads(), size)), *shape), dtype)
+    run_chunks(lambda chunk, begin, end: work(parts[chunk], begin, end), size)
+    return parts[0] if len(parts) == 1 else parts.sum(0)

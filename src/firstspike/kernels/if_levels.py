@@ -10,7 +10,7 @@ Shape legend: B batch, I inputs, O outputs, K levels.
 import numpy as np
 from numba import njit
 
-from firstspike.kernels.chunks import chunk_count, run_chunks
+from firstspike.kernels.chunks import run_chunks, sum_chunks
 from firstspike.kernels.if_step import sort_spikes
 
 _REASSOCIATE = {"reassoc", "contract", "nsz", "arcp"}
@@ -144,12 +144,11 @@ def weight_gradient(
 
     Every input spike collects the membrane gradients of all levels at or after it.
     """
-    shape = (times_BI.shape[1], grad_BKO.shape[2])
-    parts = np.zeros((chunk_count(times_BI.shape[0]), *shape), np.float32)
-    run_chunks(
-        lambda chunk, begin, end: _weight_gradient(
-            times_BI, grad_BKO, levels_K, num_steps, parts[chunk], begin, end
+    return sum_chunks(
+        lambda part, begin, end: _weight_gradient(
+            times_BI, grad_BKO, levels_K, num_steps, part, begin, end
         ),
         times_BI.shape[0],
+        (times_BI.shape[1], grad_BKO.shape[2]),
+        np.float32,
     )
-    return parts[0] if len(parts) == 1 else parts.sum(0)

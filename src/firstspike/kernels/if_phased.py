@@ -9,7 +9,7 @@ Shape legend: B batch, I inputs, O outputs.
 import numpy as np
 from numba import njit
 
-from firstspike.kernels.chunks import chunk_count, run_chunks
+from firstspike.kernels.chunks import run_chunks, sum_chunks
 from firstspike.kernels.if_step import sort_spikes
 
 _REASSOCIATE = {"reassoc", "contract", "nsz"}
@@ -125,15 +125,14 @@ def weight_gradient(
         scaled_BO: gradient of the crossings over their slopes.
         num_steps: ``T``.
     """
-    shape = (times_BI.shape[1], seen_BO.shape[1])
-    parts = np.zeros((chunk_count(times_BI.shape[0]), *shape), np.float32)
-    run_chunks(
-        lambda chunk, begin, end: _weight_gradient(
-            times_BI, seen_BO, scaled_BO, num_steps, parts[chunk], begin, end
+    return sum_chunks(
+        lambda part, begin, end: _weight_gradient(
+            times_BI, seen_BO, scaled_BO, num_steps, part, begin, end
         ),
         times_BI.shape[0],
+        (times_BI.shape[1], seen_BO.shape[1]),
+        np.float32,
     )
-    return parts[0] if len(parts) == 1 else parts.sum(0)
 
 
 def input_gradient(

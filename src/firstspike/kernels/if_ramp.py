@@ -10,7 +10,7 @@ Shape legend: B batch, I inputs, O outputs.
 import numpy as np
 from numba import njit
 
-from firstspike.kernels.chunks import chunk_count, run_chunks
+from firstspike.kernels.chunks import run_chunks, sum_chunks
 from firstspike.kernels.if_step import sort_spikes
 
 
@@ -119,20 +119,13 @@ def backward(
 
     `scaled_BO` is the gradient of the crossings divided by the slopes, 0 where silent.
     """
-    parts = np.zeros((chunk_count(times_BI.shape[0]), *weight_IO.shape), np.float64)
     grad_times = np.zeros(times_BI.shape, np.float64)
-    run_chunks(
-        lambda chunk, begin, end: _backward(
-            times_BI,
-            weight_IO,
-            crossing_BO,
-            scaled_BO,
-            num_steps,
-            parts[chunk],
-            grad_times,
-            begin,
-            end,
+    grad_weight = sum_chunks(
+        lambda part, begin, end: _backward(
+            times_BI, weight_IO, crossing_BO, scaled_BO, num_steps, part, grad_times, begin, end
         ),
         times_BI.shape[0],
+        weight_IO.shape,
+        np.float64,
     )
-    return parts.sum(0), grad_times
+    return grad_weight, grad_times

@@ -10,7 +10,7 @@ Shape legend: B batch, I inputs, O outputs, T number of steps.
 import numpy as np
 from numba import njit
 
-from firstspike.kernels.chunks import chunk_count, run_chunks
+from firstspike.kernels.chunks import run_chunks, sum_chunks
 
 _REASSOCIATE = {"reassoc", "contract", "nsz"}
 
@@ -158,16 +158,15 @@ def weight_gradient(
     decay: float,
 ) -> np.ndarray:
     """Return ``dL/dw`` ``(in_features, out_features)``: minus the sum of masked gradients, Eq. 14."""
-    shape = (times_BI.shape[1], delta_BO.shape[1])
-    parts = np.zeros((chunk_count(times_BI.shape[0]), *shape), delta_BO.dtype)
     power = _powers(decay, num_steps, delta_BO.dtype)
-    run_chunks(
-        lambda chunk, begin, end: _weight_gradient(
-            times_BI, crossing_BO, delta_BO, num_steps, power, parts[chunk], begin, end
+    return sum_chunks(
+        lambda part, begin, end: _weight_gradient(
+            times_BI, crossing_BO, delta_BO, num_steps, power, part, begin, end
         ),
         times_BI.shape[0],
+        (times_BI.shape[1], delta_BO.shape[1]),
+        delta_BO.dtype,
     )
-    return parts[0] if len(parts) == 1 else parts.sum(0)
 
 
 def input_gradient(
