@@ -65,6 +65,7 @@ def reproduce(plan: Plan) -> Path:
         "provenance": provenance(plan.seeds),
         "split": "MNIST test, 10,000 images",
         "tables": [_table(summary, runs), _savings(summary)],
+        "headlines": _headlines(summary),
         "summary": summary,
         "runs": runs,
     }
@@ -117,6 +118,38 @@ def _table(summary: dict[str, Any], runs: dict[str, list[dict[str, Any]]]) -> di
             "by strict validation accuracy; each figure is of the 10,000 test images.",
         ],
     }
+
+
+def _headlines(summary: dict[str, Any]) -> list[list[str]]:
+    labels = {
+        "aggressive-ttfs-window": "classifier 784-400-10, window neurons",
+        "aggressive-ttfs-causal": "classifier 784-400-10, causal neurons, aggressive loss",
+        "aggressive-ttfs-causal-1000": "the same, 784-1000-10",
+        "s4nn-causal": "classifier 784-400-10, causal neurons, S4NN's loss",
+    }
+    rows = []
+    for name, label in labels.items():
+        figures = summary[name]
+        accuracy, steps, spikes = PAPER.get(name, (None, None, None))
+        paper_figures = [
+            text
+            for value, text in (
+                (accuracy, f"{accuracy} %"),
+                (steps, f"{steps} steps"),
+                (spikes, f"{spikes} spikes"),
+            )
+            if value is not None
+        ]
+        rows.append(
+            [
+                label,
+                f"{show(figures['accuracy'], 2, 100)} % strict, "
+                f"{show(figures['accuracy_papers_rule'], 2, 100)} % by the papers' rule, "
+                f"{show(figures['steps_to_decision'])} steps, {show(figures['spikes_to_decision'])} spikes",
+                f"paper: {', '.join(paper_figures)}" if paper_figures else "no paper",
+            ]
+        )
+    return rows
 
 
 def _savings(summary: dict[str, Any]) -> dict[str, Any]:

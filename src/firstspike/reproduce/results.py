@@ -17,6 +17,8 @@ from typing import Any
 from firstspike.errors import InputError
 from firstspike.files import write_text
 
+_BEGIN, _END = "<!-- results -->", "<!-- end of results -->"
+
 
 def provenance(seeds: Sequence[int]) -> dict[str, Any]:
     """Return what every result file says of its making: command, seeds, versions, kind of machine."""
@@ -79,14 +81,33 @@ def markdown_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str
 def write_results(folder: Path, name: str, document: dict[str, Any]) -> None:
     """Write ``folder/name.json`` and renew the page of all results in the folder above.
 
-    `document` holds "title", "provenance", "tables" (each with "caption", "columns", "rows" and
-    optional "notes") and the raw figures under "runs".
+    A README in the folder above that gets its table of headlines anew. `document` holds "title", "provenance", "tables" (each with "caption", "columns", "rows" and
+    optional "notes"), "headlines" (rows of three texts) and the raw figures under "runs".
 
     Raises:
         InputError: another ``.json`` in `folder` is no result file.
     """
     write_text(folder / f"{name}.json", json.dumps(document, indent=1) + "\n")
     write_text(folder.parent / "results.md", results_page(folder))
+    readme = folder.parent.parent / "README.md"
+    if readme.exists():
+        write_text(readme, with_headlines(readme.read_text(encoding="utf-8"), folder))
+
+
+def with_headlines(readme: str, folder: Path) -> str:
+    """Return `readme` with the table between its two markers made anew from the result files.
+
+    A text without the markers is returned as it is.
+    """
+    before, marker, rest = readme.partition(_BEGIN)
+    _, end, after = rest.partition(_END)
+    if not marker or not end:
+        return readme
+    rows = []
+    for file in sorted(folder.glob("*.json")):
+        rows += json.loads(file.read_text(encoding="utf-8"))["headlines"]
+    table = markdown_table(["MNIST test set, three seeds", "measured", "beside it"], rows)
+    return f"{before}{_BEGIN}\n{table}{_END}{after}"
 
 
 def results_page(folder: Path) -> str:

@@ -76,6 +76,7 @@ def reproduce(plan: Plan) -> Path:
             *([_causal_table(runs, controls, causal_digits)] if causal_digits else []),
             _coding_table(train),
         ],
+        "headlines": _headlines(runs, controls, plan.digits, causal_digits),
         "runs": runs,
         "controls": controls,
     }
@@ -224,6 +225,46 @@ def _causal_table(runs: dict[str, Any], controls: dict[str, Any], digits: Sequen
         "columns": ["digit", "FD best", "recall best", "FD published", "recall published", "FD mean image"],
         "rows": rows,
     }
+
+
+def _headlines(
+    runs: dict[str, Any], controls: dict[str, Any], digits: Sequence[int], causal_digits: Sequence[int]
+) -> list[list[str]]:
+    def quality(figures: dict[str, dict[str, float]]) -> str:
+        return f"FD {show(figures['frechet_distance'])}, recall {show(figures['recall'], 3)}"
+
+    def control(keys: Sequence[str]) -> str:
+        mean = {
+            name: sum(controls[key][name]["frechet_distance"] for key in keys) / len(keys)
+            for name in ("real", "mean image")
+        }
+        return f"real images {mean['real']:.1f}, class mean {mean['mean image']:.0f}"
+
+    names = ("frechet_distance", "recall")
+    per_digit = {n: {f: _over_digits(runs[n], f) for f in names} for n in (WINDOW, ANN)}
+    conditional = {n: summarise(runs[n], names) for n in (CONDITIONAL, ANN_CONDITIONAL)}
+    rows = [
+        [
+            f"Spiking-GAN, window neurons, mean of {len(digits)} digits",
+            quality(per_digit[WINDOW]),
+            f"ANN GAN: {quality(per_digit[ANN])}; {control([str(d) for d in digits])}",
+        ],
+        [
+            "Spiking-GAN, window neurons, conditional",
+            quality(conditional[CONDITIONAL]),
+            f"ANN GAN: {quality(conditional[ANN_CONDITIONAL])}; {control(['all'])}",
+        ],
+    ]
+    if causal_digits:
+        causal = {n: {f: _over_digits(runs[n], f) for f in names} for n in CAUSAL}
+        rows.append(
+            [
+                f"Spiking-GAN, phased causal neurons, digits {', '.join(map(str, causal_digits))}",
+                quality(causal[CAUSAL[0]]),
+                f"as published: {quality(causal[CAUSAL[1]])}; {control([str(d) for d in causal_digits])}",
+            ]
+        )
+    return rows
 
 
 def _coding_table(train: ImageSet) -> dict[str, Any]:
