@@ -81,8 +81,9 @@ def markdown_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str
 def write_results(folder: Path, name: str, document: dict[str, Any]) -> None:
     """Write ``folder/name.json`` and renew the page of all results in the folder above.
 
-    A README in the folder above that gets its table of headlines anew. `document` holds "title", "provenance", "tables" (each with "caption", "columns", "rows" and
-    optional "notes"), "headlines" (rows of three texts) and the raw figures under "runs".
+    `document` holds "title", "provenance", "tables" (each with "caption", "columns", "rows" and
+    optional "notes"), "headlines" (rows of three texts) and the raw figures under "runs". A README two
+    folders up gets its table of headlines anew.
 
     Raises:
         InputError: another ``.json`` in `folder` is no result file.
@@ -106,7 +107,7 @@ def with_headlines(readme: str, folder: Path) -> str:
     rows = []
     for file in sorted(folder.glob("*.json")):
         rows += json.loads(file.read_text(encoding="utf-8"))["headlines"]
-    table = markdown_table(["MNIST test set, three seeds", "measured", "beside it"], rows)
+    table = markdown_table(["MNIST test set", "measured, mean ± sd over seeds", "beside it"], rows)
     return f"{before}{_BEGIN}\n{table}{_END}{after}"
 
 
