@@ -32,6 +32,15 @@ def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
         yield
 
 
+@pytest.fixture
+def one_thread() -> Iterator[None]:
+    """Let torch compute on one thread, which small networks like best."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
 @pytest.fixture(scope="session")
 def gan_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A conditional Spiking-GAN on the small digits, finished after one epoch; not to be written to."""

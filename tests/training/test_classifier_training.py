@@ -11,6 +11,7 @@ from safetensors.torch import load_file
 from firstspike.data import load
 from firstspike.neurons import Causal, Window
 from firstspike.reproduce.evaluation import load_classifier
+from firstspike.rules import StraightThroughRule
 from firstspike.training import classifier
 from firstspike.training.classifier import build_classifier, encode_images, train_classifier
 from firstspike.training.config import Augmentation, ClassifierConfig, Normal
@@ -22,14 +23,17 @@ GOLDEN = ClassifierConfig(
     hidden_features=100,
     num_steps=8,
     hidden_neuron=Window(low=0.0, high=2.0),
-    output_neuron=Window(low=0.0, high=1.0, out_steps=32),
+    output_neuron=Window(low=0.0, high=1.0, out_steps=32, rule=StraightThroughRule(saturation="one_sided")),
     loss="first_spike",
     label_delay=3,
     augmentation=Augmentation(rotation_deg=5),
     rate=5e-3,
-    batch_size=64,
-    epochs=10,
+    batch_size=32,
+    epochs=8,
 )
+# A core that is shared makes two threads wait for each other.
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 SMALL = dataclasses.replace(
     GOLDEN, hidden_features=30, batch_size=25, epochs=4, ema=0.5, input_dropout=0.2, hidden_dropout=0.1
 )
@@ -73,11 +77,11 @@ def test_the_golden_run(tmp_path, train, validation):
         train_classifier(run, train, validation, show_progress=False)
     assert same(*map(files, runs))
     records = runs[0].load_state().records
-    assert [record["epoch"] for record in records] == list(range(1, 11))
+    assert [record["epoch"] for record in records] == list(range(1, 9))
     losses = [record["loss"] for record in records]
     assert losses[-1] < 0.4 * losses[0]
-    assert losses[-1] < min(losses[:5])
-    assert max(record["validation_accuracy"] for record in records) >= 0.9
+    assert losses[-1] < min(losses[:4])
+    assert max(record["validation_accuracy"] for record in records) >= 0.93
     for record in records:
         strict, papers = (record[f"validation_accuracy{rule}"] for rule in ("", "_papers_rule"))
         ties = record["validation_tie_rate"]
@@ -223,9 +227,8 @@ def test_every_loss_learns(tmp_path, few, loss):
     run = started(tmp_path / "run", config)
     train_classifier(run, few, few, show_progress=False)
     records = run.load_state().records
-    assert max(record["validation_accuracy_papers_rule"] for record in records) >= 0.6
-    if loss in ("membrane", "first_spike"):
-        assert records[-1]["loss"] < 0.5 * records[0]["loss"]
+    assert max(record["validation_accuracy_papers_rule"] for record in records) >= 0.8
+    assert records[-1]["loss"] < 0.6 * records[0]["loss"]
 
 
 def test_the_penalty_saves_spikes(tmp_path, few):

@@ -17,6 +17,9 @@ from firstspike.training.presets import PRESETS, preset
 from firstspike.training.run_folder import RunFolder
 from firstspike.training.sampling import load_generator, sample
 
+# A core that is shared makes two threads wait for each other.
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 SMALL = {"noise_size": 8, "hidden_features": 16, "batch_size": 32, "optimizer": "sgd"}
 KINDS = {
     "spiking": preset("spiking-gan-window").configure(dataset="digits", digit=3),

@@ -1,0 +1,164 @@
+"""Result files: closed forms of the spread, the page made from them, and where they came from."""
+
+import json
+import statistics
+import sys
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from firstspike.errors import InputError
+from firstspike.reproduce.results import (
+    markdown_table,
+    provenance,
+    results_page,
+    show,
+    spread,
+    summarise,
+    write_results,
+)
+
+
+def test_spread_of_a_known_sample():
+    # Deviations -3 -1 1 3: 20 / 3 with the sample's n - 1.
+    assert spread([1, 3, 5, 7]) == {"mean": 4.0, "sd": pytest.approx((20 / 3) ** 0.5)}
+
+
+def test_one_seed_has_no_spread():
+    assert spread([0.97]) == {"mean": 0.97, "sd": 0.0}
+    with pytest.raises(statistics.StatisticsError):
+        spread([])
+
+
+@given(
+    values=st.lists(st.floats(-100, 100), min_size=2, max_size=10),
+    scale=st.floats(0.1, 10),
+    offset=st.floats(-10, 10),
+)
+def test_spread_follows_scale_and_offset(values, scale, offset):
+    one, other = spread(values), spread([scale * value + offset for value in values])
+    assert other["mean"] == pytest.approx(scale * one["mean"] + offset, abs=1e-6)
+    assert other["sd"] == pytest.approx(scale * one["sd"], abs=1e-6)
+
+
+def test_summaries_hold_the_named_figures_only():
+    runs = [{"seed": 0, "accuracy": 0.9, "count": 10}, {"seed": 1, "accuracy": 0.8, "count": 10}]
+    assert summarise(runs, ("accuracy", "count")) == {
+        "accuracy": {"mean": pytest.approx(0.85), "sd": pytest.approx(0.1 / 2**0.5)},
+        "count": {"mean": 10.0, "sd": 0.0},
+    }
+    with pytest.raises(KeyError, match="energy"):
+        summarise(runs, ("energy",))
+
+
+@pytest.mark.parametrize(
+    ("figure", "digits", "scale", "expected"),
+    [
+        ({"mean": 0.98456, "sd": 0.0012}, 2, 100, "98.46 ± 0.12"),
+        ({"mean": 23.96, "sd": 0.0}, 1, 1, "24.0 ± 0.0"),
+        ({"mean": 9377.9, "sd": 120.0}, 1, 1e-3, "9.4 ± 0.1"),
+    ],
+)
+def test_a_figure_is_shown_with_its_spread(figure, digits, scale, expected):
+    assert show(figure, digits, scale) == expected
+
+
+def test_a_table_in_markdown():
+    assert markdown_table(["", "a"], [["x", "1"], ["y", "2"]]) == (
+        "|  | a |\n| --- | --- |\n| x | 1 |\n| y | 2 |\n"
+    )
+
+
+def test_provenance_names_command_seeds_and_machine_but_no_folder_of_it(monkeypatch):
+    line = [
+        "reproduce",
+        "spiking-gan",
+        "--data-dir",
+        "/home/me/data",
+        "--out=/home/me/out",
+        "--epochs",
+        "3",
+    ]
+    monkeypatch.setattr(sys, "argv", ["/usr/bin/firstspike", *line])
+    origin = provenance((0, 1))
+    assert origin["command"] == "firstspike reproduce spiking-gan --data-dir data --out=out --epochs 3"
+    assert origin["seeds"] == [0, 1]
+    assert origin["versions"].keys() == {"python", "torch", "numpy", "numba"}
+    assert "CPU" in origin["machine"]
+    json.dumps(origin)
+
+
+def document(title, rows):
+    return {
+        "title": title,
+        "provenance": {
+            "command": f"firstspike reproduce {title}",
+            "seeds": [0, 1, 2],
+            "versions": {"python": "3.11.7", "torch": "2.13.0"},
+            "machine": "x86_64 CPU, 2 cores, no GPU",
+        },
+        "tables": [
+            {
+                "caption": f"Table of {title}",
+                "columns": ["preset", "accuracy"],
+                "rows": rows,
+                "notes": ["A."],
+            },
+            {"caption": "Another", "columns": ["x"], "rows": [["1"]]},
+        ],
+        "runs": {"a": [{"seed": 0, "accuracy": 0.9}]},
+    }
+
+
+def test_the_page_holds_every_result_file_in_order(tmp_path):
+    folder = tmp_path / "docs" / "results"
+    write_results(folder, "two", document("second", [["`b`", "97.0 ± 0.1"]]))
+    page = (tmp_path / "docs" / "results.md").read_text(encoding="utf-8")
+    assert "## second" in page
+    assert "## first" not in page
+    write_results(folder, "one", document("first", [["`a`", "98.5 ± 0.2"]]))
+    page = (tmp_path / "docs" / "results.md").read_text(encoding="utf-8")
+    assert page == results_page(folder)
+    lines = page.splitlines()
+    assert [line for line in lines if line.startswith("#")] == ["# Results", "## first", "## second"]
+    for expected in (
+        "| `a` | 98.5 ± 0.2 |",
+        "| `b` | 97.0 ± 0.1 |",
+        "**Table of first**",
+        "A.",
+        "Command: `firstspike reproduce second`  ",
+        "Seeds: 0, 1, 2  ",
+        "Machine: x86_64 CPU, 2 cores, no GPU; python 3.11.7, torch 2.13.0  ",
+        "Figures: [`one.json`](results/one.json)",
+    ):
+        assert expected in lines
+    assert json.loads((folder / "one.json").read_text()) == document("first", [["`a`", "98.5 ± 0.2"]])
+    assert sorted(path.name for path in folder.iterdir()) == ["one.json", "two.json"]
+    assert sorted(path.name for path in folder.parent.iterdir()) == ["results", "results.md"]
+
+
+def test_a_second_writing_renews_the_page(tmp_path):
+    for figure in ("1", "2"):
+        write_results(tmp_path / "results", "one", document("first", [["a", figure]]))
+    page = (tmp_path / "results.md").read_text(encoding="utf-8")
+    assert "| a | 2 |" in page
+    assert "| a | 1 |" not in page
+
+
+def test_links_lead_into_the_folder_whatever_its_name(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    write_results(tmp_path / "figures", "one", document("first", []))
+    assert "[`one.json`](figures/one.json)" in (tmp_path / "results.md").read_text(encoding="utf-8")
+    assert "(results/" not in (tmp_path / "results.md").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("text", ["{", "[]", "{}", '{"provenance": 3}'])
+def test_another_json_file_is_named(tmp_path, text):
+    folder = tmp_path / "results"
+    write_results(folder, "one", document("first", []))
+    page = (tmp_path / "results.md").read_bytes()
+    (folder / "other.json").write_text(text)
+    with pytest.raises(InputError, match=r"other\.json is no result file of firstspike .* move it out"):
+        write_results(folder, "one", document("changed", []))
+    assert (tmp_path / "results.md").read_bytes() == page
