@@ -37,7 +37,14 @@ GENERATION_FIGURES = {
     "feature_sha256",
     "controls",
 }
-SPIKING_FIGURES = {"spikes_per_image", "spikes_per_neuron_max", "steps_per_image", "synops", "energy_pj"}
+SPIKING_FIGURES = {
+    "spikes_per_image",
+    "active_share_max",
+    "stepped_agreement",
+    "steps_per_image",
+    "synops",
+    "energy_pj",
+}
 HEADER = {"run", "preset", "seed", "dataset", "split"}
 
 
@@ -128,7 +135,8 @@ def test_a_gans_figures_stand_beside_their_controls(firstspike, gan_run):
         assert measured["generated_count"] == measured["reference_count"] == 300
         assert all(0 <= measured[name] <= 1 for name in ("precision", "recall", "coverage"))
         assert len(measured["feature_sha256"]) == 64
-    assert 0 < figures["spikes_per_neuron_max"] <= 1
+    assert 0 < figures["active_share_max"] <= 1
+    assert figures["stepped_agreement"] > 0.99
     config = json.loads((gan_run / "config.json").read_text())["config"]
     assert figures["steps_per_image"] == 3 * config["num_steps"]
     neurons = config["noise_size"] + 10 + config["hidden_features"] + 64

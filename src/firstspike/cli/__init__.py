@@ -64,7 +64,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         advice = f"; {_ADVICE[error.errno]}" if error.errno in _ADVICE else ""
         return _refuse(f"{where}{error.strerror or error}{advice}")
     except KeyboardInterrupt:
-        print("firstspike: interrupted; finished epochs are kept, --resume goes on", file=sys.stderr)
+        kept = f"; {options.kept}" if "kept" in options else ""
+        print(f"firstspike: interrupted{kept}", file=sys.stderr)
         return 130
     return 0
 

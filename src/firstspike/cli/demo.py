@@ -23,7 +23,7 @@ def add_parser(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> 
     )
     parser.add_argument("--resume", action="store_true", help="go on with a demo that was interrupted")
     add_threads(parser)
-    parser.set_defaults(run=run)
+    parser.set_defaults(run=run, kept="finished epochs are kept, --resume goes on")
 
 
 def run(options: argparse.Namespace) -> None:

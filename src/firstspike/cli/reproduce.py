@@ -53,7 +53,7 @@ def add_parser(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> 
         metavar="DIR",
         help="also write the figures as JSON into DIR and renew the table DIR/../results.md",
     )
-    parser.set_defaults(run=run)
+    parser.set_defaults(run=run, kept="finished epochs are kept, the same command goes on")
 
 
 def run(options: argparse.Namespace) -> None:

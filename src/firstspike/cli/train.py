@@ -38,7 +38,7 @@ def add_parser(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> 
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="where to compute")
     parser.add_argument("--resume", action="store_true", help="go on with the run in --out if there is one")
     add_threads(parser)
-    parser.set_defaults(run=run)
+    parser.set_defaults(run=run, kept="finished epochs are kept, --resume goes on")
 
 
 def run(options: argparse.Namespace) -> None:

@@ -3,6 +3,8 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+from firstspike.errors import InputError
+
 
 def run_experiment(
     name: str,
@@ -27,6 +29,9 @@ def run_experiment(
         jobs: runs trained side by side.
         results: folder that also gets the figures as JSON, with ``results.md`` renewed beside it.
     """
+    if results is not None and epochs is not None:
+        raise InputError("--results is for the presets' own epochs; leave out --epochs")
+
     from firstspike.reproduce import aggressive_ttfs, spiking_gan
     from firstspike.reproduce.plan import Plan
 

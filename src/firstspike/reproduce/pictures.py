@@ -31,14 +31,15 @@ def draw_decision(run: RunFolder, images: ImageSet, path: Path, index: int = 0) 
 @torch.no_grad()
 def _trace(
     run: RunFolder, images: ImageSet, index: int
-) -> tuple[dict[str, torch.Tensor], dict[str, int], dict[str, int], int]:
+) -> tuple[dict[str, torch.Tensor], dict[str, int], dict[str, int], int | None]:
     assert isinstance(run.config, ClassifierConfig)
     stack = load_classifier(run)
     traced = stack.trace(encode_images(run.config, images.images[index : index + 1]))
+    silent = bool(traced[-1].min() == stack.out_steps)
     windows = [stack.num_steps, *(layer.out_steps for layer in stack)]
     return (
         {name: times[0] for name, times in zip(_NAMES, traced, strict=True)},
         dict(zip(_NAMES, windows, strict=True)),
         dict(zip(_NAMES, stack.offsets, strict=True)),
-        int(steps_to_decision(stack, traced[-1])[0]),
+        None if silent else int(steps_to_decision(stack, traced[-1])[0]),
     )

@@ -76,7 +76,8 @@ def train_all(plan: Plan, jobs: list[Job]) -> None:
     # Before hours of training, not after.
     for split in ("train", "test"):
         load("mnist", split, plan.data_dir)
-    torch.set_num_threads(plan.jobs)
+    # What is measured afterwards must not depend on how many runs were trained side by side.
+    torch.set_num_threads(1)
     console = Console(stderr=True)
     print(f"{len(jobs)} runs, {len(waiting)} to train, {plan.jobs} at a time", file=sys.stderr)
     context = multiprocessing.get_context("spawn")

@@ -35,7 +35,7 @@ def provenance(seeds: Sequence[int]) -> dict[str, Any]:
             "numpy": numpy.__version__,
             "numba": numba.__version__,
         },
-        "machine": f"{platform.machine()} CPU, {os.cpu_count()} cores, no GPU",
+        "machine": f"{platform.machine()} CPU, {os.cpu_count()} cores; no GPU used",
     }
 
 
@@ -88,15 +88,36 @@ def write_results(folder: Path, name: str, document: dict[str, Any]) -> None:
     Raises:
         InputError: another ``.json`` in `folder` is no result file.
     """
+    documents = read_results(folder) | {name: document}
+    page = results_page(documents, folder.resolve().name)
     write_text(folder / f"{name}.json", json.dumps(document, indent=1) + "\n")
-    write_text(folder.parent / "results.md", results_page(folder))
+    write_text(folder.parent / "results.md", page)
     readme = folder.parent.parent / "README.md"
     if readme.exists():
-        write_text(readme, with_headlines(readme.read_text(encoding="utf-8"), folder))
+        write_text(readme, with_headlines(readme.read_text(encoding="utf-8"), documents))
 
 
-def with_headlines(readme: str, folder: Path) -> str:
-    """Return `readme` with the table between its two markers made anew from the result files.
+def read_results(folder: Path) -> dict[str, dict[str, Any]]:
+    """Return the documents of every result file in `folder`, by name.
+
+    Raises:
+        InputError: a ``.json`` there is no result file.
+    """
+    documents = {}
+    for file in sorted(folder.glob("*.json")):
+        try:
+            document = json.loads(file.read_text(encoding="utf-8"))
+            _section(document, file.name)
+            documents[file.stem] = document
+        except (ValueError, KeyError, TypeError) as error:
+            raise InputError(
+                f"{file} is no result file of firstspike ({error!r}); move it out of {folder}"
+            ) from error
+    return documents
+
+
+def with_headlines(readme: str, documents: Mapping[str, dict[str, Any]]) -> str:
+    """Return `readme` with the table between its two markers made anew from the results.
 
     A text without the markers is returned as it is.
     """
@@ -104,43 +125,30 @@ def with_headlines(readme: str, folder: Path) -> str:
     _, end, after = rest.partition(_END)
     if not marker or not end:
         return readme
-    rows = []
-    for file in sorted(folder.glob("*.json")):
-        rows += json.loads(file.read_text(encoding="utf-8"))["headlines"]
+    rows = [row for name in sorted(documents) for row in documents[name]["headlines"]]
     table = markdown_table(["MNIST test set", "measured, mean ± sd over seeds", "beside it"], rows)
     return f"{before}{_BEGIN}\n{table}{_END}{after}"
 
 
-def results_page(folder: Path) -> str:
-    """Return the Markdown page made from every result file in `folder`; it stands in the folder above.
-
-    Raises:
-        InputError: a ``.json`` there is no result file.
-    """
-    here = folder.resolve().name
+def results_page(documents: Mapping[str, dict[str, Any]], folder: str) -> str:
+    """Return the Markdown page of all results; their files lie in `folder` beside it."""
     parts = [
         "# Results\n",
-        f"Written by the commands below from the result files in [`{here}/`]({here}/); no figure is "
+        f"Written by the commands below from the result files in [`{folder}/`]({folder}/); no figure is "
         "typed by hand. Mean ± sample standard deviation over the seeds. Hyper-parameters were chosen on "
-        "the validation split; the test set was read once, by these commands.\n",
+        "the validation split; the test set is read by these commands only.\n",
     ]
-    for file in sorted(folder.glob("*.json")):
-        try:
-            parts += _section(json.loads(file.read_text(encoding="utf-8")), f"{here}/{file.name}")
-        except (ValueError, KeyError, TypeError) as error:
-            raise InputError(
-                f"{file} is no result file of firstspike ({error!r}); move it out of {folder}"
-            ) from error
+    for name in sorted(documents):
+        parts += _section(documents[name], f"{folder}/{name}.json")
     return "\n".join(parts)
 
 
 def _section(document: dict[str, Any], link: str) -> list[str]:
     origin = document["provenance"]
-    versions = ", ".join(f"{name} {version}" for name, version in origin["versions"].items())
     parts = [
         f"## {document['title']}\n",
         f"Command: `{origin['command']}`  \nSeeds: {', '.join(map(str, origin['seeds']))}  \n"
-        f"Machine: {origin['machine']}; {versions}  \nFigures: [`{Path(link).name}`]({link})\n",
+        f"Machine: {origin['machine']}; {_versions(origin)}  \nFigures: [`{Path(link).name}`]({link})\n",
     ]
     for table in document["tables"]:
         parts.append(f"**{table['caption']}**\n")

@@ -61,10 +61,6 @@ def reproduce(plan: Plan) -> Path:
         for digit in plan.digits
     }
     controls["all"] = _controls(test, train, features, True)
-    for entries in runs.values():
-        for entry in entries:
-            assert entry.get("spikes_per_neuron_max", 0.0) <= 1.0, "a neuron spiked more than once"
-
     document = {
         "title": "Generation: Spiking-GAN beside the ordinary GAN",
         "provenance": provenance(plan.seeds),
@@ -144,6 +140,10 @@ def _summary_table(runs: dict[str, Any], controls: dict[str, Any], digits: Seque
     rows += _control_rows([controls[str(d)] for d in digits])
     first = runs[WINDOW][0]
     spikes = _over_digits(runs[WINDOW], "spikes_per_image")
+    stepped = [
+        r["stepped_agreement"] for entries in runs.values() for r in entries if "stepped_agreement" in r
+    ]
+    agreement = sum(stepped) / len(stepped)
     seconds = max(run["training_seconds"] for run in runs[WINDOW])
     return {
         "caption": f"One GAN per digit, mean over {len(digits)} digits",
@@ -155,8 +155,12 @@ def _summary_table(runs: dict[str, Any], controls: dict[str, Any], digits: Seque
             "comparable with Inception features. All distances use as many generated as test images of the "
             "class (892 to 1,135).",
             f"An image takes {show(spikes)} spikes of 1,284 neurons (noise, hidden, pixels), at most one "
-            f"each, in {first['steps_per_image']} steps; longest training of one digit {seconds:.0f} s on "
-            "one core.",
+            "each: a neuron has one spike time, and a simulation step by step, in which it fires once, "
+            f"gives {100 * agreement:.3f} % of the times of all spiking runs. It takes "
+            f"{first['steps_per_image']} steps. Longest training of one digit: {seconds:.0f} s on one "
+            "thread.",
+            "Real images: as many training images as there are test images, since validation has half as "
+            "many; the feature network was trained on them.",
             "Both GANs: same sizes, epochs, batch, optimiser and moving average.",
         ],
     }
@@ -289,7 +293,8 @@ def _report(plan: Plan, document: dict[str, Any], test: ImageSet, train: ImageSe
 
     report.heading("Targets")
     report.table(
-        ["what", Column("target", "target"), Column("measured", "measured")], _verdicts(document["runs"])
+        ["what", Column("target", "target"), Column("measured", "measured")],
+        _verdicts(document["runs"], document["controls"]),
     )
     report.heading("Quality")
     for table in document["tables"]:
@@ -338,7 +343,7 @@ def _report(plan: Plan, document: dict[str, Any], test: ImageSet, train: ImageSe
     return report.write(plan.out / "report.html")
 
 
-def _verdicts(runs: dict[str, Any]) -> list[list[Any]]:
+def _verdicts(runs: dict[str, Any], controls: dict[str, Any]) -> list[list[Any]]:
     def compare(label: str, ours: float, target: float, text: str, *, higher: bool = False) -> list[Any]:
         met = ours >= target if higher else ours <= target
         return [label, text, Cell(f"{ours:.4g}", "met" if met else "missed")]
@@ -349,7 +354,7 @@ def _verdicts(runs: dict[str, Any]) -> list[list[Any]]:
         n: spread([r["frechet_distance"] for r in runs[n]])["mean"] for n in (CONDITIONAL, ANN_CONDITIONAL)
     }
     seconds = max(run["training_seconds"] for run in runs[WINDOW])
-    return [
+    verdicts = [
         compare(
             "window, mean Frechet distance",
             distance[WINDOW],
@@ -371,6 +376,12 @@ def _verdicts(runs: dict[str, Any]) -> list[list[Any]]:
             f"<= {conditional[ANN_CONDITIONAL]:.4g} (ANN)",
         ),
     ]
+    for digit in sorted({run["digit"] for run in runs[CAUSAL[0]]}):
+        mean = spread([r["frechet_distance"] for r in runs[CAUSAL[0]] if r["digit"] == digit])["mean"]
+        half = controls[str(digit)]["mean image"]["frechet_distance"] / 2
+        text = f"< {half:.4g} (half the class mean's)"
+        verdicts.append(compare(f"phased causal, digit {digit}, Frechet distance", mean, half, text))
+    return verdicts
 
 
 def _strips(plan: Plan, seed: int, digit: int, test: ImageSet, train: ImageSet) -> dict[str, torch.Tensor]:

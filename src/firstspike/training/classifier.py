@@ -149,7 +149,7 @@ def _loss(config: ClassifierConfig, model: Stack, inputs: Tensor, labels: Tensor
         delayed = output + config.label_delay * F.one_hot(labels, output.shape[1])
         loss = first_spike_cross_entropy(delayed, labels, model.out_steps, config.sharpness)
     else:
-        targets = target_times(config, output.detach(), labels)
+        targets = target_times(config, output.detach(), labels, model.out_steps)
         loss = temporal_least_squares(output, targets, model.out_steps)
     if config.spike_penalty:
         hidden_steps = next(iter(model)).out_steps

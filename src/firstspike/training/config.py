@@ -88,6 +88,11 @@ class GanConfig:
     def __post_init__(self) -> None:
         if self.conditional and self.digit is not None:
             raise InputError("a conditional GAN learns all classes; leave out --digit")
+        neurons = (self.hidden_neuron, self.pixel_neuron, self.verdict_neuron, self.critic_neuron)
+        if any(isinstance(n, Window) and n.out_steps not in (None, self.num_steps) for n in neurons):
+            raise InputError(
+                f"the windows of a GAN all have num_steps = {self.num_steps}; leave out out_steps"
+            )
         _check_sizes(self, "noise_size", "hidden_features", "batch_size", "epochs")
 
 
@@ -188,6 +193,8 @@ class ClassifierConfig:
                 not isinstance(n, Causal) or n.synapse != "step" or n.strict or n.delay for n in neurons
             ):
                 raise InputError("training by levels needs causal neurons with the plain step synapse")
+            if self.input_dropout or self.hidden_dropout or self.spike_penalty:
+                raise InputError("training by levels knows neither dropout nor a spike penalty")
             if self.loss not in ("aggressive", "relative"):
                 raise InputError(f"training by levels needs target times, found loss {self.loss!r}")
 

@@ -12,9 +12,8 @@ from firstspike.nn import Stack
 from firstspike.training.config import ClassifierConfig, LevelTraining
 
 
-def target_times(config: ClassifierConfig, times: Tensor, labels: Tensor) -> Tensor:
-    """Return the target times ``(batch, classes)`` that the configuration's loss asks for."""
-    num_steps = config.output_neuron.out_steps_for(config.num_steps)
+def target_times(config: ClassifierConfig, times: Tensor, labels: Tensor, num_steps: int) -> Tensor:
+    """Return the target times ``(batch, classes)`` of the loss, in a window of `num_steps`."""
     if config.loss == "aggressive":
         return aggressive_targets(times, labels, num_steps)
     return relative_targets(times, labels, num_steps, config.gamma)
@@ -67,7 +66,7 @@ def level_loss(
 
 def _error(config: ClassifierConfig, how: LevelTraining, times: Tensor, labels: Tensor) -> Tensor:
     """The outputs' distance to their targets on the warped clock, ``(batch, classes)``."""
-    targets = target_times(config, times, labels)
+    targets = target_times(config, times, labels, config.num_steps)
     error = warped(times, config.num_steps, how.time_scale) - warped(
         targets, config.num_steps, how.time_scale
     )
