@@ -30,7 +30,8 @@ def atomic_path(path: Path) -> Iterator[Path]:
             temporary.unlink(missing_ok=True)
     except OSError as error:
         # A full disk names no file, and a temporary name tells the reader nothing.
-        if error.filename is None or Path(str(error.filename)).name.startswith(prefix):
+        unnamed = error.filename is None or Path(str(error.filename)).name.startswith(prefix)
+        if error.errno is not None and unnamed:
             error.filename, error.filename2 = str(path), None
         raise
 

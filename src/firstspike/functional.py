@@ -105,6 +105,13 @@ def _check_linear(times: Tensor, weight: Tensor, num_steps: int, bias: Tensor | 
             raise ValueError(f"{name} holds NaN or infinity")
 
 
+def _check_single(**tensors: Tensor | None) -> None:
+    """Refuse what a kernel of single precision would take without a word, and round."""
+    for name, values in tensors.items():
+        if values is not None and values.dtype != torch.float32:
+            raise TypeError(f"{name} must be float32, found {values.dtype}")
+
+
 def _rows(weight: Tensor) -> np.ndarray:
     """The weights as one contiguous run per input, without a copy where they lie so already."""
     return weight.detach().t().contiguous().numpy()
@@ -230,13 +237,15 @@ def causal_levels(
         flags: of the layer before, ``(batch, levels, in)``; None at the input.
         times: of the layer before, whole steps ``(batch, in)``, the truth that the flags sample.
         weight: ``(out, in)``, float32.
-        threshold: ``(batch, out)``, so that training can ask for a margin.
+        threshold: ``(batch, out)``, float32, so that training can ask for a margin.
         num_steps: ``T``.
         rule: levels and width of the surrogate.
 
     Raises:
-        TypeError, ValueError: as for `causal_linear`; a level is not below ``T``.
+        TypeError: weights or thresholds are not float32.
+        ValueError: as for `causal_linear`; a level is not below ``T``.
     """
+    _check_single(weight=weight, threshold=threshold)
     if rule.levels[-1] >= num_steps:
         raise ValueError(f"levels must be below num_steps = {num_steps}, found {rule.levels[-1]}")
     _check_linear(times, weight, num_steps)
@@ -295,14 +304,16 @@ def phased_linear(
     Args:
         times: whole steps ``(batch, in_features)`` of the shared clock, ``num_steps`` silent.
         weight: ``(out_features, in_features)``, float32, in the coordinates of values.
-        bias: ``(out_features,)`` or None.
+        bias: ``(out_features,)``, float32, or None.
         num_steps: length ``T`` of the clock.
         neuron: phases, ranges and gradient rule. The gradient is exact but for the rounding up to the
             next step.
 
     Raises:
+        TypeError: weights or biases are not float32.
         ValueError: a phase ends after ``T``, shapes do not fit, or a time is not a whole step.
     """
+    _check_single(weight=weight, bias=bias)
     _check_linear(times, weight, num_steps, bias)
     if max(neuron.source[1], neuron.target[1]) > num_steps:
         raise ValueError(f"phases {neuron.source}, {neuron.target} must end by num_steps = {num_steps}")

@@ -97,8 +97,10 @@ def test_dropout_is_off_and_the_mode_put_back(training: bool) -> None:
 def test_a_class_without_samples_has_no_mean() -> None:
     times, _ = some_samples(5)
     report = classification_report(make_stack(Causal()), times, torch.zeros(5, dtype=torch.int64), CLASSES)
-    assert math.isfinite(report.steps_by_class[0])
-    assert all(math.isnan(steps) for steps in report.steps_by_class[1:])
+    for means in (report.steps_by_class, report.spikes_by_class):
+        assert math.isfinite(means[0])
+        assert means[1:] == (None,) * (CLASSES - 1)
+    json.dumps(report.as_dict(), allow_nan=False)
 
 
 def test_no_samples_are_refused() -> None:

@@ -227,7 +227,8 @@ def test_a_cache_that_cannot_be_written_is_said_and_leaves_no_half_file(
     with caplog.at_level(logging.WARNING):
         assert feature_network("digits") is digits
     assert caplog.messages == [
-        "the feature network of digits could not be cached: [Errno 28] No space left on device"
+        "the feature network of digits could not be cached: [Errno 28] No space left on device: "
+        f"'{tmp_path / 'features' / 'digits.safetensors'}'"
     ]
     assert list((tmp_path / "features").iterdir()) == []
 

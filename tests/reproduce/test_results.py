@@ -3,6 +3,7 @@
 import json
 import statistics
 import sys
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -12,10 +13,13 @@ from firstspike.errors import InputError
 from firstspike.reproduce.results import (
     markdown_table,
     provenance,
+    read_results,
+    renew_readme,
     results_page,
     show,
     spread,
     summarise,
+    with_headlines,
     write_results,
 )
 
@@ -107,6 +111,7 @@ def document(title, rows):
             },
             {"caption": "Another", "columns": ["x"], "rows": [["1"]]},
         ],
+        "headlines": [[f"headline of {title}", "1", "2"]],
         "runs": {"a": [{"seed": 0, "accuracy": 0.9}]},
     }
 
@@ -119,7 +124,7 @@ def test_the_page_holds_every_result_file_in_order(tmp_path):
     assert "## first" not in page
     write_results(folder, "one", document("first", [["`a`", "98.5 ± 0.2"]]))
     page = (tmp_path / "docs" / "results.md").read_text(encoding="utf-8")
-    assert page == results_page(folder)
+    assert page == results_page(read_results(folder), "results")
     lines = page.splitlines()
     assert [line for line in lines if line.startswith("#")] == ["# Results", "## first", "## second"]
     for expected in (
@@ -151,6 +156,36 @@ def test_links_lead_into_the_folder_whatever_its_name(tmp_path, monkeypatch):
     write_results(tmp_path / "figures", "one", document("first", []))
     assert "[`one.json`](figures/one.json)" in (tmp_path / "results.md").read_text(encoding="utf-8")
     assert "(results/" not in (tmp_path / "results.md").read_text(encoding="utf-8")
+
+
+README = "# A\n<!-- results -->\nold\n<!-- end of results -->\nthe rest\n"
+
+
+def test_the_readmes_table_is_renewed_only_when_asked(tmp_path):
+    """Figures of a quick look in a folder of the clone must not reach its README."""
+    readme = tmp_path / "README.md"
+    readme.write_text(README, encoding="utf-8")
+    folder = tmp_path / "docs" / "results"
+    write_results(folder, "two", document("second", []))
+    write_results(folder, "one", document("first", []))
+    assert readme.read_text(encoding="utf-8") == README
+    renew_readme(folder)
+    lines = readme.read_text(encoding="utf-8").splitlines()
+    assert lines[:2] == README.splitlines()[:2]
+    assert lines[4:] == [
+        "| headline of first | 1 | 2 |",
+        "| headline of second | 1 | 2 |",
+        *README.splitlines()[-2:],
+    ]
+
+
+def test_a_readme_without_the_table_stays_as_it_is(tmp_path, monkeypatch):
+    folder = tmp_path / "docs" / "results"
+    write_results(folder, "one", document("first", []))
+    monkeypatch.chdir(tmp_path)
+    renew_readme(Path("docs/results"))
+    assert not (tmp_path / "README.md").exists()
+    assert with_headlines("# Mine\n", read_results(folder)) == "# Mine\n"
 
 
 @pytest.mark.parametrize("text", ["{", "[]", "{}", '{"provenance": 3}'])

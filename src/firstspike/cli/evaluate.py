@@ -38,7 +38,7 @@ def run(options: argparse.Namespace) -> None:
     if options.json:
         import json
 
-        print(json.dumps(figures))
+        print(json.dumps(figures, allow_nan=False))
         return
     from rich.console import Console
     from rich.table import Table
@@ -54,6 +54,6 @@ def _flat(figures: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]
         if isinstance(value, dict):
             yield from _flat(value, f"{prefix}{name} / ")
         elif isinstance(value, list):
-            yield f"{prefix}{name}", ", ".join(f"{item:.5g}" for item in value)
+            yield f"{prefix}{name}", ", ".join("-" if item is None else f"{item:.5g}" for item in value)
         else:
             yield f"{prefix}{name}", value

@@ -3,6 +3,7 @@
 import argparse
 import os
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 from firstspike.errors import InputError
@@ -24,7 +25,7 @@ def add_threads(parser: argparse.ArgumentParser, default: int = 2) -> None:
     """Add ``--threads``."""
     parser.add_argument(
         "--threads",
-        type=positive,
+        type=workers,
         default=default,
         metavar="N",
         help="processor threads; a run's numbers are the same to the bit for the same count "
@@ -35,6 +36,15 @@ def add_threads(parser: argparse.ArgumentParser, default: int = 2) -> None:
 def positive(text: str) -> int:
     """Return `text` as a whole number of 1 or more."""
     return _whole(text, 1, sys.maxsize, "1 or more")
+
+
+def between(low: int, high: int) -> Callable[[str], int]:
+    """Return a function of a text that returns it as a whole number of `low` ... `high`."""
+    return lambda text: _whole(text, low, high, f"{low:,} ... {high:,}")
+
+
+# Of threads, or of processes. Far above any use: what more would ask for is memory.
+workers = between(1, 1024)
 
 
 def seed(text: str) -> int:

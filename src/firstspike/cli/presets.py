@@ -26,6 +26,7 @@ def run(options: argparse.Namespace) -> None:
                 "expected": p.expected,
                 "takes_digit": p.takes_digit,
                 "config": to_json(p.config),
+                "on_digits": {name: to_json(value) for name, value in p.on_digits},
             }
             for p in PRESETS.values()
         }

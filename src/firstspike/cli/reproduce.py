@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from firstspike.cli.options import add_data_dir, positive, seed
+from firstspike.cli.options import add_data_dir, positive, seed, workers
 
 EXPERIMENTS = ("aggressive-ttfs", "spiking-gan")
 
@@ -42,7 +42,7 @@ def add_parser(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> 
     )
     parser.add_argument(
         "--jobs",
-        type=positive,
+        type=workers,
         default=2,
         metavar="N",
         help="runs trained side by side, one thread each (default: %(default)s)",
@@ -51,7 +51,8 @@ def add_parser(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> 
         "--results",
         type=Path,
         metavar="DIR",
-        help="also write the figures as JSON into DIR and renew the table DIR/../results.md",
+        help="also write the figures as JSON into DIR and renew DIR/../results.md and the "
+        "table in DIR/../../README.md",
     )
     parser.set_defaults(run=run, kept="finished epochs are kept, the same command goes on")
 

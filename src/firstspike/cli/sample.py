@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from firstspike.cli.options import positive, seed
+from firstspike.cli.options import between, seed
 from firstspike.errors import InputError
 
 
@@ -16,7 +16,9 @@ def add_parser(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> 
         "labels (N,) (-1 where unconditional) and spikes (N,), all of the generator's (-1 for an ANN).",
     )
     parser.add_argument("folder", type=Path, metavar="RUN", help="folder of a trained GAN")
-    parser.add_argument("--count", type=positive, required=True, metavar="N", help="number of images")
+    parser.add_argument(
+        "--count", type=between(1, 1_000_000), required=True, metavar="N", help="number of images"
+    )
     parser.add_argument("--seed", type=seed, default=0, metavar="S", help="of the noise (default: 0)")
     parser.add_argument(
         "--label", type=int, metavar="L", help="class, for a conditional GAN (default: all in turn)"

@@ -18,9 +18,9 @@ def distort(
 ) -> Tensor:
     """Return each image under a random affine map and a random smooth displacement of its own.
 
-    Bilinear; what comes from outside the image is black. A shift alone is by whole pixels, which
-    leaves every intensity as it is. The random numbers come from torch's global
-    state.
+    Bilinear; what comes from outside the image is black. A shift alone is by whole pixels, at most
+    ``floor(shift_px)``, which leaves every intensity as it is. The random numbers come from torch's
+    global state.
 
     Args:
         images: uint8 ``(batch, height, width)``.
@@ -38,7 +38,7 @@ def distort(
         return images
     count, height, width = images.shape
     if not any((rotation_deg, scale, shear, elastic_px)):
-        return _shift_whole_pixels(images, round(shift_px))
+        return _shift_whole_pixels(images, math.floor(shift_px))
 
     def uniform(limit: float) -> Tensor:
         return (torch.rand(count) * 2 - 1) * limit

@@ -4,6 +4,7 @@ import hashlib
 import logging
 import os
 from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -35,7 +36,8 @@ def load_idx_dataset(
         dataset: which one.
         split: "train", "validation" or "test".
         data_dir: the folder to take the files from. Without it the folder that FIRSTSPIKE_DATA
-            names is used where it holds the set, and the download cache otherwise.
+            names is used where it holds the set, and the download cache otherwise, which is
+            logged as a warning, once.
 
     Raises:
         InputError: `data_dir` lacks the set, the download failed, or a file is damaged, has
@@ -78,7 +80,15 @@ def _read(
         paths = [fetch(f"{file.name}.gz", file.gzip_md5, dataset.mirrors, folder) for file in files]
     except InputError as error:
         raise InputError(f"{dataset.name}: {error}{f'; {lacking}' if lacking else ''}") from error
+    if lacking:
+        # After the download: where it fails, the error says all of this.
+        _warn_once(f"{DATA_VARIABLE}={default_dir} lacks files of {dataset.name}; those of {folder} serve")
     return _read_pair(dataset, files, paths)
+
+
+@cache
+def _warn_once(message: str) -> None:
+    _log.warning(message)
 
 
 def _read_pair(

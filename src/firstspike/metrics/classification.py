@@ -28,7 +28,7 @@ class ClassificationReport:
         steps: mean step of the first output spike, from the first input step.
         spikes: mean spikes up to it, of the input and of each layer.
         synops: mean synaptic operations up to it.
-        steps_by_class, spikes_by_class: the same means per label.
+        steps_by_class, spikes_by_class: the same means per label, None for one that does not occur.
         energy_pj, dense_energy_pj: per decision, and of the ordinary network of the same shape.
         updates: membrane additions per decision that no spike causes.
     """
@@ -41,8 +41,8 @@ class ClassificationReport:
     updates: int
     energy_pj: float
     dense_energy_pj: float
-    steps_by_class: tuple[float, ...]
-    spikes_by_class: tuple[float, ...]
+    steps_by_class: tuple[float | None, ...]
+    spikes_by_class: tuple[float | None, ...]
 
     def as_dict(self) -> dict[str, object]:
         """Return the figures under the names that ``firstspike evaluate --json`` prints."""
@@ -103,6 +103,7 @@ def classification_report(
     synops = float(synaptic_operations(stack, all_spikes).mean())
     cost = energy(stack, synops)
     per_class = [labels == c for c in range(num_classes)]
+    all_counts = all_spikes.sum(1)
     return ClassificationReport(
         strict=strict,
         papers=papers,
@@ -112,9 +113,13 @@ def classification_report(
         updates=membrane_updates(stack),
         energy_pj=cost.spiking_pj,
         dense_energy_pj=cost.dense_pj,
-        steps_by_class=tuple(float(all_steps[c].mean()) for c in per_class),
-        spikes_by_class=tuple(float(all_spikes[c].sum(1).mean()) for c in per_class),
+        steps_by_class=tuple(_mean(all_steps[c]) for c in per_class),
+        spikes_by_class=tuple(_mean(all_counts[c]) for c in per_class),
     )
+
+
+def _mean(values: Tensor) -> float | None:
+    return float(values.mean()) if len(values) else None
 
 
 def _add(total: Score | None, rule: FirstSpike, times: Tensor, labels: Tensor, num_steps: int) -> Score:

@@ -7,8 +7,6 @@ with each other: every result carries its accuracy and the hash of its weights.
 import hashlib
 import logging
 import math
-import os
-import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -25,6 +23,7 @@ from torch.nn import functional
 from firstspike.cache import cache_dir
 from firstspike.data import ImageSet, load
 from firstspike.errors import InputError
+from firstspike.files import atomic_path
 from firstspike.metrics.generation import check_images
 
 logger = logging.getLogger(__name__)
@@ -250,19 +249,8 @@ def _write(path: Path, features: Features) -> None:
     content = safetensors.torch.save(
         features.network.state_dict(), {name: str(value) for name, value in metadata.items()}
     )
-    path.parent.mkdir(parents=True, exist_ok=True)
-    # A file of its own for each writer, then one rename: processes that train at once never see
-    # or mix half a file.
-    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=path.name, suffix=".tmp")
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
+    with atomic_path(path) as temporary:
+        temporary.write_bytes(content)
 
 
 def _weights_sha256(network: FeatureNetwork) -> str:

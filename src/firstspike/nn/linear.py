@@ -1,4 +1,4 @@
-"""The fully connected layer, for both neuron models."""
+"""The fully connected layer, for every neuron model."""
 
 import torch
 from torch import Tensor

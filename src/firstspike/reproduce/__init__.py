@@ -23,8 +23,8 @@ def run_experiment(
         name: "aggressive-ttfs" or "spiking-gan".
         out: folder for runs, pictures and report; finished runs there are kept.
         data_dir: folder with MNIST.
-        seeds: one run of everything for each.
-        digits: classes of the per-digit GANs.
+        seeds: one run of everything for each; repeated ones count once.
+        digits: classes of the per-digit GANs, likewise.
         epochs: instead of the presets'.
         jobs: runs trained side by side.
         results: folder that also gets the figures as JSON, with ``results.md`` renewed beside it.
@@ -35,5 +35,7 @@ def run_experiment(
     from firstspike.reproduce import aggressive_ttfs, spiking_gan
     from firstspike.reproduce.plan import Plan
 
-    plan = Plan(out, data_dir, tuple(seeds), tuple(digits), epochs, jobs, results)
+    # Each once: a run trained twice side by side would meet itself in its folder.
+    seeds, digits = tuple(dict.fromkeys(seeds)), tuple(dict.fromkeys(digits))
+    plan = Plan(out, data_dir, seeds, digits, epochs, jobs, results)
     return {"aggressive-ttfs": aggressive_ttfs.reproduce, "spiking-gan": spiking_gan.reproduce}[name](plan)

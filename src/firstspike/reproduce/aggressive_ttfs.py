@@ -11,7 +11,7 @@ from firstspike.reproduce.evaluation import classify, load_classifier
 from firstspike.reproduce.pictures import draw_decision, draw_raster
 from firstspike.reproduce.plan import Job, Plan, train_all
 from firstspike.reproduce.report import Cell, Column, Report
-from firstspike.reproduce.results import facts, provenance, show, summarise, write_results
+from firstspike.reproduce.results import facts, provenance, renew_readme, show, summarise, write_results
 from firstspike.training.presets import preset
 
 PRESETS = (
@@ -74,6 +74,7 @@ def reproduce(plan: Plan) -> Path:
     }
     if plan.results is not None:
         write_results(plan.results, "aggressive-ttfs", document)
+        renew_readme(plan.results)
     write_results(plan.out / "results", "aggressive-ttfs", document)
     return _report(plan, document, test)
 

@@ -1,5 +1,6 @@
 """What an experiment was asked to do, and the training of its runs side by side."""
 
+import logging
 import multiprocessing
 import signal
 import sys
@@ -90,7 +91,7 @@ def train_all(plan: Plan, jobs: list[Job]) -> None:
             console=console,
             disable=not console.is_terminal,
         ) as progress,
-        ProcessPoolExecutor(plan.jobs, context, _leave_interrupts_to_the_parent) as pool,
+        ProcessPoolExecutor(plan.jobs, context, _leave_talking_to_the_parent) as pool,
     ):
         task = progress.add_task("training", total=len(jobs), completed=len(jobs) - len(waiting))
         futures = {pool.submit(_train_one, plan, job): job for job in waiting}
@@ -106,8 +107,10 @@ def train_all(plan: Plan, jobs: list[Job]) -> None:
             raise
 
 
-def _leave_interrupts_to_the_parent() -> None:
+def _leave_talking_to_the_parent() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    # The parent has loaded the same data and warned of it.
+    logging.getLogger("firstspike").setLevel(logging.ERROR)
 
 
 def _train_one(plan: Plan, job: Job) -> None:

@@ -82,8 +82,7 @@ def write_results(folder: Path, name: str, document: dict[str, Any]) -> None:
     """Write ``folder/name.json`` and renew the page of all results in the folder above.
 
     `document` holds "title", "provenance", "tables" (each with "caption", "columns", "rows" and
-    optional "notes"), "headlines" (rows of three texts) and the raw figures under "runs". A README two
-    folders up gets its table of headlines anew.
+    optional "notes"), "headlines" (rows of three texts) and the raw figures under "runs".
 
     Raises:
         InputError: another ``.json`` in `folder` is no result file.
@@ -92,9 +91,16 @@ def write_results(folder: Path, name: str, document: dict[str, Any]) -> None:
     page = results_page(documents, folder.resolve().name)
     write_text(folder / f"{name}.json", json.dumps(document, indent=1) + "\n")
     write_text(folder.parent / "results.md", page)
-    readme = folder.parent.parent / "README.md"
+
+
+def renew_readme(folder: Path) -> None:
+    """Make the table of headlines in the README two folders above `folder`, if it is there, anew.
+
+    Only for the folder of the project's own results: a quick look's figures belong in no README.
+    """
+    readme = folder.resolve().parent.parent / "README.md"
     if readme.exists():
-        write_text(readme, with_headlines(readme.read_text(encoding="utf-8"), documents))
+        write_text(readme, with_headlines(readme.read_text(encoding="utf-8"), read_results(folder)))
 
 
 def read_results(folder: Path) -> dict[str, dict[str, Any]]:
@@ -108,6 +114,7 @@ def read_results(folder: Path) -> dict[str, dict[str, Any]]:
         try:
             document = json.loads(file.read_text(encoding="utf-8"))
             _section(document, file.name)
+            markdown_table([], document["headlines"])
             documents[file.stem] = document
         except (ValueError, KeyError, TypeError) as error:
             raise InputError(

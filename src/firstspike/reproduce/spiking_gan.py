@@ -13,7 +13,15 @@ from firstspike.plot import learning_curves, paper, sample_comparison, sample_gr
 from firstspike.reproduce.evaluation import control_quality, generate, generation_cost
 from firstspike.reproduce.plan import Job, Plan, train_all
 from firstspike.reproduce.report import Cell, Column, Report
-from firstspike.reproduce.results import facts, provenance, show, spread, summarise, write_results
+from firstspike.reproduce.results import (
+    facts,
+    provenance,
+    renew_readme,
+    show,
+    spread,
+    summarise,
+    write_results,
+)
 from firstspike.training.sampling import load_generator, sample
 
 WINDOW, ANN = "spiking-gan-window", "ann-gan"
@@ -78,6 +86,7 @@ def reproduce(plan: Plan) -> Path:
     }
     if plan.results is not None:
         write_results(plan.results, "spiking-gan", document)
+        renew_readme(plan.results)
     write_results(plan.out / "results", "spiking-gan", document)
     return _report(plan, document, test, train)
 

@@ -18,11 +18,12 @@ from firstspike.losses import (
     temporal_least_squares,
 )
 from firstspike.metrics.classification import classification_report
-from firstspike.neurons import Neuron, Window
+from firstspike.neurons import Causal, Neuron
 from firstspike.nn import Linear, Stack
 from firstspike.training.config import ClassifierConfig
 from firstspike.training.levels import level_loss, target_times
 from firstspike.training.optimizer import (
+    expected_tensors,
     load_optimizer,
     module_tensors,
     optimizer_tensors,
@@ -39,7 +40,7 @@ def build_classifier(config: ClassifierConfig, in_features: int, num_classes: in
     """Return a freshly drawn network; the weights come from torch's global random state."""
 
     def layer(inputs: int, outputs: int, num_steps: int, neuron: Neuron, dropout: float) -> Linear:
-        bias = isinstance(neuron, Window)
+        bias = not isinstance(neuron, Causal)
         return Linear(inputs, outputs, num_steps, neuron, bias=bias, dropout=dropout)
 
     hidden = layer(
@@ -78,7 +79,7 @@ def train_classifier(
         model = build_classifier(config, train.images[0].numel(), train.num_classes)
     modules = {"model": model, "average": copy.deepcopy(model), "best": copy.deepcopy(model)}
     optimizer = _optimizer(config, model)
-    state = run.load_state(module_tensors(modules))
+    state = run.load_state(module_tensors(modules) | expected_tensors(optimizer, "optimizer"))
     if state.epoch:
         run.write_metrics(state)
         for name, module in modules.items():

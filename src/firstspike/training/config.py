@@ -244,7 +244,10 @@ def from_json(value: Any) -> Any:
     expected = {f.name for f in dataclasses.fields(cls)}
     if set(fields) != expected:
         differ = ", ".join(sorted(set(fields) ^ expected))
-        raise InputError(f"{cls.__name__} in the configuration has missing or unknown fields: {differ}")
+        raise InputError(
+            f"{cls.__name__} in the configuration has missing or unknown fields: {differ} "
+            "(made by another version of firstspike)"
+        )
     for name, kind in get_type_hints(cls).items():
         if not _fits(fields[name], kind):
             raise InputError(f"{cls.__name__} in the configuration cannot have {name} {fields[name]!r}")

@@ -18,6 +18,7 @@ from firstspike.neurons import Causal, Neuron, Phased
 from firstspike.nn import Linear, Stack
 from firstspike.training.config import GanConfig, Uniform
 from firstspike.training.optimizer import (
+    expected_tensors,
     load_optimizer,
     module_tensors,
     optimizer_tensors,
@@ -109,7 +110,11 @@ def train_gan(run: RunFolder, data: ImageSet, *, show_progress: bool = True) -> 
     ]
     modules = {"generator": generator, "discriminator": discriminator, "average": average}
 
-    state = run.load_state(module_tensors(modules))
+    state = run.load_state(
+        module_tensors(modules)
+        | expected_tensors(optimizers[0], "generator_optimizer")
+        | expected_tensors(optimizers[1], "discriminator_optimizer")
+    )
     if state.epoch:
         run.write_metrics(state)
         for name, module in modules.items():

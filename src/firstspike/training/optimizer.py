@@ -1,5 +1,6 @@
 """Modules and optimisers to a run's tensors and back."""
 
+import copy
 from collections.abc import Mapping
 
 import torch
@@ -28,6 +29,16 @@ def optimizer_tensors(optimizer: torch.optim.Optimizer, prefix: str) -> dict[str
         for name, value in entry.items()
         if isinstance(value, Tensor)
     }
+
+
+def expected_tensors(optimizer: torch.optim.Optimizer, prefix: str) -> dict[str, Tensor]:
+    """Return tensors of the names and shapes of `optimizer_tensors` once every parameter was stepped."""
+    stepped = copy.deepcopy(optimizer)
+    for group in stepped.param_groups:
+        for parameter in group["params"]:
+            parameter.grad = torch.zeros_like(parameter)
+    stepped.step()
+    return optimizer_tensors(stepped, prefix)
 
 
 def load_optimizer(optimizer: torch.optim.Optimizer, tensors: Mapping[str, Tensor], prefix: str) -> None:

@@ -179,7 +179,7 @@ _ALL = (
         "aggressive-ttfs-window",
         "classifier of window neurons, 784-400-10, first spike decides",
         SPIKING_GAN,
-        "98.9 % with ties and silence wrong, 15 steps, 139 spikes (paper, causal neurons: 96.7 %, 59.7, 194)",
+        "98.9 % strict, 15 steps, 139 spikes (paper, causal neurons: 96.7 %, 59.7, 194)",
         _WINDOW_CLASSIFIER,
         (
             ("hidden_features", 200),

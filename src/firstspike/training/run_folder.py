@@ -10,6 +10,7 @@ import shlex
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -57,16 +58,22 @@ class RunFolder:
     seed: int
     threads: int
 
+    @property
+    def finished(self) -> bool:
+        """Whether the weights to use are there."""
+        return (self.path / "model.safetensors").exists()
+
     @staticmethod
-    def create(path: Path, preset: str, config: Config, seed: int, *, resume: bool = False) -> "RunFolder":
-        """Return a new run, or with `resume` the one that is there.
+    def find(
+        path: Path, preset: str, config: Config, seed: int, *, resume: bool = False
+    ) -> "RunFolder | None":
+        """Return the run that is there if `resume` may go on with it, None where a new one may be made.
 
         Raises:
             InputError: the folder holds something already and `resume` is false; or it holds a run of
                 another preset, configuration or seed.
-            OSError: the folder cannot be written.
+            OSError: the folder cannot be read.
         """
-        run = RunFolder(path, preset, config, seed, torch.get_num_threads())
         if (path / "config.json").exists():
             if not resume:
                 raise InputError(
@@ -89,6 +96,20 @@ class RunFolder:
             raise InputError(f"{path} is a file; --out must name a folder for the run")
         if path.is_dir() and any(not entry.name.startswith(".") for entry in path.iterdir()):
             raise InputError(f"{path} is not empty and holds no run; give another --out")
+        return None
+
+    @staticmethod
+    def create(path: Path, preset: str, config: Config, seed: int, *, resume: bool = False) -> "RunFolder":
+        """Return a new run, or with `resume` the one that is there.
+
+        Raises:
+            InputError: as `find` does.
+            OSError: the folder cannot be written.
+        """
+        found = RunFolder.find(path, preset, config, seed, resume=resume)
+        if found is not None:
+            return found
+        run = RunFolder(path, preset, config, seed, torch.get_num_threads())
         path.mkdir(parents=True, exist_ok=True)
         document = {
             "format": FORMAT,
@@ -97,9 +118,11 @@ class RunFolder:
             "threads": run.threads,
             "command": shlex.join(["firstspike", *sys.argv[1:]]),
             "versions": {
+                "firstspike": version("firstspike"),
                 "python": platform.python_version(),
                 "torch": torch.__version__,
                 "numpy": numpy.__version__,
+                "numba": version("numba"),
             },
             "config": to_json(config),
         }
@@ -123,20 +146,21 @@ class RunFolder:
             )
         try:
             document = json.loads(file.read_text(encoding="utf-8"))
-            version = document["format"]
+            written = document["format"]
             preset, seed, threads = (document[name] for name in ("preset", "seed", "threads"))
             config = document["config"]
         except (ValueError, KeyError, TypeError) as error:
             raise InputError(f"{file} is damaged ({error}); train the run again") from error
-        if version != FORMAT:
+        if written != FORMAT:
             raise InputError(
-                f"{file} has format {version!r}, this firstspike reads {FORMAT}; train the run again"
+                f"{file} has format {written!r}, this firstspike reads {FORMAT}; train the run again"
             )
         try:
             config = from_json(config)
         except InputError as error:
-            raise InputError(f"{file}: {error}; train the run again") from error
-        if not isinstance(config, Config) or [type(v) for v in (preset, seed, threads)] != [str, int, int]:
+            raise InputError(f"{file}: {error}; train the run again into another --out") from error
+        types = [type(value) for value in (preset, seed, threads)]
+        if not isinstance(config, Config) or types != [str, int, int] or threads < 1:
             raise InputError(f"{file} does not describe a run; train the run again")
         return RunFolder(path, preset, config, seed, threads)
 
@@ -144,7 +168,7 @@ class RunFolder:
         """Return the state after the last finished epoch; an empty one before the first.
 
         Args:
-            expected: tensors that the state must hold, in these shapes, beside others.
+            expected: tensors that the state must hold, in these shapes, and no others.
 
         Raises:
             InputError: the state file is damaged or not of this network.
@@ -158,8 +182,10 @@ class RunFolder:
             records = json.loads(metadata["records"])
         except (ValueError, KeyError) as error:
             raise InputError(f"{file} is damaged ({error!r}); train the run again") from error
-        wanted = expected or {}
-        _check_fit(file, wanted, {name: t for name, t in tensors.items() if name in wanted})
+        if not (isinstance(records, list) and records and all(isinstance(r, dict) for r in records)):
+            raise InputError(f"{file} is damaged (its records are none); train the run again")
+        if expected is not None:
+            _check_fit(file, expected, tensors)
         return RunState(tensors, records)
 
     def save_state(self, state: RunState) -> None:
@@ -211,6 +237,10 @@ def _check_fit(file: Path, expected: Mapping[str, Tensor], found: Mapping[str, T
     """Refuse tensors of other names or shapes than `expected`, and weights that are not finite."""
     shapes, there = ({name: tuple(t.shape) for name, t in ts.items()} for ts in (expected, found))
     if shapes != there:
+        shapes, there = (
+            {name: shape for name, shape in one.items() if other.get(name) != shape}
+            for one, other in ((shapes, there), (there, shapes))
+        )
         raise InputError(
             f"{file} does not fit its configuration: expected {shapes}, found {there}; train the run again"
         )
