@@ -1,5 +1,6 @@
 """``reproduce spiking-gan``: the GANs beside their controls, and the paper's pictures."""
 
+import statistics
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -170,9 +171,24 @@ def _summary_table(runs: dict[str, Any], controls: dict[str, Any], digits: Seque
             "thread.",
             "Real images: as many training images as there are test images, since validation has half as "
             "many; the feature network was trained on them.",
-            "Both GANs: same sizes, epochs, batch, optimiser and moving average.",
+            f"{_median_and_worst('Window', runs[WINDOW])} {_median_and_worst('ANN', runs[ANN])}",
+            "Both GANs: same sizes, epochs, batch, optimiser, learning rate and moving average.",
         ],
     }
+
+
+def _median_and_worst(label: str, runs: Sequence[dict[str, Any]]) -> str:
+    worst = max(runs, key=lambda run: run["frechet_distance"])
+    middle = statistics.median(run["frechet_distance"] for run in runs)
+    rest = (
+        statistics.fmean(run["frechet_distance"] for run in runs if run is not worst)
+        if runs[1:]
+        else middle
+    )
+    return (
+        f"{label}: median distance of all {len(runs)} runs {middle:.1f}; worst run {worst['frechet_distance']:.1f} "
+        f"(digit {worst['digit']}, seed {worst['seed']}), mean without it {rest:.1f}."
+    )
 
 
 def _digit_table(runs: dict[str, Any], controls: dict[str, Any], digits: Sequence[int]) -> dict[str, Any]:
