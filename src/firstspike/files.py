@@ -32,7 +32,9 @@ def atomic_path(path: Path) -> Iterator[Path]:
         # A full disk names no file, and a temporary name tells the reader nothing.
         unnamed = error.filename is None or Path(str(error.filename)).name.startswith(prefix)
         if error.errno is not None and unnamed:
-            error.filename, error.filename2 = str(path), None
+            error.filename = str(path)
+            # Not None, which the error's text would show.
+            del error.filename2
         raise
 
 

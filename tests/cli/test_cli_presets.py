@@ -23,8 +23,10 @@ def test_json_is_one_object_that_describes_every_preset(firstspike):
     assert document.keys() == PRESETS.keys()
     assert document.keys() >= SCRIPTS_RELY_ON
     for name, entry in document.items():
-        assert entry.keys() == {"summary", "paper", "expected", "takes_digit", "config"}
+        assert entry.keys() == {"summary", "paper", "expected", "takes_digit", "config", "on_digits"}
         assert from_json(entry["config"]) == PRESETS[name].config
+        on_digits = {field: from_json(value) for field, value in entry["on_digits"].items()}
+        assert on_digits == dict(PRESETS[name].on_digits)
     assert document["ann-gan"]["takes_digit"] is True
 
 

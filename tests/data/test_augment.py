@@ -64,6 +64,13 @@ def test_a_shift_moves_the_pixel_whole_and_reaches_every_place_equally_often():
     assert (counts[8:13, 18:23] - 200).abs().max() < 5 * math.sqrt(200)
 
 
+@pytest.mark.parametrize(("limit", "reached"), [(0.9, 0), (1.5, 1), (2.5, 2)])
+def test_a_shift_goes_no_further_than_its_limit(limit, reached):
+    torch.manual_seed(0)
+    places = distort(dot(500, 10, 10), shift_px=limit).nonzero()[:, 1:]
+    assert (places - 10).unique().tolist() == list(range(-reached, reached + 1))
+
+
 def test_what_comes_from_outside_is_black():
     white = torch.full((200, 8, 8), 255, dtype=torch.uint8)
     torch.manual_seed(0)

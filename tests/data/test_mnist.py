@@ -1,6 +1,8 @@
 import dataclasses
 import gzip
 import hashlib
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -101,6 +103,21 @@ class TestWhereFilesComeFrom:
         (tmp_path / "empty").mkdir()
         monkeypatch.setenv("FIRSTSPIKE_DATA", default and str(tmp_path / default))
         assert len(load_idx_dataset(served, "train")) == 25
+
+    def test_a_variable_of_no_use_is_warned_of_once(self, served, cache, tmp_path, monkeypatch, caplog):
+        missing = tmp_path / "missing"
+        monkeypatch.setenv("FIRSTSPIKE_DATA", str(missing))
+        for split in ("train", "validation", "test"):
+            load_idx_dataset(served, split)
+        warnings = [record.message for record in caplog.records if record.levelname == "WARNING"]
+        assert warnings == [
+            f"FIRSTSPIKE_DATA={missing} lacks files of tiny; those of {cache / 'tiny'} serve"
+        ]
+
+    def test_a_warning_reaches_a_user_who_set_up_no_logging(self):
+        code = "from firstspike.data.mnist import _warn_once as w; w('one'); w('one')"
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+        assert (done.stdout, done.stderr) == ("", "one\n")
 
     def test_a_damaged_file_under_the_variable_is_not_passed_over(
         self, served, server, tmp_path, monkeypatch

@@ -3,7 +3,7 @@ from collections.abc import Callable
 import pytest
 import torch
 
-from firstspike.neurons import Causal, Neuron, Window
+from firstspike.neurons import Causal, Neuron, Phased, Window
 from firstspike.nn import Linear, Stack
 
 
@@ -100,3 +100,10 @@ def test_layers_that_do_not_fit_are_refused() -> None:
         Stack([layer(6, 5, 8, Causal()), layer(5, 4, 8, Causal()), layer(5, 3, 8, Causal())])
     with pytest.raises(ValueError, match="layer 0 fires in a window of 32 steps, layer 1 reads one of 16"):
         Stack([layer(6, 5, 16, Window(out_steps=32)), layer(5, 4, 16, Window())])
+
+
+def test_phases_of_neighbours_must_meet():
+    first = Linear(3, 4, 64, Phased(source=(0, 16), target=(8, 40)))
+    second = Linear(4, 2, 64, Phased(source=(8, 32), target=(32, 64)))
+    with pytest.raises(ValueError, match=r"phase \(8, 40\), layer 1 listens in \(8, 32\)"):
+        Stack([first, second])

@@ -15,7 +15,7 @@ from firstspike.kernels.if_step import sort_spikes
 
 
 @njit(cache=True, nogil=True)
-def _cross(slope, offset, threshold, strict, t, crossing, found_slope, num_steps):  # type: ignore[no-untyped-def]
+def _cross(slope, offset, threshold, strict, t, crossing, found_slope):  # type: ignore[no-untyped-def]
     """Record the neurons whose line has reached threshold by step t; return how many are new."""
     new = 0
     for j in range(slope.shape[0]):
@@ -49,7 +49,7 @@ def _forward(  # type: ignore[no-untyped-def]
             first, last = starts[t], starts[t + 1]
             if first == last:
                 continue
-            silent -= _cross(slope, offset, threshold, strict, t, crossing_BO[b], slope_BO[b], num_steps)
+            silent -= _cross(slope, offset, threshold, strict, t, crossing_BO[b], slope_BO[b])
             if silent == 0:
                 break
             for k in range(first, last):
@@ -66,7 +66,6 @@ def _forward(  # type: ignore[no-untyped-def]
                 num_steps - 1,
                 crossing_BO[b],
                 slope_BO[b],
-                num_steps,
             )
 
 

@@ -36,6 +36,15 @@ class Stack(torch.nn.Module):
                     f"layer {depth} fires in a window of {one.out_steps} steps, layer {depth + 1} "
                     f"reads one of {two.num_steps}"
                 )
+            if (
+                isinstance(one.neuron, Phased)
+                and isinstance(two.neuron, Phased)
+                and one.neuron.target != two.neuron.source
+            ):
+                raise ValueError(
+                    f"layer {depth} speaks in the phase {one.neuron.target}, layer {depth + 1} listens in "
+                    f"{two.neuron.source}"
+                )
         self.layers = torch.nn.ModuleList(layers)
 
     def __iter__(self) -> Iterator[Linear]:

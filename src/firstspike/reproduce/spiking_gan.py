@@ -180,14 +180,11 @@ def _summary_table(runs: dict[str, Any], controls: dict[str, Any], digits: Seque
 def _median_and_worst(label: str, runs: Sequence[dict[str, Any]]) -> str:
     worst = max(runs, key=lambda run: run["frechet_distance"])
     middle = statistics.median(run["frechet_distance"] for run in runs)
-    rest = (
-        statistics.fmean(run["frechet_distance"] for run in runs if run is not worst)
-        if runs[1:]
-        else middle
-    )
+    others = [run["frechet_distance"] for run in runs if run is not worst] or [middle]
     return (
-        f"{label}: median distance of all {len(runs)} runs {middle:.1f}; worst run {worst['frechet_distance']:.1f} "
-        f"(digit {worst['digit']}, seed {worst['seed']}), mean without it {rest:.1f}."
+        f"{label}: median distance of all {len(runs)} runs {middle:.1f}; worst run "
+        f"{worst['frechet_distance']:.1f} (digit {worst['digit']}, seed {worst['seed']}), mean without it "
+        f"{statistics.fmean(others):.1f}."
     )
 
 

@@ -183,7 +183,7 @@ class RunFolder:
         except (ValueError, KeyError) as error:
             raise InputError(f"{file} is damaged ({error!r}); train the run again") from error
         if not (isinstance(records, list) and records and all(isinstance(r, dict) for r in records)):
-            raise InputError(f"{file} is damaged (its records are none); train the run again")
+            raise InputError(f"{file} is damaged (its records are no list of objects); train the run again")
         if expected is not None:
             _check_fit(file, expected, tensors)
         return RunState(tensors, records)
