@@ -40,17 +40,21 @@ def test_killed_and_resumed_equals_uninterrupted(tmp_path, preset):
     training = max(trained - began - start_up, 0.1)
 
     source = random.Random(0)
-    for kill in range(KILLS):
+    killed = 0
+    for _ in range(KILLS):
         process = train(tmp_path / "killed", preset, "--resume")
         try:
             # From just before the first epoch to a share of the work that all kills together leave over.
             process.wait(source.uniform(0.7, 1.0) * start_up + source.uniform(0, 0.9) * training / KILLS)
-            pytest.fail(f"the run ended before kill {kill + 1} of {KILLS}")
+            break
         except subprocess.TimeoutExpired:
             process.send_signal(signal.SIGKILL)
+            killed += 1
         finally:
             process.wait()
             process.stderr.close()
+    # A machine that got faster meanwhile may finish early; a number that was asked for must be reached.
+    assert killed == KILLS if "FIRSTSPIKE_KILLS" in os.environ else killed > 0
     finish(train(tmp_path / "killed", preset, "--resume"))
 
     expected = load_file(tmp_path / "whole" / "model.safetensors")

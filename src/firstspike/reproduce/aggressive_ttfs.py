@@ -16,9 +16,11 @@ from firstspike.training.presets import preset
 
 PRESETS = (
     "aggressive-ttfs-window",
+    "aggressive-ttfs-window-1000",
     "aggressive-ttfs-causal",
     "aggressive-ttfs-causal-1000",
     "s4nn-causal",
+    "s4nn-causal-1000",
 )
 # What the papers report: accuracy by their rule in %, steps and spikes to the decision.
 PAPER = {
@@ -127,9 +129,11 @@ def _table(summary: dict[str, Any], runs: dict[str, list[dict[str, Any]]]) -> di
 def _headlines(summary: dict[str, Any]) -> list[list[str]]:
     labels = {
         "aggressive-ttfs-window": "classifier 784-400-10, window neurons",
+        "aggressive-ttfs-window-1000": "the same, 784-1000-10",
         "aggressive-ttfs-causal": "classifier 784-400-10, causal neurons, aggressive loss",
         "aggressive-ttfs-causal-1000": "the same, 784-1000-10",
         "s4nn-causal": "classifier 784-400-10, causal neurons, S4NN's loss",
+        "s4nn-causal-1000": "the same, 784-1000-10",
     }
     rows = []
     for name, label in labels.items():

@@ -148,6 +148,13 @@ _WINDOW_CLASSIFIER = ClassifierConfig(
     epochs=40,
 )
 
+_SMALL_WINDOW = (
+    ("hidden_features", 200),
+    ("min_intensity", 0.0),
+    ("augmentation", Augmentation(shift_px=0.3, rotation_deg=8, scale=0.05)),
+    ("batch_size", 32),
+)
+
 _LEVELS = LevelTraining(
     output=RunningMaxRule(width=1.5), label_weight=4, label_margin=0.5, other_margin=0.5
 )
@@ -167,6 +174,12 @@ _CAUSAL_CLASSIFIER = ClassifierConfig(
     warmup=1 / 30,
     ema=0.999,
 )
+_RELATIVE_CLASSIFIER = dataclasses.replace(
+    _CAUSAL_CLASSIFIER,
+    loss="relative",
+    gamma=15,
+    levels=dataclasses.replace(_LEVELS, label_weight=1, label_margin=0.6, other_margin=0.4, normalise=True),
+)
 _SMALL_CAUSAL = (
     ("hidden_features", 200),
     ("hidden_init", Normal(mean=0.05, sd=0.15)),
@@ -181,12 +194,15 @@ _ALL = (
         SPIKING_GAN,
         "98.9 % strict, 15 steps, 139 spikes (paper, causal neurons: 96.7 %, 59.7, 194)",
         _WINDOW_CLASSIFIER,
-        (
-            ("hidden_features", 200),
-            ("min_intensity", 0.0),
-            ("augmentation", Augmentation(shift_px=0.3, rotation_deg=8, scale=0.05)),
-            ("batch_size", 32),
-        ),
+        _SMALL_WINDOW,
+    ),
+    Preset(
+        "aggressive-ttfs-window-1000",
+        "the same with 1,000 hidden neurons",
+        SPIKING_GAN,
+        "at or above 784-400-10",
+        dataclasses.replace(_WINDOW_CLASSIFIER, hidden_features=1000),
+        _SMALL_WINDOW,
     ),
     Preset(
         "aggressive-ttfs-causal",
@@ -209,14 +225,15 @@ _ALL = (
         "classifier of causal neurons on one clock, S4NN's relative loss, 784-400-10",
         S4NN,
         "97.7 % strict, 97.8 % by the papers' rule, 18 steps, 166 spikes (paper: 97.4 %, 89.7, 218.3)",
-        dataclasses.replace(
-            _CAUSAL_CLASSIFIER,
-            loss="relative",
-            gamma=15,
-            levels=dataclasses.replace(
-                _LEVELS, label_weight=1, label_margin=0.6, other_margin=0.4, normalise=True
-            ),
-        ),
+        _RELATIVE_CLASSIFIER,
+        _SMALL_CAUSAL,
+    ),
+    Preset(
+        "s4nn-causal-1000",
+        "the same with 1,000 hidden neurons",
+        S4NN,
+        "at or above 784-400-10",
+        dataclasses.replace(_RELATIVE_CLASSIFIER, hidden_features=1000),
         _SMALL_CAUSAL,
     ),
     Preset(
