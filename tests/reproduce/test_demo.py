@@ -44,9 +44,15 @@ def out(tmp_path_factory):
 
 
 def test_runs_pictures_and_report_are_there(out):
-    assert {path.name for path in out.iterdir()} == {"gan", "classifier", "pictures", "report.html"}
+    assert {path.name for path in out.iterdir()} == {
+        "gan",
+        "ann-gan",
+        "classifier",
+        "pictures",
+        "report.html",
+    }
     assert {path.name for path in (out / "pictures").iterdir()} == PICTURES
-    for name in ("gan", "classifier"):
+    for name in ("gan", "ann-gan", "classifier"):
         assert (out / name / "model.safetensors").exists()
     for path in (out / "pictures").iterdir():
         with Image.open(path) as picture:

@@ -17,7 +17,7 @@ def add_parser(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> 
     parser.add_argument(
         "--out", type=Path, default=Path("demo"), metavar="DIR", help="folder (default: demo)"
     )
-    parser.add_argument("--epochs", type=positive, metavar="N", help="of both trainings, for a quick look")
+    parser.add_argument("--epochs", type=positive, metavar="N", help="of all trainings, for a quick look")
     parser.add_argument(
         "--seed", type=seed, default=0, metavar="S", help="of everything random (default: 0)"
     )

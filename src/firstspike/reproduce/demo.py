@@ -15,7 +15,11 @@ from firstspike.training.presets import preset
 from firstspike.training.run import train
 from firstspike.training.sampling import load_generator, sample
 
-GAN, CLASSIFIER = "spiking-gan-conditional", "aggressive-ttfs-window"
+RUNS = {
+    "gan": "spiking-gan-conditional",
+    "ann-gan": "ann-gan-conditional",
+    "classifier": "aggressive-ttfs-window",
+}
 
 
 def demo(
@@ -24,9 +28,9 @@ def demo(
     """Run the demo into the folder `out` and return its report.
 
     Args:
-        out: holds ``gan/`` and ``classifier/`` (run folders), ``pictures/`` and ``report.html``.
+        out: holds the run folders ``gan/``, ``ann-gan/`` and ``classifier/``, ``pictures/`` and ``report.html``.
         seed: of everything random.
-        epochs: of both trainings, instead of the presets'.
+        epochs: of all trainings, instead of the presets'.
         threads: processor threads.
         resume: go on with a demo that was interrupted.
 
@@ -42,7 +46,7 @@ def demo(
             resume=resume,
             threads=threads,
         )
-        for name, chosen in (("gan", GAN), ("classifier", CLASSIFIER))
+        for name, chosen in RUNS.items()
     }
     test, train_set = load("digits", "test"), load("digits", "train")
     features = feature_network("digits")
@@ -52,6 +56,7 @@ def demo(
     generator = load_generator(runs["gan"])
     generated = sample(generator, 100, seed)
     samples, measured = generate(runs["gan"], test, train_set, features)
+    ordinary, reference = generate(runs["ann-gan"], test, train_set, features)
     controls = control_quality(test, train_set, features, conditional=True)
     decided = classify(runs["classifier"], test)
     cost = generation_cost(runs["gan"], samples)
@@ -69,11 +74,18 @@ def demo(
     )
     save_figure(
         sample_comparison(
-            {"real": by_class(test.images, test.labels), "generated": generated.images[:10]}, 10
+            {
+                "real": by_class(test.images, test.labels),
+                "single-spike GAN": generated.images[:10],
+                "ordinary GAN of the same size": ordinary.images[:10],
+            },
+            10,
         ),
         pictures / "comparison.png",
     )
-    report.figure(pictures / "comparison.png", "Real test images above generated ones.")
+    report.figure(
+        pictures / "comparison.png", "Real test images above generated ones, the first of each digit."
+    )
     report.table(
         ["", Column("Frechet distance", "measured"), "recall", "precision", "right digit"],
         [
@@ -84,7 +96,7 @@ def demo(
                 round(q.precision, 3),
                 round(q.right_label_rate or 0, 3),
             ]
-            for label, q in (("single-spike GAN", measured), *controls.items())
+            for label, q in (("single-spike GAN", measured), ("ordinary GAN", reference), *controls.items())
         ],
         f"{measured.feature_label}; 300 images against 300 test images",
     )
