@@ -28,7 +28,7 @@ def demo(
     """Run the demo into the folder `out` and return its report.
 
     Args:
-        out: holds the run folders ``gan/``, ``ann-gan/`` and ``classifier/``, ``pictures/`` and ``report.html``.
+        out: holds ``gan/``, ``ann-gan/``, ``classifier/`` (runs), ``pictures/`` and ``report.html``.
         seed: of everything random.
         epochs: of all trainings, instead of the presets'.
         threads: processor threads.
