@@ -104,5 +104,9 @@ def first_spike_cross_entropy(
 
 
 def membrane_cross_entropy(membrane: Tensor, labels: Tensor, label_smoothing: float = 0.0) -> Tensor:
-    """Return the cross-entropy of the output membranes ``(batch, classes)`` read as logits."""
+    """Return the cross-entropy of the output membranes ``(batch, classes)`` read as logits.
+
+    It does not separate spike times: potentials above a window's range all fire at step 0 and tie. For a
+    decision by the first spike take `first_spike_cross_entropy`.
+    """
     return F.cross_entropy(membrane, labels, label_smoothing=label_smoothing)

@@ -30,7 +30,8 @@ def test_spread_of_a_known_sample():
 
 
 def test_one_seed_has_no_spread():
-    assert spread([0.97]) == {"mean": 0.97, "sd": 0.0}
+    assert spread([0.97]) == {"mean": 0.97, "sd": None}
+    assert show(spread([0.97]), 2) == "0.97"
     with pytest.raises(statistics.StatisticsError):
         spread([])
 

@@ -35,7 +35,9 @@ def add_parser(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> 
     parser.add_argument(
         "--seed", type=seed, default=0, metavar="S", help="of everything random (default: 0)"
     )
-    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="where to compute")
+    parser.add_argument(
+        "--device", choices=("cpu", "cuda"), default="cpu", help="where to compute; this version: cpu"
+    )
     parser.add_argument("--resume", action="store_true", help="go on with the run in --out if there is one")
     add_threads(parser)
     parser.set_defaults(run=run, kept="finished epochs are kept, --resume goes on")

@@ -102,8 +102,9 @@ def demo(
     )
     report.text(
         f"An image takes {cost['spikes_per_image']:.0f} spikes, at most one per neuron, in "
-        f"{cost['steps_per_image']} steps. Pixels drawn from the class mean are right to a classifier and "
-        "wrong to the eye: the right-digit rate alone says nothing."
+        f'{cost["steps_per_image"]} steps. Controls: "real" are training images; "mean image" are pixels '
+        "drawn independently from the mean image of a class, which no eye takes for a digit. See how "
+        "high its recall and right-digit rate are: no single figure says enough."
     )
 
     report.heading("A classifier that decides at the first spike")
@@ -135,7 +136,10 @@ def demo(
     ):
         curves = learning_curves(runs[name].load_state().records, panels, title=name)
         save_figure(curves, pictures / f"curves-{name}.png")
-        report.figure(pictures / f"curves-{name}.png", f"The {name}'s training.")
+        report.figure(
+            pictures / f"curves-{name}.png",
+            f"The training of the {name.upper() if name == 'gan' else name}.",
+        )
     return report.write(out / "report.html")
 
 

@@ -54,22 +54,31 @@ def _versions(origin: Mapping[str, Any]) -> str:
     return ", ".join(f"{name} {version}" for name, version in origin["versions"].items())
 
 
-def spread(values: Sequence[float]) -> dict[str, float]:
-    """Return mean and sample standard deviation; the latter 0 for a single value."""
+Spread = Mapping[str, Any]
+
+
+def spread(values: Sequence[float]) -> Spread:
+    """Return "mean" and the sample standard deviation "sd"; a single value has none (None)."""
     return {
         "mean": statistics.fmean(values),
-        "sd": statistics.stdev(values) if len(values) > 1 else 0.0,
+        "sd": statistics.stdev(values) if len(values) > 1 else None,
     }
 
 
-def summarise(runs: Sequence[Mapping[str, Any]], names: Sequence[str]) -> dict[str, dict[str, float]]:
+def summarise(runs: Sequence[Mapping[str, Any]], names: Sequence[str]) -> dict[str, Spread]:
     """Return mean and spread over `runs` of the figures called `names`."""
     return {name: spread([float(run[name]) for run in runs]) for name in names}
 
 
-def show(figure: Mapping[str, float], digits: int = 1, scale: float = 1.0) -> str:
-    """Return a figure as "mean ± sd"."""
-    return f"{figure['mean'] * scale:.{digits}f} ± {figure['sd'] * scale:.{digits}f}"
+def show(figure: Spread, digits: int = 1, scale: float = 1.0) -> str:
+    """Return a figure as "mean ± sd", or the mean alone where there is no spread."""
+    mean = f"{figure['mean'] * scale:.{digits}f}"
+    return mean if figure["sd"] is None else f"{mean} ± {figure['sd'] * scale:.{digits}f}"
+
+
+def quick_look(epochs: int) -> str:
+    """Return the sentence that stands in place of verdicts where the presets' epochs were not trained."""
+    return f"A quick look with {epochs} epochs: the targets are not judged."
 
 
 def markdown_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

@@ -15,8 +15,10 @@ from firstspike.reproduce.evaluation import control_quality, generate, generatio
 from firstspike.reproduce.plan import Job, Plan, train_all
 from firstspike.reproduce.report import Cell, Column, Report
 from firstspike.reproduce.results import (
+    Spread,
     facts,
     provenance,
+    quick_look,
     renew_readme,
     show,
     spread,
@@ -112,7 +114,7 @@ def _controls(
     return {name: figures.as_dict() for name, figures in measured.items()}
 
 
-def _over_digits(runs: Sequence[dict[str, Any]], name: str) -> dict[str, float]:
+def _over_digits(runs: Sequence[dict[str, Any]], name: str) -> Spread:
     """Mean over digits for each seed, then mean and spread over seeds."""
     seeds = sorted({run["seed"] for run in runs})
     means = [
@@ -127,7 +129,7 @@ _COLUMNS = ["", "Frechet distance", "KID", "precision", "recall", "density", "co
 _SHOWN = ("frechet_distance", "kid", "precision", "recall", "density", "coverage", "diversity")
 
 
-def _row(label: str, figures: dict[str, dict[str, float]]) -> list[str]:
+def _row(label: str, figures: dict[str, Spread]) -> list[str]:
     return [
         label,
         *(show(figures[name], 1 if name in ("frechet_distance", "kid") else 3) for name in _SHOWN),
@@ -156,14 +158,14 @@ def _summary_table(runs: dict[str, Any], controls: dict[str, Any], digits: Seque
     agreement = sum(stepped) / len(stepped)
     seconds = max(run["training_seconds"] for run in runs[WINDOW])
     return {
-        "caption": f"One GAN per digit, mean over {len(digits)} digits",
+        "caption": "One GAN per digit, mean over digits " + ", ".join(map(str, digits)),
         "columns": _COLUMNS,
         "rows": rows,
         "notes": [
             f"{first['feature_label']}: 64 features of the package's own CNN (validation accuracy "
             f"{100 * first['feature_accuracy']:.2f} %, SHA-256 {first['feature_sha256'][:12]}); not "
             "comparable with Inception features. All distances use as many generated as test images of the "
-            "class (892 to 1,135).",
+            "class.",
             f"An image takes {show(spikes)} spikes of 1,284 neurons (noise, hidden, pixels), at most one "
             "each: a neuron has one spike time, and a simulation step by step, in which it fires once, "
             f"gives {100 * agreement:.3f} % of the times of all spiking runs. It takes "
@@ -177,12 +179,17 @@ def _summary_table(runs: dict[str, Any], controls: dict[str, Any], digits: Seque
     }
 
 
+def _median(runs: Sequence[dict[str, Any]]) -> float:
+    return statistics.median(run["frechet_distance"] for run in runs)
+
+
 def _median_and_worst(label: str, runs: Sequence[dict[str, Any]]) -> str:
+    if len(runs) == 1:
+        return f"{label}: one run."
     worst = max(runs, key=lambda run: run["frechet_distance"])
-    middle = statistics.median(run["frechet_distance"] for run in runs)
-    others = [run["frechet_distance"] for run in runs if run is not worst] or [middle]
+    others = [run["frechet_distance"] for run in runs if run is not worst]
     return (
-        f"{label}: median distance of all {len(runs)} runs {middle:.1f}; worst run "
+        f"{label}: median distance of all {len(runs)} runs {_median(runs):.1f}; worst run "
         f"{worst['frechet_distance']:.1f} (digit {worst['digit']}, seed {worst['seed']}), mean without it "
         f"{statistics.fmean(others):.1f}."
     )
@@ -256,7 +263,7 @@ def _causal_table(runs: dict[str, Any], controls: dict[str, Any], digits: Sequen
 def _headlines(
     runs: dict[str, Any], controls: dict[str, Any], digits: Sequence[int], causal_digits: Sequence[int]
 ) -> list[list[str]]:
-    def quality(figures: dict[str, dict[str, float]]) -> str:
+    def quality(figures: dict[str, Spread]) -> str:
         return f"FD {show(figures['frechet_distance'])}, recall {show(figures['recall'], 3)}"
 
     def control(keys: Sequence[str]) -> str:
@@ -272,8 +279,9 @@ def _headlines(
     rows = [
         [
             f"Spiking-GAN, window neurons, mean of {len(digits)} digits",
-            quality(per_digit[WINDOW]),
-            f"ANN GAN: {quality(per_digit[ANN])}; {control([str(d) for d in digits])}",
+            f"{quality(per_digit[WINDOW])}, median FD {_median(runs[WINDOW]):.1f}",
+            f"ANN GAN: {quality(per_digit[ANN])}, median FD {_median(runs[ANN]):.1f}; "
+            f"{control([str(d) for d in digits])}",
         ],
         [
             "Spiking-GAN, window neurons, conditional",
@@ -313,11 +321,12 @@ def _report(plan: Plan, document: dict[str, Any], test: ImageSet, train: ImageSe
     report = Report("Spiking-GAN", "Images from networks whose neurons spike at most once, on MNIST")
     report.facts(facts(document["provenance"]) | {"split": document["split"]})
 
-    report.heading("Targets")
-    report.table(
-        ["what", Column("target", "target"), Column("measured", "measured")],
-        _verdicts(document["runs"], document["controls"]),
-    )
+    if plan.epochs is None:
+        report.heading("Targets")
+        verdicts = _verdicts(document["runs"], document["controls"])
+        report.table(["what", Column("target", "target"), Column("measured", "measured")], verdicts)
+    else:
+        report.text(quick_look(plan.epochs))
     report.heading("Quality")
     for table in document["tables"]:
         report.table(table["columns"], table["rows"], table["caption"])
@@ -348,7 +357,10 @@ def _report(plan: Plan, document: dict[str, Any], test: ImageSet, train: ImageSe
             "Figure 3: input spikes per image under each code, "
             "mean of the test images, beside the paper's.",
         ),
-        "figure4-architecture": (paper.architecture(), "Figure 4: both networks."),
+        "figure4-architecture": (
+            paper.architecture(fake=generated[0], real=image),
+            "Figure 4: both networks.",
+        ),
         "figure5-output-rule": (paper.output_rule(), "Figure 5: what the two outputs are asked for."),
     }
     for name, (figure, caption) in drawn.items():
