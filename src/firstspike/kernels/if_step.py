@@ -4,6 +4,10 @@ Each input spike is visited once, in time order; it adds one row of weights to t
 stops when every neuron has fired, so the cost is spikes x fan-out and does not depend on the number
 of steps.
 
+There are two forms with the same results. The fast one keeps a block of membranes and spike times in
+vector registers while it walks. The plain one, for double precision, soft masks, peaks and more than
+65,536 inputs, keeps them in memory.
+
 Shape legend: B batch, I inputs, O outputs, T number of steps.
 """
 
@@ -11,8 +15,137 @@ import numpy as np
 from numba import njit
 
 from firstspike.kernels.chunks import run_chunks, sum_chunks
+from firstspike.kernels.order import MAX_INPUTS, SCRATCH, find_spikes, input_of, sort_keys, step_of
+from firstspike.kernels.vectors import (
+    LANES,
+    add_row,
+    add_seen,
+    all_below,
+    blocks,
+    dot_seen,
+    fill,
+    first_crossing,
+    load,
+    pad_columns,
+    store,
+)
 
 _REASSOCIATE = {"reassoc", "contract", "nsz"}
+# Samples whose gradients and spike times the weight gradient keeps in the first-level cache.
+_GROUP = 32
+
+
+@njit(cache=True, nogil=True)
+def walk(keys, n, weight_IO, threshold, silent, column, out_O, place, size):  # type: ignore[no-untyped-def]
+    """Write the first crossings of one block of neurons to ``out_O[place:]``.
+
+    Args:
+        keys, n: input spikes in the order of time.
+        weight_IO: float32; the block begins at `column`.
+        threshold, silent: float32.
+        size: number of vectors, as a tuple of that length.
+    """
+    n_out = weight_IO.shape[1]
+    membrane = fill(np.float32(0), size)
+    out = fill(silent, size)
+    k = 0
+    visits = 0
+    while k < n:
+        step = step_of(keys[k])
+        membrane = add_row(membrane, weight_IO, input_of(keys[k]) * n_out + column)
+        k += 1
+        while k < n and step_of(keys[k]) == step:
+            membrane = add_row(membrane, weight_IO, input_of(keys[k]) * n_out + column)
+            k += 1
+        out = first_crossing(out, membrane, threshold, np.float32(step))
+        visits += 1
+        if visits & 15 == 0 and all_below(out, silent):
+            break
+    store(out_O, place, out)
+
+
+@njit(cache=True, nogil=True)
+def _forward(times_BI, weight_IO, threshold, num_steps, size, out_BO, broken, begin, end):  # type: ignore[no-untyped-def]
+    n_in, n_out = weight_IO.shape
+    width = len(size) * LANES
+    silent = np.float32(num_steps)
+    keys, spare = np.empty(n_in, np.uint32), np.empty(n_in, np.uint32)
+    counts = np.empty(SCRATCH, np.int32)
+    for b in range(begin, end):
+        n = find_spikes(times_BI[b], 0, n_in, silent, keys)
+        if n < 0:
+            broken[0] = True
+            return
+        ordered = sort_keys(keys, n, num_steps, spare, counts)
+        for first in range(0, n_out, width):
+            column = min(first, n_out - width)
+            walk(ordered, n, weight_IO, threshold, silent, column, out_BO, b * n_out + column, size)
+
+
+@njit(cache=True, nogil=True)
+def _weight_gradient(times_BI, crossing_BO, delta_BO, num_steps, size, grad_IO, begin, end):  # type: ignore[no-untyped-def]
+    """Add the gradient of the rows of the inputs ``begin ... end - 1``, hard mask.
+
+    The samples are taken in groups, their spikes turned into lists per input. A block of a row's
+    gradient then stays in registers while the row's spikes are walked through, and the group's
+    gradients stay in the cache.
+    """
+    size_B, n_out = delta_BO.shape
+    width = len(size) * LANES
+    silent = np.float32(num_steps)
+    found = np.empty(end - begin, np.uint32)
+    count = np.empty(end - begin, np.int64)
+    when = np.empty((end - begin, _GROUP), np.uint16)
+    which = np.empty((end - begin, _GROUP), np.int64)
+    values = np.empty((_GROUP, width), np.float32)
+    steps = np.empty((_GROUP, width), np.uint16)
+    for group in range(0, size_B, _GROUP):
+        stop = min(group + _GROUP, size_B)
+        count[:] = 0
+        for b in range(group, stop):
+            for k in range(find_spikes(times_BI[b], begin, end, silent, found)):
+                i = input_of(found[k]) - begin
+                when[i, count[i]] = step_of(found[k])
+                which[i, count[i]] = (b - group) * width
+                count[i] += 1
+        for first in range(0, n_out, width):
+            column = min(first, n_out - width)
+            for b in range(group, stop):
+                for j in range(width):
+                    # Lanes that the block before has done give nothing.
+                    values[b - group, j] = -delta_BO[b, column + j] if column + j >= first else 0
+                    steps[b - group, j] = np.uint16(crossing_BO[b, column + j])
+            for i in range(end - begin):
+                if count[i] > 0:
+                    place = (begin + i) * n_out + column
+                    row = load(grad_IO, place, size)
+                    for k in range(count[i]):
+                        row = add_seen(row, values, steps, which[i, k], when[i, k])
+                    store(grad_IO, place, row)
+
+
+@njit(cache=True, nogil=True)
+def _input_gradient(  # type: ignore[no-untyped-def]
+    times_BI, weight_IO, crossing_BO, delta_BO, num_steps, size, grad_BI, begin, end
+):
+    n_in, n_out = weight_IO.shape
+    width = len(size) * LANES
+    silent = np.float32(num_steps)
+    keys = np.empty(n_in, np.uint32)
+    own = np.empty(width, np.float32)
+    for b in range(begin, end):
+        n = find_spikes(times_BI[b], 0, n_in, silent, keys)
+        grad = grad_BI[b]
+        for first in range(0, n_out, width):
+            column = min(first, n_out - width)
+            for j in range(width):
+                own[j] = delta_BO[b, column + j] if column + j >= first else 0
+            delta = load(own, 0, size)
+            crossing = load(crossing_BO, b * n_out + column, size)
+            for k in range(n):
+                i = input_of(keys[k])
+                step = np.float32(step_of(keys[k]))
+                grad[i] += dot_seen(weight_IO, i * n_out + column, delta, crossing, step)
 
 
 @njit(cache=True, nogil=True)
@@ -33,13 +166,17 @@ def sort_spikes(times_I, num_steps, starts, order):  # type: ignore[no-untyped-d
 
 
 @njit(cache=True, nogil=True)
-def _forward(times_BI, weight_IO, threshold, num_steps, peak_BO, out_BO, begin, end):  # type: ignore[no-untyped-def]
+def _plain_forward(times_BI, weight_IO, threshold, num_steps, peak_BO, out_BO, broken, begin, end):  # type: ignore[no-untyped-def]
     n_in, n_out = weight_IO.shape
     starts = np.empty(num_steps + 2, np.int32)
     order = np.empty(n_in, np.int32)
     membrane = np.empty(n_out, weight_IO.dtype)
     want_peak = peak_BO.shape[0] > 0
     for b in range(begin, end):
+        for i in range(n_in):
+            if not 0 <= times_BI[b, i] <= num_steps or times_BI[b, i] != np.floor(times_BI[b, i]):
+                broken[0] = True
+                return
         sort_spikes(times_BI[b], num_steps, starts, order)
         membrane[:] = 0
         out = out_BO[b]
@@ -80,7 +217,7 @@ def _mask_gradient(delta, crossing, t, power, masked):  # type: ignore[no-untype
 
 
 @njit(cache=True, nogil=True)
-def _weight_gradient(times_BI, crossing_BO, delta_BO, num_steps, power, grad_IO, begin, end):  # type: ignore[no-untyped-def]
+def _plain_weight_gradient(times_BI, crossing_BO, delta_BO, num_steps, power, grad_IO, begin, end):  # type: ignore[no-untyped-def]
     n_in, n_out = grad_IO.shape
     starts = np.empty(num_steps + 2, np.int32)
     order = np.empty(n_in, np.int32)
@@ -100,7 +237,7 @@ def _weight_gradient(times_BI, crossing_BO, delta_BO, num_steps, power, grad_IO,
 
 
 @njit(cache=True, nogil=True, fastmath=_REASSOCIATE)
-def _input_gradient(  # type: ignore[no-untyped-def]
+def _plain_input_gradient(  # type: ignore[no-untyped-def]
     times_BI, weight_IO, crossing_BO, delta_BO, num_steps, power, grad_BI, begin, end
 ):
     n_in, n_out = weight_IO.shape
@@ -130,7 +267,7 @@ def forward(
     """Return the first crossing ``V >= threshold`` of every neuron, ``T`` where there is none.
 
     Args:
-        times_BI: whole steps ``(batch, in_features)``, C-contiguous.
+        times_BI: whole steps ``(batch, in_features)``, float32, C-contiguous.
         weight_IO: ``(in_features, out_features)``, C-contiguous, so that an input's row is one run.
         threshold: in the weights' precision.
         num_steps: ``T``.
@@ -138,16 +275,34 @@ def forward(
 
     Returns:
         crossings ``(batch, out_features)`` and peaks of that shape (empty if not wanted).
+
+    Raises:
+        ValueError: a time is not a whole step in ``0 ... T``.
     """
-    size = (times_BI.shape[0], weight_IO.shape[1])
-    out = np.empty(size, np.float32)
-    peak = np.zeros(size if want_peak else (0, 0), weight_IO.dtype)
+    batch, n_out = len(times_BI), weight_IO.shape[1]
     limit = weight_IO.dtype.type(threshold)
-    run_chunks(
-        lambda _, begin, end: _forward(times_BI, weight_IO, limit, num_steps, peak, out, begin, end),
-        size[0],
-    )
-    return out, peak
+    broken = np.zeros(1, np.bool_)
+    if _is_fast(times_BI, weight_IO.dtype) and not want_peak:
+        rows = pad_columns(weight_IO)
+        out = np.empty((batch, rows.shape[1]), np.float32)
+        size = blocks(rows.shape[1])
+        run_chunks(
+            lambda _, begin, end: _forward(times_BI, rows, limit, num_steps, size, out, broken, begin, end),
+            batch,
+        )
+        peak = np.empty((0, 0), weight_IO.dtype)
+    else:
+        out = np.empty((batch, n_out), np.float32)
+        peak = np.zeros((batch, n_out) if want_peak else (0, 0), weight_IO.dtype)
+        run_chunks(
+            lambda _, begin, end: _plain_forward(
+                times_BI, weight_IO, limit, num_steps, peak, out, broken, begin, end
+            ),
+            batch,
+        )
+    if broken[0]:
+        raise ValueError(f"times must be whole steps 0 ... {num_steps}")
+    return out[:, :n_out], peak
 
 
 def weight_gradient(
@@ -157,14 +312,31 @@ def weight_gradient(
     num_steps: int,
     decay: float,
 ) -> np.ndarray:
-    """Return ``dL/dw`` ``(in_features, out_features)``: minus the sum of masked gradients, Eq. 14."""
+    """Return ``dL/dw`` ``(in_features, out_features)``: minus the sum of masked gradients, Eq. 14.
+
+    Under the hard mask (a `decay` of 0) in single precision the sum does not depend on the number of
+    threads.
+    """
+    n_in, n_out = times_BI.shape[1], delta_BO.shape[1]
+    if decay == 0 and _is_fast(times_BI, delta_BO.dtype):
+        delta, crossing = pad_columns(delta_BO), pad_columns(crossing_BO)
+        grad = np.zeros((n_in, delta.shape[1]), np.float32)
+        # A row's block, a sample's gradients and its steps are in use at once.
+        size = blocks(min(delta.shape[1], 7 * LANES))
+        run_chunks(
+            lambda _, begin, end: _weight_gradient(
+                times_BI, crossing, delta, num_steps, size, grad, begin, end
+            ),
+            n_in,
+        )
+        return grad[:, :n_out]
     power = _powers(decay, num_steps, delta_BO.dtype)
     return sum_chunks(
-        lambda part, begin, end: _weight_gradient(
+        lambda part, begin, end: _plain_weight_gradient(
             times_BI, crossing_BO, delta_BO, num_steps, power, part, begin, end
         ),
-        times_BI.shape[0],
-        (times_BI.shape[1], delta_BO.shape[1]),
+        len(times_BI),
+        (n_in, n_out),
         delta_BO.dtype,
     )
 
@@ -179,14 +351,28 @@ def input_gradient(
 ) -> np.ndarray:
     """Return ``dL/dt_i`` ``(batch, in_features)``: masked gradients through the weights, Eq. 15."""
     grad = np.zeros(times_BI.shape, delta_BO.dtype)
+    if decay == 0 and _is_fast(times_BI, delta_BO.dtype):
+        rows, delta, crossing = (pad_columns(array) for array in (weight_IO, delta_BO, crossing_BO))
+        size = blocks(min(rows.shape[1], 7 * LANES))
+        run_chunks(
+            lambda _, begin, end: _input_gradient(
+                times_BI, rows, crossing, delta, num_steps, size, grad, begin, end
+            ),
+            len(times_BI),
+        )
+        return grad
     power = _powers(decay, num_steps, delta_BO.dtype)
     run_chunks(
-        lambda _, begin, end: _input_gradient(
+        lambda _, begin, end: _plain_input_gradient(
             times_BI, weight_IO, crossing_BO, delta_BO, num_steps, power, grad, begin, end
         ),
-        times_BI.shape[0],
+        len(times_BI),
     )
     return grad
+
+
+def _is_fast(times_BI: np.ndarray, precision: np.dtype) -> bool:
+    return precision == np.float32 and times_BI.shape[1] <= MAX_INPUTS
 
 
 def _powers(decay: float, num_steps: int, dtype: np.dtype) -> np.ndarray:
