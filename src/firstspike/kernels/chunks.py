@@ -1,17 +1,48 @@
 """Splitting a batch over threads, the same way for a given thread count."""
 
 import os
+import threading
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from queue import SimpleQueue
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
-_pools: dict[tuple[int, int], ThreadPoolExecutor] = {}
+_Work = Callable[[int, int, int], None]
+_Task = tuple[_Work, int, int, int, "SimpleQueue[BaseException | None]"]
+
+# One queue for each process, since a fork copies the queue but not the threads that read it.
+_queues: dict[int, tuple["SimpleQueue[_Task]", list[threading.Thread]]] = {}
+_growing = threading.Lock()
 
 
-def run_chunks(work: Callable[[int, int, int], None], size: int) -> int:
+def _serve(tasks: "SimpleQueue[_Task]") -> None:
+    while True:
+        work, chunk, start, stop, done = tasks.get()
+        try:
+            work(chunk, start, stop)
+            done.put(None)
+        except BaseException as error:  # handed to the caller, who raises it
+            done.put(error)
+
+
+def _tasks_for(workers: int) -> "SimpleQueue[_Task]":
+    """Return the queue of this process after making sure that so many threads read it."""
+    tasks, threads = _queues.get(os.getpid(), (None, []))
+    if tasks is not None and len(threads) >= workers:
+        return tasks
+    with _growing:
+        tasks, threads = _queues.setdefault(os.getpid(), (SimpleQueue(), []))
+        while len(threads) < workers:
+            # A thread of a thread pool would take part in the interpreter's exit; this one just ends.
+            thread = threading.Thread(target=_serve, args=(tasks,), name="firstspike", daemon=True)
+            thread.start()
+            threads.append(thread)
+    return tasks
+
+
+def run_chunks(work: _Work, size: int) -> int:
     """Run ``work(chunk, start, stop)`` over ``range(size)`` split into equal parts; return how many.
 
     One part per torch thread (`torch.get_num_threads`), so results that are summed over parts are
@@ -25,14 +56,18 @@ def run_chunks(work: Callable[[int, int, int], None], size: int) -> int:
     if parts == 1:
         work(0, 0, size)
         return 1
-    key = (os.getpid(), parts)
-    pool = _pools.get(key)
-    if pool is None:
-        pool = _pools.setdefault(key, ThreadPoolExecutor(parts - 1, "firstspike"))
-    pending = [pool.submit(work, k, bounds[k], bounds[k + 1]) for k in range(1, parts)]
-    work(0, 0, bounds[1])
-    for future in pending:
-        future.result()
+    tasks = _tasks_for(parts - 1)
+    done: SimpleQueue[BaseException | None] = SimpleQueue()
+    for k in range(1, parts):
+        tasks.put((work, k, bounds[k], bounds[k + 1], done))
+    errors = []
+    try:
+        work(0, 0, bounds[1])
+    finally:
+        # The arrays belong to the caller: none may still be written when this returns.
+        errors = [error for error in (done.get() for _ in range(1, parts)) if error is not None]
+    if errors:
+        raise errors[0]
     return parts
 
 
