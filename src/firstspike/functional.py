@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from firstspike.kernels import if_levels, if_phased, if_ramp, if_step
+from firstspike.kernels.order import InvalidTimes
 from firstspike.neurons import Causal, Phased, Window
 from firstspike.rules import Norm, RunningMaxRule, TemporalRule
 from firstspike.spikes import check_num_steps, check_times
@@ -34,10 +35,18 @@ def causal_linear(times: Tensor, weight: Tensor, num_steps: int, neuron: Causal)
         TypeError: `times` is not numeric, or the weights are not float32 or float64.
         ValueError: shapes do not fit, a time is out of range or not whole, a weight is not finite.
     """
-    _check_linear(times, weight, num_steps)
     if neuron.synapse == "ramp":
+        _check_linear(times, weight, num_steps)
         return _RampLinear.apply(times, weight, num_steps, neuron)
-    return _StepLinear.apply(times, weight, num_steps, neuron)
+    check_num_steps(num_steps)
+    if times.dtype != torch.float32:
+        check_times(times, num_steps)
+    _check_weight(times, weight)
+    try:
+        return _StepLinear.apply(times, weight, num_steps, neuron)
+    except InvalidTimes:
+        check_times(times, num_steps)
+        raise
 
 
 def causal_membrane(times: Tensor, weight: Tensor, num_steps: int, neuron: Causal) -> Tensor:
@@ -91,6 +100,10 @@ def window_fire(membrane: Tensor, out_steps: int, neuron: Window) -> Tensor:
 
 def _check_linear(times: Tensor, weight: Tensor, num_steps: int, bias: Tensor | None = None) -> None:
     check_times(times, check_num_steps(num_steps))
+    _check_weight(times, weight, bias)
+
+
+def _check_weight(times: Tensor, weight: Tensor, bias: Tensor | None = None) -> None:
     if weight.dtype not in (torch.float32, torch.float64):
         raise TypeError(f"weight must be float32 or float64, found {weight.dtype}")
     if weight.dim() != 2 or times.dim() != 2 or times.shape[1] != weight.shape[1]:
@@ -121,20 +134,19 @@ class _StepLinear(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, times: Tensor, weight: Tensor, num_steps: int, neuron: Causal) -> Tensor:
         rule = neuron.step_rule
-        threshold: float = neuron.threshold
-        if neuron.strict:
-            dtype = np.float32 if weight.dtype == torch.float32 else np.float64
-            threshold = float(np.nextafter(dtype(threshold), dtype(math.inf)))
         times_BI = times.detach().to(torch.float32).contiguous()
         crossing, peak = if_step.forward(
-            times_BI.numpy(), _rows(weight), threshold, num_steps, rule.surrogate_width is not None
+            times_BI.numpy(),
+            _rows(weight),
+            step_threshold(neuron, weight.dtype),
+            num_steps,
+            rule.surrogate_width is not None,
         )
         crossing_BO = torch.from_numpy(crossing)
+        out = (crossing_BO + neuron.delay).clamp_(max=num_steps) if neuron.delay else crossing_BO
         ctx.save_for_backward(times_BI, weight, crossing_BO, torch.from_numpy(peak))
         ctx.num_steps, ctx.neuron = num_steps, neuron
-        if neuron.delay:
-            return (crossing_BO + neuron.delay).clamp_(max=num_steps)
-        return crossing_BO.clone()
+        return out
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None, None, None]:
@@ -178,16 +190,23 @@ class _StepLinear(torch.autograd.Function):
 def _gate(delta: Tensor, crossing: Tensor, peak: Tensor, num_steps: int, neuron: Causal) -> Tensor:
     """The output gradient after the rule's word on silent, saturated and far-off neurons."""
     rule = neuron.step_rule
-    silent = crossing == num_steps
     if rule.silent == "zero":
-        delta = torch.where(silent, 0.0, delta)
+        delta = torch.where(crossing == num_steps, 0.0, delta)
     if rule.saturation == "one_sided":
-        outwards = (silent & (delta < 0)) | ((crossing == 0) & (delta > 0))
+        outwards = ((crossing == num_steps) & (delta < 0)) | ((crossing == 0) & (delta > 0))
         delta = torch.where(outwards, 0.0, delta)
     if rule.surrogate_width is not None:
         distance = (peak - neuron.threshold).abs() / neuron.threshold
         delta = delta * torch.exp(-distance / rule.surrogate_width)
     return delta
+
+
+def step_threshold(neuron: Causal, dtype: torch.dtype) -> float:
+    """Return the least membrane of that precision at which the neuron fires."""
+    if not neuron.strict:
+        return neuron.threshold
+    precision = np.float32 if dtype == torch.float32 else np.float64
+    return float(np.nextafter(precision(neuron.threshold), precision(math.inf)))
 
 
 class _RampLinear(torch.autograd.Function):
@@ -414,5 +433,5 @@ def normalise_gradient(delta: Tensor, norm: Norm) -> Tensor:
     size = torch.linalg.vector_norm(delta.flatten(1), ord=1 if norm == "l1" else 2, dim=1).reshape(
         -1, *([1] * (delta.dim() - 1))
     )
-    unit = torch.where(size > 0, delta / size.clamp_min(torch.finfo(delta.dtype).tiny), 0.0)
-    return unit / max(delta.shape[0], 1)
+    inverse = torch.where(size > 0, 1 / size.clamp_min(torch.finfo(delta.dtype).tiny), 0.0)
+    return delta * (inverse / max(delta.shape[0], 1))

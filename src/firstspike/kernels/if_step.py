@@ -14,8 +14,17 @@ Shape legend: B batch, I inputs, O outputs, T number of steps.
 import numpy as np
 from numba import njit
 
+from firstspike.kernels import team
 from firstspike.kernels.chunks import run_chunks, sum_chunks
-from firstspike.kernels.order import MAX_INPUTS, SCRATCH, find_spikes, input_of, sort_keys, step_of
+from firstspike.kernels.order import (
+    MAX_INPUTS,
+    SCRATCH,
+    InvalidTimes,
+    find_spikes,
+    input_of,
+    sort_keys,
+    step_of,
+)
 from firstspike.kernels.vectors import (
     LANES,
     add_row,
@@ -149,6 +158,21 @@ def _input_gradient(  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, nogil=True)
+def _share_forward(address, parts, size, arguments):  # type: ignore[no-untyped-def]
+    team.share(address, parts, size, _forward, arguments)
+
+
+@njit(cache=True, nogil=True)
+def _share_weight_gradient(address, parts, size, arguments):  # type: ignore[no-untyped-def]
+    team.share(address, parts, size, _weight_gradient, arguments)
+
+
+@njit(cache=True, nogil=True)
+def _share_input_gradient(address, parts, size, arguments):  # type: ignore[no-untyped-def]
+    team.share(address, parts, size, _input_gradient, arguments)
+
+
+@njit(cache=True, nogil=True)
 def sort_spikes(times_I, num_steps, starts, order):  # type: ignore[no-untyped-def]
     """Fill `order` with the inputs by time, then index; `starts[t]` is the first one at step t."""
     starts[:] = 0
@@ -277,7 +301,7 @@ def forward(
         crossings ``(batch, out_features)`` and peaks of that shape (empty if not wanted).
 
     Raises:
-        ValueError: a time is not a whole step in ``0 ... T``.
+        InvalidTimes: a time is not a whole step in ``0 ... T``.
     """
     batch, n_out = len(times_BI), weight_IO.shape[1]
     limit = weight_IO.dtype.type(threshold)
@@ -286,10 +310,7 @@ def forward(
         rows = pad_columns(weight_IO)
         out = np.empty((batch, rows.shape[1]), np.float32)
         size = blocks(rows.shape[1])
-        run_chunks(
-            lambda _, begin, end: _forward(times_BI, rows, limit, num_steps, size, out, broken, begin, end),
-            batch,
-        )
+        team.run(_share_forward, _forward, batch, times_BI, rows, limit, num_steps, size, out, broken)
         peak = np.empty((0, 0), weight_IO.dtype)
     else:
         out = np.empty((batch, n_out), np.float32)
@@ -301,8 +322,8 @@ def forward(
             batch,
         )
     if broken[0]:
-        raise ValueError(f"times must be whole steps 0 ... {num_steps}")
-    return out[:, :n_out], peak
+        raise InvalidTimes(f"times must be whole steps 0 ... {num_steps}")
+    return np.ascontiguousarray(out[:, :n_out]), peak
 
 
 def weight_gradient(
@@ -323,11 +344,16 @@ def weight_gradient(
         grad = np.zeros((n_in, delta.shape[1]), np.float32)
         # A row's block, a sample's gradients and its steps are in use at once.
         size = blocks(min(delta.shape[1], 7 * LANES))
-        run_chunks(
-            lambda _, begin, end: _weight_gradient(
-                times_BI, crossing, delta, num_steps, size, grad, begin, end
-            ),
+        team.run(
+            _share_weight_gradient,
+            _weight_gradient,
             n_in,
+            times_BI,
+            crossing,
+            delta,
+            num_steps,
+            size,
+            grad,
         )
         return grad[:, :n_out]
     power = _powers(decay, num_steps, delta_BO.dtype)
@@ -354,11 +380,17 @@ def input_gradient(
     if decay == 0 and _is_fast(times_BI, delta_BO.dtype):
         rows, delta, crossing = (pad_columns(array) for array in (weight_IO, delta_BO, crossing_BO))
         size = blocks(min(rows.shape[1], 7 * LANES))
-        run_chunks(
-            lambda _, begin, end: _input_gradient(
-                times_BI, rows, crossing, delta, num_steps, size, grad, begin, end
-            ),
+        team.run(
+            _share_input_gradient,
+            _input_gradient,
             len(times_BI),
+            times_BI,
+            rows,
+            crossing,
+            delta,
+            num_steps,
+            size,
+            grad,
         )
         return grad
     power = _powers(decay, num_steps, delta_BO.dtype)

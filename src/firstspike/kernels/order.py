@@ -9,6 +9,11 @@ from numba import njit
 
 from firstspike.kernels.vectors import LANES, below, lowest_bit
 
+
+class InvalidTimes(ValueError):
+    """A kernel found a time that is not a whole step of the window."""
+
+
 MAX_INPUTS = 1 << 16
 # Up to this many bits of the step are sorted in one pass; clearing more buckets costs more than a pass.
 _ONE_PASS_BITS = 9
