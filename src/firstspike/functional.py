@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from firstspike.kernels import if_levels, if_phased, if_ramp, if_step
-from firstspike.kernels.order import InvalidTimes
+from firstspike.kernels.order import InvalidInput
 from firstspike.neurons import Causal, Phased, Window
 from firstspike.rules import Norm, RunningMaxRule, TemporalRule
 from firstspike.spikes import check_num_steps, check_times
@@ -41,11 +41,13 @@ def causal_linear(times: Tensor, weight: Tensor, num_steps: int, neuron: Causal)
     check_num_steps(num_steps)
     if times.dtype != torch.float32:
         check_times(times, num_steps)
-    _check_weight(times, weight)
+    _check_shapes(times, weight)
     try:
-        return _StepLinear.apply(times, weight, num_steps, neuron)
-    except InvalidTimes:
-        check_times(times, num_steps)
+        if torch.is_grad_enabled() and (times.requires_grad or weight.requires_grad):
+            return _StepLinear.apply(times, weight, num_steps, neuron)
+        return _fire(times, weight, num_steps, neuron)[0]
+    except InvalidInput:
+        _check_linear(times, weight, num_steps)
         raise
 
 
@@ -100,10 +102,15 @@ def window_fire(membrane: Tensor, out_steps: int, neuron: Window) -> Tensor:
 
 def _check_linear(times: Tensor, weight: Tensor, num_steps: int, bias: Tensor | None = None) -> None:
     check_times(times, check_num_steps(num_steps))
-    _check_weight(times, weight, bias)
+    _check_shapes(times, weight)
+    for name, values in (("weight", weight), ("bias", bias)):
+        if values is None or torch.isfinite(values.detach().sum()):
+            continue
+        if not torch.isfinite(values.detach()).all():
+            raise ValueError(f"{name} holds NaN or infinity")
 
 
-def _check_weight(times: Tensor, weight: Tensor, bias: Tensor | None = None) -> None:
+def _check_shapes(times: Tensor, weight: Tensor) -> None:
     if weight.dtype not in (torch.float32, torch.float64):
         raise TypeError(f"weight must be float32 or float64, found {weight.dtype}")
     if weight.dim() != 2 or times.dim() != 2 or times.shape[1] != weight.shape[1]:
@@ -111,11 +118,6 @@ def _check_weight(times: Tensor, weight: Tensor, bias: Tensor | None = None) -> 
             "expected times (batch, in_features) and weight (out_features, in_features), found "
             f"{tuple(times.shape)} and {tuple(weight.shape)}"
         )
-    for name, values in (("weight", weight), ("bias", bias)):
-        if values is None or torch.isfinite(values.detach().sum()):
-            continue
-        if not torch.isfinite(values.detach()).all():
-            raise ValueError(f"{name} holds NaN or infinity")
 
 
 def _check_single(**tensors: Tensor | None) -> None:
@@ -130,21 +132,28 @@ def _rows(weight: Tensor) -> np.ndarray:
     return weight.detach().t().contiguous().numpy()
 
 
+def _fire(
+    times: Tensor, weight: Tensor, num_steps: int, neuron: Causal
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Return spike times, the input times as the kernel read them, crossings and peaks."""
+    times_BI = times.detach().to(torch.float32).contiguous()
+    crossing, peak = if_step.forward(
+        times_BI.numpy(),
+        _rows(weight),
+        step_threshold(neuron, weight.dtype),
+        num_steps,
+        neuron.step_rule.surrogate_width is not None,
+    )
+    crossing_BO = torch.from_numpy(crossing)
+    out = (crossing_BO + neuron.delay).clamp_(max=num_steps) if neuron.delay else crossing_BO
+    return out, times_BI, crossing_BO, torch.from_numpy(peak)
+
+
 class _StepLinear(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, times: Tensor, weight: Tensor, num_steps: int, neuron: Causal) -> Tensor:
-        rule = neuron.step_rule
-        times_BI = times.detach().to(torch.float32).contiguous()
-        crossing, peak = if_step.forward(
-            times_BI.numpy(),
-            _rows(weight),
-            step_threshold(neuron, weight.dtype),
-            num_steps,
-            rule.surrogate_width is not None,
-        )
-        crossing_BO = torch.from_numpy(crossing)
-        out = (crossing_BO + neuron.delay).clamp_(max=num_steps) if neuron.delay else crossing_BO
-        ctx.save_for_backward(times_BI, weight, crossing_BO, torch.from_numpy(peak))
+        out, times_BI, crossing, peak = _fire(times, weight, num_steps, neuron)
+        ctx.save_for_backward(times_BI, weight, crossing, peak)
         ctx.num_steps, ctx.neuron = num_steps, neuron
         return out
 
@@ -430,8 +439,9 @@ def normalise_gradient(delta: Tensor, norm: Norm) -> Tensor:
     """
     if norm == "none":
         return delta
-    size = torch.linalg.vector_norm(delta.flatten(1), ord=1 if norm == "l1" else 2, dim=1).reshape(
-        -1, *([1] * (delta.dim() - 1))
-    )
+    flat = delta.flatten(1)
+    # Several times faster than the general norm of order 1.
+    size = flat.abs().sum(1) if norm == "l1" else torch.linalg.vector_norm(flat, dim=1)
+    size = size.reshape(-1, *([1] * (delta.dim() - 1)))
     inverse = torch.where(size > 0, 1 / size.clamp_min(torch.finfo(delta.dtype).tiny), 0.0)
     return delta * (inverse / max(delta.shape[0], 1))

@@ -19,7 +19,7 @@ from firstspike.kernels.chunks import run_chunks, sum_chunks
 from firstspike.kernels.order import (
     MAX_INPUTS,
     SCRATCH,
-    InvalidTimes,
+    InvalidInput,
     find_spikes,
     input_of,
     sort_keys,
@@ -28,7 +28,6 @@ from firstspike.kernels.order import (
 from firstspike.kernels.vectors import (
     LANES,
     add_row,
-    add_seen,
     all_below,
     blocks,
     dot_seen,
@@ -37,11 +36,15 @@ from firstspike.kernels.vectors import (
     load,
     pad_columns,
     store,
+    store_steps,
+    subtract_seen,
 )
 
 _REASSOCIATE = {"reassoc", "contract", "nsz"}
-# Samples whose gradients and spike times the weight gradient keeps in the first-level cache.
+# The weight gradient keeps blocks of gradients and spike times of so many samples in the first-level
+# cache, so its blocks are smaller; the input gradient holds three blocks in registers.
 _GROUP = 32
+_CACHED = 7
 
 
 @njit(cache=True, nogil=True)
@@ -73,6 +76,23 @@ def walk(keys, n, weight_IO, threshold, silent, column, out_O, place, size):  # 
     store(out_O, place, out)
 
 
+@njit(cache=True, nogil=True, fastmath={"reassoc"})
+def _all_finite(weight_IO, first, last):  # type: ignore[no-untyped-def]
+    """Return whether the rows ``first ... last - 1`` are finite; 0 times anything else is NaN."""
+    total = weight_IO.dtype.type(0)
+    for i in range(first, last):
+        row = weight_IO[i]
+        for j in range(row.shape[0]):
+            total += row[j] * weight_IO.dtype.type(0)
+    return total == 0
+
+
+@njit(cache=True, nogil=True)
+def _share_of(rows, samples, begin, end):  # type: ignore[no-untyped-def]
+    samples = max(samples, 1)
+    return rows * begin // samples, rows * end // samples
+
+
 @njit(cache=True, nogil=True)
 def _forward(times_BI, weight_IO, threshold, num_steps, size, out_BO, broken, begin, end):  # type: ignore[no-untyped-def]
     n_in, n_out = weight_IO.shape
@@ -80,6 +100,9 @@ def _forward(times_BI, weight_IO, threshold, num_steps, size, out_BO, broken, be
     silent = np.float32(num_steps)
     keys, spare = np.empty(n_in, np.uint32), np.empty(n_in, np.uint32)
     counts = np.empty(SCRATCH, np.int32)
+    if not _all_finite(weight_IO, *_share_of(n_in, times_BI.shape[0], begin, end)):
+        broken[0] = True
+        return
     for b in range(begin, end):
         n = find_spikes(times_BI[b], 0, n_in, silent, keys)
         if n < 0:
@@ -103,33 +126,46 @@ def _weight_gradient(times_BI, crossing_BO, delta_BO, num_steps, size, grad_IO, 
     width = len(size) * LANES
     silent = np.float32(num_steps)
     found = np.empty(end - begin, np.uint32)
-    count = np.empty(end - begin, np.int64)
-    when = np.empty((end - begin, _GROUP), np.uint16)
-    which = np.empty((end - begin, _GROUP), np.int64)
     values = np.empty((_GROUP, width), np.float32)
     steps = np.empty((_GROUP, width), np.uint16)
+    if n_out == width:
+        # One block: a row is read and written as often as a list would be.
+        for b in range(size_B):
+            store_steps(steps, 0, load(crossing_BO, b * n_out, size))
+            store(values, 0, load(delta_BO, b * n_out, size))
+            for k in range(find_spikes(times_BI[b], begin, end, silent, found)):
+                place = input_of(found[k]) * n_out
+                row = load(grad_IO, place, size)
+                step = np.uint16(step_of(found[k]))
+                store(grad_IO, place, subtract_seen(row, values, steps, 0, step))
+        return
+    count = np.empty(end - begin, np.uint64)
+    when = np.empty((end - begin, _GROUP), np.uint16)
+    which = np.empty((end - begin, _GROUP), np.uint16)
     for group in range(0, size_B, _GROUP):
         stop = min(group + _GROUP, size_B)
         count[:] = 0
         for b in range(group, stop):
             for k in range(find_spikes(times_BI[b], begin, end, silent, found)):
-                i = input_of(found[k]) - begin
+                i = np.uint64(input_of(found[k]) - begin)
                 when[i, count[i]] = step_of(found[k])
                 which[i, count[i]] = (b - group) * width
-                count[i] += 1
+                count[i] += np.uint64(1)
         for first in range(0, n_out, width):
             column = min(first, n_out - width)
             for b in range(group, stop):
-                for j in range(width):
-                    # Lanes that the block before has done give nothing.
-                    values[b - group, j] = -delta_BO[b, column + j] if column + j >= first else 0
-                    steps[b - group, j] = np.uint16(crossing_BO[b, column + j])
+                place = (b - group) * width
+                store_steps(steps, place, load(crossing_BO, b * n_out + column, size))
+                store(values, place, load(delta_BO, b * n_out + column, size))
+                if column < first:
+                    # The block before has done these lanes.
+                    values[b - group, : first - column] = 0
             for i in range(end - begin):
                 if count[i] > 0:
                     place = (begin + i) * n_out + column
                     row = load(grad_IO, place, size)
                     for k in range(count[i]):
-                        row = add_seen(row, values, steps, which[i, k], when[i, k])
+                        row = subtract_seen(row, values, steps, np.int64(which[i, k]), when[i, k])
                     store(grad_IO, place, row)
 
 
@@ -196,6 +232,9 @@ def _plain_forward(times_BI, weight_IO, threshold, num_steps, peak_BO, out_BO, b
     order = np.empty(n_in, np.int32)
     membrane = np.empty(n_out, weight_IO.dtype)
     want_peak = peak_BO.shape[0] > 0
+    if not _all_finite(weight_IO, *_share_of(n_in, times_BI.shape[0], begin, end)):
+        broken[0] = True
+        return
     for b in range(begin, end):
         for i in range(n_in):
             if not 0 <= times_BI[b, i] <= num_steps or times_BI[b, i] != np.floor(times_BI[b, i]):
@@ -301,7 +340,7 @@ def forward(
         crossings ``(batch, out_features)`` and peaks of that shape (empty if not wanted).
 
     Raises:
-        InvalidTimes: a time is not a whole step in ``0 ... T``.
+        InvalidInput: a time is not a whole step in ``0 ... T``, or a weight is NaN or infinite.
     """
     batch, n_out = len(times_BI), weight_IO.shape[1]
     limit = weight_IO.dtype.type(threshold)
@@ -322,7 +361,7 @@ def forward(
             batch,
         )
     if broken[0]:
-        raise InvalidTimes(f"times must be whole steps 0 ... {num_steps}")
+        raise InvalidInput(f"times must be whole steps 0 ... {num_steps}, weights finite")
     return np.ascontiguousarray(out[:, :n_out]), peak
 
 
@@ -342,8 +381,7 @@ def weight_gradient(
     if decay == 0 and _is_fast(times_BI, delta_BO.dtype):
         delta, crossing = pad_columns(delta_BO), pad_columns(crossing_BO)
         grad = np.zeros((n_in, delta.shape[1]), np.float32)
-        # A row's block, a sample's gradients and its steps are in use at once.
-        size = blocks(min(delta.shape[1], 7 * LANES))
+        size = blocks(delta.shape[1], _CACHED)
         team.run(
             _share_weight_gradient,
             _weight_gradient,
@@ -379,7 +417,7 @@ def input_gradient(
     grad = np.zeros(times_BI.shape, delta_BO.dtype)
     if decay == 0 and _is_fast(times_BI, delta_BO.dtype):
         rows, delta, crossing = (pad_columns(array) for array in (weight_IO, delta_BO, crossing_BO))
-        size = blocks(min(rows.shape[1], 7 * LANES))
+        size = blocks(rows.shape[1], _CACHED)
         team.run(
             _share_input_gradient,
             _input_gradient,

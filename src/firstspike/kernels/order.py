@@ -10,8 +10,8 @@ from numba import njit
 from firstspike.kernels.vectors import LANES, below, lowest_bit
 
 
-class InvalidTimes(ValueError):
-    """A kernel found a time that is not a whole step of the window."""
+class InvalidInput(ValueError):
+    """A kernel found a time that is not a whole step of the window, or a weight that is not finite."""
 
 
 MAX_INPUTS = 1 << 16

@@ -19,32 +19,34 @@ from numba.extending import intrinsic, models, register_model
 
 _WIDE = llvm.get_host_cpu_features().get("avx512f", False)
 LANES = 16 if _WIDE else 8
-# A walk holds two blocks at once: of 32 vector registers, or of 16.
-_SIZES = (13, 7, 4, 2, 1) if _WIDE else (6, 4, 2, 1)
+# A walk holds two blocks at once: in 32 vector registers, or in 16.
+_MOST = 13 if _WIDE else 6
 
 _VECTOR = ir.VectorType(ir.FloatType(), LANES)
 
 
-def blocks(columns: int) -> tuple[int, ...]:
+def blocks(columns: int, most: int = _MOST) -> tuple[int, ...]:
     """Return a tuple as long as the best number of vectors per block for a row of that many columns.
 
     Blocks never pass the end of a row: the last one is moved back and overlaps the one before.
 
     Args:
         columns: `LANES` or more.
+        most: vectors per block.
     """
-    fitting = [n for n in _SIZES if n * LANES <= columns]
+    fitting = range(1, min(most, columns // LANES) + 1)
     # Two vectors' time stands for what a walk costs besides its additions.
-    best = min(fitting, key=lambda n: -(-columns // (n * LANES)) * (n + 2))
-    return (0,) * best
+    return (0,) * min(fitting, key=lambda n: -(-columns // (n * LANES)) * (n + 2))
 
 
 def pad_columns(rows: np.ndarray) -> np.ndarray:
     """Return the last axis filled up with zeros to at least `LANES` columns; the same if it has them."""
-    missing = LANES - rows.shape[-1]
-    if missing <= 0:
+    columns = rows.shape[-1]
+    if columns >= LANES:
         return rows
-    return np.concatenate([rows, np.zeros((*rows.shape[:-1], missing), rows.dtype)], -1)
+    padded = np.zeros((*rows.shape[:-1], LANES), rows.dtype)
+    padded[..., :columns] = rows
+    return padded
 
 
 class _Block(types.Type):
@@ -167,23 +169,45 @@ def all_below(typingctx: Any, block: Any, value: Any) -> Any:  # type: ignore[no
 
 
 @intrinsic
-def add_seen(  # type: ignore[no-untyped-def]
+def store_steps(typingctx: Any, array: Any, offset: Any, block: Any) -> Any:  # type: ignore[no-untyped-def]
+    """Write a block of whole steps below 65,536 to `offset` of a uint16 C-contiguous array."""
+
+    def codegen(context, builder, signature, arguments):  # type: ignore[no-untyped-def]
+        steps = ir.VectorType(ir.IntType(16), LANES)
+        wide = ir.VectorType(ir.IntType(32), LANES)
+        places = _step_pointers(context, builder, arguments[0], array, arguments[1], block.count)
+        for vector, place in zip(_unpack(builder, arguments[2]), places, strict=True):
+            whole = builder.trunc(builder.fptosi(vector, wide), steps)
+            builder.store(whole, place, align=2)
+        return context.get_dummy_value()
+
+    return types.void(array, types.int64, block), codegen
+
+
+def _step_pointers(
+    context: Any, builder: Any, array: Any, kind: types.Array, offset: Any, count: int
+) -> list:
+    steps = ir.VectorType(ir.IntType(16), LANES)
+    first = builder.gep(context.make_array(kind)(context, builder, array).data, [offset])
+    lanes = [ir.Constant(ir.IntType(64), k * LANES) for k in range(count)]
+    return [builder.bitcast(builder.gep(first, [k]), steps.as_pointer()) for k in lanes]
+
+
+@intrinsic
+def subtract_seen(  # type: ignore[no-untyped-def]
     typingctx: Any, block: Any, values: Any, times: Any, offset: Any, step: Any
 ) -> Any:
-    """Return the block plus the lanes of `values` at `offset` where the uint16 `times` are ``>= step``."""
+    """Return the block minus the lanes of `values` at `offset` where the uint16 `times` are ``>= step``."""
 
     def codegen(context, builder, signature, arguments):  # type: ignore[no-untyped-def]
         count = block.count
+        now = _spread(builder, arguments[4], ir.VectorType(ir.IntType(16), LANES))
         value = _load(builder, _pointers(context, builder, arguments[1], values, arguments[3], count))
-        data = context.make_array(times)(context, builder, arguments[2]).data
-        steps = ir.VectorType(ir.IntType(16), LANES)
-        now = _spread(builder, arguments[4], steps)
+        places = _step_pointers(context, builder, arguments[2], times, arguments[3], count)
         result = []
         for k, held in enumerate(_unpack(builder, arguments[0])):
-            place = builder.gep(data, [builder.add(arguments[3], ir.Constant(ir.IntType(64), k * LANES))])
-            time = builder.load(builder.bitcast(place, steps.as_pointer()), align=2)
-            seen = builder.icmp_unsigned(">=", time, now)
-            result.append(builder.select(seen, builder.fadd(held, value[k]), held))
+            seen = builder.icmp_unsigned(">=", builder.load(places[k], align=2), now)
+            result.append(builder.select(seen, builder.fsub(held, value[k]), held))
         return _pack(builder, result)
 
     return block(block, values, times, types.int64, types.uint16), codegen
