@@ -162,7 +162,7 @@ class _StepLinear(torch.autograd.Function):
         times, weight, crossing, peak = ctx.saved_tensors
         num_steps, neuron = ctx.num_steps, ctx.neuron
         rule: TemporalRule = neuron.step_rule
-        delta = _gate(grad.to(weight.dtype), crossing, peak, num_steps, neuron)
+        delta = gate_gradient(grad.to(weight.dtype), crossing, peak, num_steps, neuron)
         delta = normalise_gradient(delta, rule.norm).contiguous()
         grad_weight = grad_times = None
         if ctx.needs_input_grad[1]:
@@ -196,7 +196,7 @@ class _StepLinear(torch.autograd.Function):
         return grad_times, grad_weight, None, None
 
 
-def _gate(delta: Tensor, crossing: Tensor, peak: Tensor, num_steps: int, neuron: Causal) -> Tensor:
+def gate_gradient(delta: Tensor, crossing: Tensor, peak: Tensor, num_steps: int, neuron: Causal) -> Tensor:
     """The output gradient after the rule's word on silent, saturated and far-off neurons."""
     rule = neuron.step_rule
     if rule.silent == "zero":

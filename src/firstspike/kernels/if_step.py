@@ -394,7 +394,7 @@ def weight_gradient(
             grad,
         )
         return grad[:, :n_out]
-    power = _powers(decay, num_steps, delta_BO.dtype)
+    power = powers(decay, num_steps, delta_BO.dtype)
     return sum_chunks(
         lambda part, begin, end: _plain_weight_gradient(
             times_BI, crossing_BO, delta_BO, num_steps, power, part, begin, end
@@ -431,7 +431,7 @@ def input_gradient(
             grad,
         )
         return grad
-    power = _powers(decay, num_steps, delta_BO.dtype)
+    power = powers(decay, num_steps, delta_BO.dtype)
     run_chunks(
         lambda _, begin, end: _plain_input_gradient(
             times_BI, weight_IO, crossing_BO, delta_BO, num_steps, power, grad, begin, end
@@ -445,5 +445,6 @@ def _is_fast(times_BI: np.ndarray, precision: np.dtype) -> bool:
     return precision == np.float32 and times_BI.shape[1] <= MAX_INPUTS
 
 
-def _powers(decay: float, num_steps: int, dtype: np.dtype) -> np.ndarray:
+def powers(decay: float, num_steps: int, dtype: np.dtype) -> np.ndarray:
+    """Return the mask at every lateness in steps ``0 ... T``."""
     return (float(decay) ** np.arange(num_steps + 1)).astype(dtype)

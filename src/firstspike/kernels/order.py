@@ -24,6 +24,12 @@ _INPUT = np.uint32(0xFFFF)
 
 
 @njit(cache=True, nogil=True, inline="always")
+def key_of(step, index):  # type: ignore[no-untyped-def]
+    """Return the key of a spike; both are below 65,536."""
+    return (np.uint32(step) << _STEP) | np.uint32(index)
+
+
+@njit(cache=True, nogil=True, inline="always")
 def step_of(key):  # type: ignore[no-untyped-def]
     """Return the step of a key."""
     return key >> _STEP
@@ -55,7 +61,7 @@ def find_spikes(times_I, first, last, silent, keys):  # type: ignore[no-untyped-
             t = times_I[k]
             step = np.int32(t)
             broken |= np.int64(step < 0) | np.int64(np.float32(step) != t)
-            keys[n] = (np.uint32(step) << _STEP) | np.uint32(k)
+            keys[n] = key_of(step, k)
             n += 1
         i += LANES
     while i < last:
@@ -64,7 +70,7 @@ def find_spikes(times_I, first, last, silent, keys):  # type: ignore[no-untyped-
         if t < silent:
             step = np.int32(t)
             broken |= np.int64(step < 0) | np.int64(np.float32(step) != t)
-            keys[n] = (np.uint32(step) << _STEP) | np.uint32(i)
+            keys[n] = key_of(step, i)
             n += 1
         i += 1
     return -1 if broken else n

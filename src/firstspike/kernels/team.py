@@ -1,7 +1,7 @@
 """Compiled loops on the threads that torch's own operations run on.
 
-Handing work to a sleeping thread costs tens of microseconds, as much as a layer. Torch's OpenMP threads wait
-awake for a while after each operation, so a kernel that runs on them starts at once, and two sets of
+Handing work to a sleeping thread costs tens of microseconds, as much as a layer. Torch's OpenMP threads
+wait awake for a while after each operation, so a kernel that runs on them starts at once, and two sets of
 threads do not fight for the cores. Where torch uses another library, or in the child of a fork, where
 those threads do not exist, the chunks run on plain threads instead (`firstspike.kernels.chunks`).
 """
@@ -36,6 +36,11 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=lambda: _openmp.update(address=0))
 
 
+def parts(size: int) -> int:
+    """Return the number of chunks that `run` makes of that many items."""
+    return max(1, min(torch.get_num_threads(), size))
+
+
 def run(launch: Callable[..., None], kernel: Callable[..., None], size: int, *arguments: Any) -> None:
     """Run ``kernel(*arguments, begin, end)`` over ``range(size)``, a chunk for each torch thread.
 
@@ -45,11 +50,11 @@ def run(launch: Callable[..., None], kernel: Callable[..., None], size: int, *ar
         size: chunks are the same for the same number of threads (`torch.get_num_threads`).
         arguments: passed on.
     """
-    parts = max(1, min(torch.get_num_threads(), size))
-    if parts == 1:
+    count = parts(size)
+    if count == 1:
         kernel(*arguments, 0, size)
     elif _openmp["address"]:
-        launch(_openmp["address"], parts, size, arguments)
+        launch(_openmp["address"], count, size, arguments)
     else:
         run_chunks(lambda _, begin, end: kernel(*arguments, begin, end), size)
 

@@ -217,7 +217,7 @@ def subtract_seen(  # type: ignore[no-untyped-def]
 def dot_seen(  # type: ignore[no-untyped-def]
     typingctx: Any, rows: Any, offset: Any, values: Any, times: Any, step: Any
 ) -> Any:
-    """Return the sum over the lanes at which `times` are ``>= step`` of the row at `offset` times `values`."""
+    """Return the row at `offset` times `values`, summed over the lanes at which `times` are ``>= step``."""
     block = values
 
     def codegen(context, builder, signature, arguments):  # type: ignore[no-untyped-def]
@@ -249,7 +249,7 @@ def dot_seen(  # type: ignore[no-untyped-def]
 
 @intrinsic
 def below(typingctx: Any, array: Any, offset: Any, value: Any) -> Any:  # type: ignore[no-untyped-def]
-    """Return one bit per lane at `offset` that is below `value`; bit 32 if one is neither that nor equal."""
+    """Return a bit per lane at `offset` that is below `value`; bit 32 if one is neither that nor equal."""
 
     def codegen(context, builder, signature, arguments):  # type: ignore[no-untyped-def]
         pointers = _pointers(context, builder, arguments[0], array, arguments[1], 1)

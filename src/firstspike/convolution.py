@@ -1,0 +1,169 @@
+"""Differentiable causal convolution on spike times: kernel and learning rule joined.
+
+Shape legend: B batch, C input channels, O output channels, H W input map, Y X output map, G groups, R rows.
+"""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from firstspike.functional import gate_gradient, normalise_gradient, step_threshold
+from firstspike.kernels import if_conv2d
+from firstspike.kernels.if_conv2d import Geometry
+from firstspike.kernels.order import InvalidInput
+from firstspike.neurons import Causal
+from firstspike.rules import TemporalRule
+from firstspike.spikes import check_num_steps, check_times
+
+Pair = int | tuple[int, int]
+
+
+def causal_conv2d(
+    times: Tensor,
+    weight: Tensor,
+    num_steps: int,
+    neuron: Causal,
+    *,
+    stride: Pair = 1,
+    padding: Pair = 0,
+    groups: int = 1,
+) -> Tensor:
+    """Return the spike times of a convolutional layer of causal neurons with the step synapse.
+
+    Args:
+        times: whole steps ``(batch, in_channels, height, width)``, ``num_steps`` silent.
+        weight: ``(out_channels, in_channels / groups, kernel_y, kernel_x)``.
+        num_steps: window length ``T`` on the clock that all layers share.
+        neuron: threshold and gradient rule.
+        stride, padding: in neurons, one number or (vertical, horizontal); padding is silent.
+        groups: as torch's: so many blocks of channels that do not hear each other.
+
+    Returns:
+        float32 ``(batch, out_channels, y, x)``, whole steps; ``num_steps`` where a neuron stays silent.
+        Its memory holds the channels last. The gradient follows `neuron.step_rule`; a norm is taken over
+        all neurons of a sample.
+
+    Raises:
+        TypeError: `times` is not numeric, or the weights are not float32 or float64.
+        ValueError: the neuron has a ramp synapse, shapes do not fit, the map is smaller than the kernel,
+            a time is out of range or not whole, a weight is not finite.
+    """
+    check_num_steps(num_steps)
+    if neuron.synapse != "step":
+        raise ValueError(f"a causal convolution needs the step synapse, found {neuron.synapse!r}")
+    geometry = conv_geometry(times, weight, stride, padding, groups)
+    if times.dtype != torch.float32:
+        check_times(times, num_steps)
+    try:
+        return _CausalConv2d.apply(times, weight, num_steps, neuron, geometry)
+    except InvalidInput:
+        check_times(times, num_steps)
+        raise ValueError("weight holds NaN or infinity") from None
+
+
+def conv_geometry(times: Tensor, weight: Tensor, stride: Pair, padding: Pair, groups: int) -> Geometry:
+    """Return the sizes of a convolution after checking that they fit together.
+
+    Raises:
+        TypeError: the weights are not float32 or float64.
+        ValueError: a stride or number of groups below 1, a padding below 0, or shapes that do not fit.
+    """
+    if weight.dtype not in (torch.float32, torch.float64):
+        raise TypeError(f"weight must be float32 or float64, found {weight.dtype}")
+    if times.device.type != "cpu" or weight.device.type != "cpu":
+        raise ValueError(f"expected tensors on the CPU, found {times.device} and {weight.device}")
+    strides, paddings = (
+        (value, value) if isinstance(value, int) else tuple(value) for value in (stride, padding)
+    )
+    if min(strides) < 1 or min(paddings) < 0 or groups < 1:
+        raise ValueError(
+            f"expected stride >= 1, padding >= 0, groups >= 1, found {stride}, {padding}, {groups}"
+        )
+    fits = times.dim() == weight.dim() == 4 and min(weight.shape) > 0
+    if not fits or times.shape[1] != weight.shape[1] * groups or weight.shape[0] % groups:
+        raise ValueError(
+            "expected times (batch, in_channels, height, width) and weight (out_channels, in_channels / "
+            f"groups, kernel_y, kernel_x), found {tuple(times.shape)} and {tuple(weight.shape)} with "
+            f"{groups} groups"
+        )
+    out_channels, _, kernel_y, kernel_x = weight.shape
+    geometry = Geometry(times.shape[1], out_channels, kernel_y, kernel_x, *strides, *paddings, groups)
+    if min(geometry.output_size(*times.shape[2:])) < 1:
+        raise ValueError(
+            f"a map of {tuple(times.shape[2:])} with padding {paddings} is smaller than the kernel "
+            f"{(kernel_y, kernel_x)}"
+        )
+    return geometry
+
+
+def _rows(weight: Tensor, groups: int) -> Tensor:
+    """The weights with one contiguous run per input of a patch ``(groups, rows, out / groups)``."""
+    own = weight.shape[0] // groups
+    return weight.detach().reshape(groups, own, -1).transpose(1, 2).contiguous()
+
+
+class _CausalConv2d(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any, times: Tensor, weight: Tensor, num_steps: int, neuron: Causal, geometry: Geometry
+    ) -> Tensor:
+        rule = neuron.step_rule
+        times_BCHW = times.detach().to(torch.float32).contiguous()
+        crossing, peak = if_conv2d.forward(
+            times_BCHW.numpy(),
+            _rows(weight, geometry.groups).numpy(),
+            geometry,
+            step_threshold(neuron, weight.dtype),
+            num_steps,
+            rule.surrogate_width is not None,
+        )
+        crossing_BOYX = torch.from_numpy(crossing)
+        ctx.save_for_backward(times_BCHW, weight, crossing_BOYX, torch.from_numpy(peak))
+        ctx.num_steps, ctx.neuron, ctx.geometry = num_steps, neuron, geometry
+        if neuron.delay:
+            return (crossing_BOYX + neuron.delay).clamp_(max=num_steps)
+        return crossing_BOYX
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None, None, None, None]:
+        times, weight, crossing, peak = ctx.saved_tensors
+        num_steps, neuron, geometry = ctx.num_steps, ctx.neuron, ctx.geometry
+        rule: TemporalRule = neuron.step_rule
+        delta = gate_gradient(grad.to(weight.dtype), crossing, peak, num_steps, neuron)
+        delta = normalise_gradient(delta, rule.norm)
+        rows = _rows(weight, geometry.groups)
+        # What an open mask lets through is an ordinary convolution's gradient.
+        fired = (times < num_steps).to(delta.dtype)
+        open_times, open_weight, _ = torch.ops.aten.convolution_backward(
+            delta,
+            fired,
+            weight.detach(),
+            None,
+            [geometry.stride_y, geometry.stride_x],
+            [geometry.padding_y, geometry.padding_x],
+            [1, 1],
+            False,
+            [0, 0],
+            geometry.groups,
+            [
+                ctx.needs_input_grad[0] and rule.input_mask == "open",
+                ctx.needs_input_grad[1] and rule.weight_mask == "open",
+                False,
+            ],
+        )
+        grad_times, grad_weight = open_times, None if open_weight is None else -open_weight
+        arrays = crossing.numpy(), delta.numpy()
+        if ctx.needs_input_grad[1] and grad_weight is None:
+            decay = rule.decay(rule.weight_mask)
+            found = if_conv2d.weight_gradient(times.numpy(), *arrays, geometry, num_steps, decay)
+            grad_weight = torch.from_numpy(found).transpose(1, 2).reshape(weight.shape)
+        if ctx.needs_input_grad[0] and grad_times is None:
+            decay = rule.decay(rule.input_mask)
+            found = if_conv2d.input_gradient(
+                times.numpy(), rows.numpy(), *arrays, geometry, num_steps, decay
+            )
+            grad_times = torch.from_numpy(found)
+        if grad_times is not None:
+            grad_times = grad_times.to(torch.float32)
+        return grad_times, grad_weight, None, None, None
