@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from firstspike.kernels import if_levels, if_phased, if_ramp, if_step
+from firstspike.kernels.norms import unit_rows
 from firstspike.kernels.order import InvalidInput
 from firstspike.neurons import Causal, Phased, Window
 from firstspike.rules import Norm, RunningMaxRule, TemporalRule
@@ -439,9 +440,6 @@ def normalise_gradient(delta: Tensor, norm: Norm) -> Tensor:
     """
     if norm == "none":
         return delta
-    flat = delta.flatten(1)
-    # Several times faster than the general norm of order 1.
-    size = flat.abs().sum(1) if norm == "l1" else torch.linalg.vector_norm(flat, dim=1)
-    size = size.reshape(-1, *([1] * (delta.dim() - 1)))
-    inverse = torch.where(size > 0, 1 / size.clamp_min(torch.finfo(delta.dtype).tiny), 0.0)
-    return delta * (inverse / max(delta.shape[0], 1))
+    share = 1 / max(delta.shape[0], 1)
+    flat = delta.flatten(1).contiguous()
+    return torch.from_numpy(unit_rows(flat.numpy(), 1 if norm == "l1" else 2, share)).reshape(delta.shape)
