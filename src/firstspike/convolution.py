@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from firstspike.functional import gate_gradient, normalise_gradient, step_threshold
-from firstspike.kernels import if_conv2d
+from firstspike.kernels.dispatch import common_device, kernels_for
 from firstspike.kernels.if_conv2d import Geometry
 from firstspike.kernels.order import InvalidInput
 from firstspike.neurons import Causal
@@ -53,8 +53,10 @@ def causal_conv2d(
     if neuron.synapse != "step":
         raise ValueError(f"a causal convolution needs the step synapse, found {neuron.synapse!r}")
     geometry = conv_geometry(times, weight, stride, padding, groups)
-    if times.dtype != torch.float32:
+    if times.dtype != torch.float32 or times.device.type != "cpu":
         check_times(times, num_steps)
+        if not torch.isfinite(weight.detach()).all():
+            raise ValueError("weight holds NaN or infinity")
     try:
         return _CausalConv2d.apply(times, weight, num_steps, neuron, geometry)
     except InvalidInput:
@@ -71,8 +73,6 @@ def conv_geometry(times: Tensor, weight: Tensor, stride: Pair, padding: Pair, gr
     """
     if weight.dtype not in (torch.float32, torch.float64):
         raise TypeError(f"weight must be float32 or float64, found {weight.dtype}")
-    if times.device.type != "cpu" or weight.device.type != "cpu":
-        raise ValueError(f"expected tensors on the CPU, found {times.device} and {weight.device}")
     strides, paddings = (
         (value, value) if isinstance(value, int) else tuple(value) for value in (stride, padding)
     )
@@ -110,20 +110,20 @@ class _CausalConv2d(torch.autograd.Function):
     ) -> Tensor:
         rule = neuron.step_rule
         times_BCHW = times.detach().to(torch.float32).contiguous()
-        crossing, peak = if_conv2d.forward(
-            times_BCHW.numpy(),
-            _rows(weight, geometry.groups).numpy(),
+        kernels = kernels_for(common_device(times=times, weight=weight)).conv2d
+        crossing, peak = kernels.forward(
+            times_BCHW,
+            _rows(weight, geometry.groups),
             geometry,
             step_threshold(neuron, weight.dtype),
             num_steps,
             rule.surrogate_width is not None,
         )
-        crossing_BOYX = torch.from_numpy(crossing)
-        ctx.save_for_backward(times_BCHW, weight, crossing_BOYX, torch.from_numpy(peak))
+        ctx.save_for_backward(times_BCHW, weight, crossing, peak)
         ctx.num_steps, ctx.neuron, ctx.geometry = num_steps, neuron, geometry
         if neuron.delay:
-            return (crossing_BOYX + neuron.delay).clamp_(max=num_steps)
-        return crossing_BOYX
+            return (crossing + neuron.delay).clamp_(max=num_steps)
+        return crossing
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None, None, None, None]:
@@ -153,17 +153,14 @@ class _CausalConv2d(torch.autograd.Function):
             ],
         )
         grad_times, grad_weight = open_times, None if open_weight is None else -open_weight
-        arrays = crossing.numpy(), delta.numpy()
+        kernels = kernels_for(times.device).conv2d
         if ctx.needs_input_grad[1] and grad_weight is None:
             decay = rule.decay(rule.weight_mask)
-            found = if_conv2d.weight_gradient(times.numpy(), *arrays, geometry, num_steps, decay)
-            grad_weight = torch.from_numpy(found).transpose(1, 2).reshape(weight.shape)
+            found = kernels.weight_gradient(times, crossing, delta, geometry, num_steps, decay)
+            grad_weight = found.transpose(1, 2).reshape(weight.shape)
         if ctx.needs_input_grad[0] and grad_times is None:
             decay = rule.decay(rule.input_mask)
-            found = if_conv2d.input_gradient(
-                times.numpy(), rows.numpy(), *arrays, geometry, num_steps, decay
-            )
-            grad_times = torch.from_numpy(found)
+            grad_times = kernels.input_gradient(times, rows, crossing, delta, geometry, num_steps, decay)
         if grad_times is not None:
             grad_times = grad_times.to(torch.float32)
         return grad_times, grad_weight, None, None, None

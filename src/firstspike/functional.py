@@ -10,7 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from firstspike.kernels import if_levels, if_phased, if_ramp, if_step
+from firstspike.kernels import if_phased, if_ramp
+from firstspike.kernels.dispatch import common_device, kernels_for
 from firstspike.kernels.norms import unit_rows
 from firstspike.kernels.order import InvalidInput
 from firstspike.neurons import Causal, Phased, Window
@@ -40,9 +41,10 @@ def causal_linear(times: Tensor, weight: Tensor, num_steps: int, neuron: Causal)
         _check_linear(times, weight, num_steps)
         return _RampLinear.apply(times, weight, num_steps, neuron)
     check_num_steps(num_steps)
-    if times.dtype != torch.float32:
-        check_times(times, num_steps)
     _check_shapes(times, weight)
+    if times.dtype != torch.float32 or times.device.type != "cpu":
+        # The kernels of the CPU look at float32 times themselves.
+        _check_linear(times, weight, num_steps)
     try:
         if torch.is_grad_enabled() and (times.requires_grad or weight.requires_grad):
             return _StepLinear.apply(times, weight, num_steps, neuron)
@@ -137,17 +139,17 @@ def _fire(
     times: Tensor, weight: Tensor, num_steps: int, neuron: Causal
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Return spike times, the input times as the kernel read them, crossings and peaks."""
+    kernels = kernels_for(common_device(times=times, weight=weight)).linear
     times_BI = times.detach().to(torch.float32).contiguous()
-    crossing, peak = if_step.forward(
-        times_BI.numpy(),
-        _rows(weight),
+    crossing_BO, peak = kernels.forward(
+        times_BI,
+        weight.detach().t().contiguous(),
         step_threshold(neuron, weight.dtype),
         num_steps,
         neuron.step_rule.surrogate_width is not None,
     )
-    crossing_BO = torch.from_numpy(crossing)
     out = (crossing_BO + neuron.delay).clamp_(max=num_steps) if neuron.delay else crossing_BO
-    return out, times_BI, crossing_BO, torch.from_numpy(peak)
+    return out, times_BI, crossing_BO, peak
 
 
 class _StepLinear(torch.autograd.Function):
@@ -165,33 +167,26 @@ class _StepLinear(torch.autograd.Function):
         rule: TemporalRule = neuron.step_rule
         delta = gate_gradient(grad.to(weight.dtype), crossing, peak, num_steps, neuron)
         delta = normalise_gradient(delta, rule.norm).contiguous()
+        kernels = kernels_for(times.device).linear
         grad_weight = grad_times = None
         if ctx.needs_input_grad[1]:
             if rule.weight_mask == "open":
                 grad_weight = -(delta.t() @ (times < num_steps).to(delta.dtype))
             else:
-                grad_weight = torch.from_numpy(
-                    if_step.weight_gradient(
-                        times.numpy(),
-                        crossing.numpy(),
-                        delta.numpy(),
-                        num_steps,
-                        rule.decay(rule.weight_mask),
-                    )
+                grad_weight = kernels.weight_gradient(
+                    times, crossing, delta, num_steps, rule.decay(rule.weight_mask)
                 ).t()
         if ctx.needs_input_grad[0]:
             if rule.input_mask == "open":
                 grad_times = delta @ weight
             else:
-                grad_times = torch.from_numpy(
-                    if_step.input_gradient(
-                        times.numpy(),
-                        _rows(weight),
-                        crossing.numpy(),
-                        delta.numpy(),
-                        num_steps,
-                        rule.decay(rule.input_mask),
-                    )
+                grad_times = kernels.input_gradient(
+                    times,
+                    weight.detach().t().contiguous(),
+                    crossing,
+                    delta,
+                    num_steps,
+                    rule.decay(rule.input_mask),
                 )
             grad_times = grad_times.to(torch.float32)
         return grad_times, grad_weight, None, None
@@ -297,30 +292,27 @@ class _Levels(torch.autograd.Function):
         num_steps: int,
         rule: RunningMaxRule,
     ) -> tuple[Tensor, Tensor]:
-        levels = np.asarray(rule.levels)
+        place = common_device(times=times, weight=weight, threshold=threshold, flags=flags)
+        levels = torch.tensor(rule.levels, device=place)
         times_BI, threshold_BO = times.contiguous(), threshold.contiguous()
-        out, peak = if_levels.forward(
-            times_BI.numpy(), _rows(weight), threshold_BO.numpy(), levels, num_steps
+        out_BO, peak = kernels_for(place).levels.forward(
+            times_BI, weight.detach().t().contiguous(), threshold_BO, levels, num_steps
         )
-        out_BO = torch.from_numpy(out)
-        ctx.save_for_backward(times_BI, weight, threshold_BO, torch.from_numpy(peak))
+        ctx.save_for_backward(times_BI, weight, threshold_BO, peak, levels)
         ctx.num_steps, ctx.rule = num_steps, rule
         ctx.mark_non_differentiable(out_BO)
-        fired = out_BO.unsqueeze(1) <= torch.from_numpy(levels).reshape(1, -1, 1)
+        fired = out_BO.unsqueeze(1) <= levels.reshape(1, -1, 1)
         return fired.to(weight.dtype), out_BO
 
     @staticmethod
     def backward(
         ctx: Any, grad_flags: Tensor, _: Tensor
     ) -> tuple[Tensor | None, None, Tensor, None, None, None]:
-        times, weight, threshold, peak = ctx.saved_tensors
+        times, weight, threshold, peak, levels = ctx.saved_tensors
+        kernels = kernels_for(times.device).levels
         grad = grad_flags.clone(memory_format=torch.contiguous_format)
-        if_levels.membrane_gradient(grad.numpy(), peak.numpy(), threshold.numpy(), ctx.rule.width)
-        grad_weight = torch.from_numpy(
-            if_levels.weight_gradient(
-                times.numpy(), grad.numpy(), np.asarray(ctx.rule.levels), ctx.num_steps
-            )
-        ).t()
+        kernels.membrane_gradient(grad, peak, threshold, ctx.rule.width)
+        grad_weight = kernels.weight_gradient(times, grad, levels, ctx.num_steps).t()
         grad_input = grad @ weight if ctx.needs_input_grad[0] else None
         return grad_input, None, grad_weight, None, None, None
 
@@ -442,4 +434,8 @@ def normalise_gradient(delta: Tensor, norm: Norm) -> Tensor:
         return delta
     share = 1 / max(delta.shape[0], 1)
     flat = delta.flatten(1).contiguous()
+    if flat.device.type != "cpu":
+        size = torch.linalg.vector_norm(flat, ord=1 if norm == "l1" else 2, dim=1, keepdim=True)
+        unit = torch.where(size > 0, flat / size.clamp_min(torch.finfo(flat.dtype).tiny), 0.0)
+        return (unit * share).reshape(delta.shape)
     return torch.from_numpy(unit_rows(flat.numpy(), 1 if norm == "l1" else 2, share)).reshape(delta.shape)
