@@ -15,6 +15,7 @@ if TYPE_CHECKING:
         encode_latency,
         encode_phase,
     )
+    from firstspike.convolution import causal_conv2d
     from firstspike.decision import PAPERS, STRICT, FirstSpike, Score
     from firstspike.errors import InputError
     from firstspike.functional import (
@@ -35,12 +36,14 @@ if TYPE_CHECKING:
         temporal_least_squares,
     )
     from firstspike.neurons import Causal, Phased, Window
-    from firstspike.nn import Linear, Stack, redraw_dead
+    from firstspike.nn import AvgPool2d, Conv2d, ConvTranspose2d, Linear, Stack, redraw_dead
     from firstspike.rules import ExactRule, RunningMaxRule, StraightThroughRule, TemporalRule
     from firstspike.spikes import check_times, raster_to_times, times_to_raster
+    from firstspike.window_convolution import window_conv2d_membrane, window_conv_transpose2d_membrane
 
 _HOME = {
     "coding": ("decode_latency", "decode_phase", "encode_count", "encode_latency", "encode_phase"),
+    "convolution": ("causal_conv2d",),
     "decision": ("PAPERS", "STRICT", "FirstSpike", "Score"),
     "errors": ("InputError",),
     "functional": (
@@ -61,15 +64,19 @@ _HOME = {
         "temporal_least_squares",
     ),
     "neurons": ("Causal", "Phased", "Window"),
-    "nn": ("Linear", "Stack", "redraw_dead"),
+    "nn": ("AvgPool2d", "Conv2d", "ConvTranspose2d", "Linear", "Stack", "redraw_dead"),
     "rules": ("ExactRule", "RunningMaxRule", "StraightThroughRule", "TemporalRule"),
     "spikes": ("check_times", "raster_to_times", "times_to_raster"),
+    "window_convolution": ("window_conv2d_membrane", "window_conv_transpose2d_membrane"),
 }
 
 __all__ = [
     "PAPERS",
     "STRICT",
+    "AvgPool2d",
     "Causal",
+    "Conv2d",
+    "ConvTranspose2d",
     "ExactRule",
     "FirstSpike",
     "InputError",
@@ -82,6 +89,7 @@ __all__ = [
     "TemporalRule",
     "Window",
     "aggressive_targets",
+    "causal_conv2d",
     "causal_levels",
     "causal_linear",
     "causal_membrane",
@@ -101,6 +109,8 @@ __all__ = [
     "relative_targets",
     "temporal_least_squares",
     "times_to_raster",
+    "window_conv2d_membrane",
+    "window_conv_transpose2d_membrane",
     "window_fire",
     "window_membrane",
 ]

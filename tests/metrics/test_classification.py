@@ -8,7 +8,7 @@ from torch import Tensor
 
 from firstspike.metrics.classification import ClassificationReport, classification_report
 from firstspike.neurons import Causal, Neuron, Window
-from firstspike.nn import Linear, Stack
+from firstspike.nn import Conv2d, Linear, Stack
 
 T, CLASSES = 16, 4
 
@@ -124,3 +124,20 @@ def test_the_dictionary_has_the_names_of_the_command_line() -> None:
     assert expected <= figures.keys()
     assert json.loads(json.dumps(figures)) == figures
     assert isinstance(replace(report, steps=1.0), ClassificationReport)
+
+
+@pytest.mark.parametrize("neuron", [Causal(), Window(low=0.25, high=0.75)])
+def test_a_convolution_that_covers_its_map_costs_what_the_fully_connected_layer_does(
+    neuron: Neuron,
+) -> None:
+    dense = make_stack(neuron)
+    hidden, output = dense
+    conv = Conv2d(3, 9, 2, T, neuron)
+    with torch.no_grad():
+        conv.weight.copy_(hidden.weight.unflatten(1, (3, 2, 2)))
+    times, labels = some_samples()
+    expected = classification_report(dense, times, labels, CLASSES)
+    maps = classification_report(Stack([conv, output]), times.unflatten(1, (3, 2, 2)), labels, CLASSES, 7)
+    found = maps.as_dict()
+    for name, value in expected.as_dict().items():
+        assert found[name] == pytest.approx(value), name

@@ -1,3 +1,5 @@
+from itertools import product
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -14,7 +16,7 @@ from firstspike.metrics.cost import (
     synaptic_operations,
 )
 from firstspike.neurons import Causal, Neuron, Window
-from firstspike.nn import Linear, Stack
+from firstspike.nn import AvgPool2d, Conv2d, ConvTranspose2d, Linear, Stack
 from firstspike.spikes import times_to_raster
 
 
@@ -81,9 +83,10 @@ def test_costs_are_counts_of_events_up_to_the_first_output_spike(
     steps = steps_to_decision(stack, traced[-1])
     until = spikes_to_decision(stack, traced)
     everything = spikes_per_layer(stack, traced)
-    synops = synaptic_operations(stack, until)
+    synops = synaptic_operations(stack, traced)
+    all_synops = synaptic_operations(stack, traced, until_decision=False)
     assert steps.dtype == until.dtype == everything.dtype == synops.dtype == torch.float32
-    fan_out = [layer.out_features for layer in stack]
+    fan_out = [times.shape[1] for times in traced[1:]]
     for b in range(len(steps)):
         spikes, end = events(stack, traced, b)
         decision = min((step for depth, step in spikes if depth == 2), default=end)
@@ -92,6 +95,7 @@ def test_costs_are_counts_of_events_up_to_the_first_output_spike(
         assert until[b].tolist() == [counted.count(depth) for depth in range(3)]
         assert everything[b].tolist() == [sum(d == depth for d, _ in spikes) for depth in range(3)]
         assert synops[b].item() == sum(fan_out[depth] for depth in counted if depth < 2)
+        assert all_synops[b].item() == sum(fan_out[depth] for depth, _ in spikes if depth < 2)
 
 
 def test_a_causal_decision_by_hand() -> None:
@@ -107,7 +111,7 @@ def test_a_causal_decision_by_hand() -> None:
     assert spikes.tolist() == [[2, 2, 1]]
     assert spikes_per_layer(stack, traced).tolist() == [[3, 3, 2]]
     # Each input spike adds at 3 hidden neurons, each hidden one at 2 outputs.
-    assert synaptic_operations(stack, spikes).tolist() == [2 * 3 + 2 * 2]
+    assert synaptic_operations(stack, traced).tolist() == [2 * 3 + 2 * 2]
 
 
 def test_a_window_decision_by_hand() -> None:
@@ -121,7 +125,7 @@ def test_a_window_decision_by_hand() -> None:
     assert steps_to_decision(stack, traced[-1]).tolist() == [16]
     spikes = spikes_to_decision(stack, traced)
     assert spikes.tolist() == [[3, 2, 1]]
-    assert synaptic_operations(stack, spikes).tolist() == [3 * 3 + 2 * 2]
+    assert synaptic_operations(stack, traced).tolist() == [3 * 3 + 2 * 2]
 
 
 @pytest.mark.parametrize(("neurons", "end"), [(CAUSAL, 10), (WINDOW, 20), (MIXED, 16)])
@@ -159,4 +163,98 @@ def test_an_empty_batch_costs_nothing() -> None:
     traced = [torch.zeros(0, 4), torch.zeros(0, 3), torch.zeros(0, 2)]
     assert steps_to_decision(stack, traced[-1]).shape == (0,)
     assert spikes_to_decision(stack, traced).shape == (0, 3)
-    assert synaptic_operations(stack, spikes_per_layer(stack, traced)).shape == (0,)
+    assert spikes_per_layer(stack, traced).shape == (0, 3)
+    assert synaptic_operations(stack, traced).shape == (0,)
+
+
+def map_stack() -> Stack:
+    return Stack(
+        [
+            Conv2d(2, 4, 3, 8, Causal(), stride=2, padding=1, groups=2),
+            AvgPool2d((2, 1), 8),
+            Conv2d(4, 3, 2, 8, Window(out_steps=5)),
+            ConvTranspose2d(3, 2, 3, 5, Window(out_steps=4), stride=2),
+            Linear(2 * 3 * 5, 3, 4, Causal()),
+        ]
+    )
+
+
+IN_SHAPE = (2, 7, 6)
+
+
+def listeners(layer: int, shape: tuple[int, ...], out_shape: tuple[int, ...]) -> dict[tuple[int, ...], int]:
+    """Return for each input of a layer of `map_stack` how many of its neurons hear it, one by one."""
+    counts = dict.fromkeys(product(*map(range, shape)), 0)
+    for target in product(*map(range, out_shape)):
+        if layer == 4:
+            heard = list(counts)
+        else:
+            o, y, x = target
+            if layer == 0:
+                channels, rows, columns = [o // 2], range(2 * y - 1, 2 * y + 2), range(2 * x - 1, 2 * x + 2)
+            elif layer == 1:
+                channels, rows, columns = [o], range(2 * y, 2 * y + 2), range(x, x + 1)
+            elif layer == 2:
+                channels, rows, columns = range(4), range(y, y + 2), range(x, x + 2)
+            else:
+                channels = range(3)
+                rows = [row for row in range(shape[1]) if 0 <= y - 2 * row < 3]
+                columns = [column for column in range(shape[2]) if 0 <= x - 2 * column < 3]
+            heard = [place for place in product(channels, rows, columns) if place in counts]
+        for place in heard:
+            counts[place] += 1
+    return counts
+
+
+def test_costs_of_maps_are_counts_over_all_pairs_of_neurons() -> None:
+    stack = map_stack()
+    shapes = stack.shapes(IN_SHAPE)
+    assert shapes == [IN_SHAPE, (4, 4, 3), (4, 2, 3), (3, 1, 2), (2, 3, 5), (3,)]
+    pairs = [listeners(layer, shapes[layer], shapes[layer + 1]) for layer in range(5)]
+    # The border and what stride leaves out have fewer listeners.
+    assert len(set(pairs[0].values())) > 1
+    assert multiply_adds(stack, IN_SHAPE) == sum(sum(counts.values()) for counts in pairs)
+    # Window layers: 8 + 5 steps for 6 neurons, 5 + 4 for 30. The step synapses need none.
+    assert membrane_updates(stack, IN_SHAPE) == 6 * (8 + 5) + 30 * (5 + 4)
+    cost = energy(stack, 10.0, IN_SHAPE)
+    assert cost.updates == membrane_updates(stack, IN_SHAPE)
+    assert cost.dense_pj == pytest.approx(4.6 * multiply_adds(stack, IN_SHAPE))
+
+    generator = torch.Generator().manual_seed(0)
+    windows = [8, 8, 8, 5, 4, 4]
+    traced = [
+        torch.randint(0, window + 1, (6, *shape), generator=generator).float()
+        for shape, window in zip(shapes, windows, strict=True)
+    ]
+    traced[-1][0] = 4.0
+    assert stack.offsets == [0, 0, 0, 8, 13, 13]
+    until, everything = spikes_to_decision(stack, traced), spikes_per_layer(stack, traced)
+    synops = synaptic_operations(stack, traced)
+    all_synops = synaptic_operations(stack, traced, until_decision=False)
+    for b in range(6):
+        decision = 13 + float(traced[-1][b].min())
+        assert steps_to_decision(stack, traced[-1])[b] == decision
+        operations = all_operations = 0
+        for depth, (shape, window, start) in enumerate(zip(shapes, windows, stack.offsets, strict=True)):
+            spikes = [p for p in product(*map(range, shape)) if traced[depth][b][p] < window]
+            early = [p for p in spikes if start + float(traced[depth][b][p]) <= decision]
+            assert (until[b, depth], everything[b, depth]) == (len(early), len(spikes))
+            if depth < 5:
+                all_operations += sum(pairs[depth][p] for p in spikes)
+                operations += sum(pairs[depth][p] for p in early)
+        assert (synops[b], all_synops[b]) == (operations, all_operations)
+    assert synaptic_operations(stack, [part[:0] for part in traced]).shape == (0,)
+
+
+def test_a_network_of_maps_needs_the_size_of_its_input() -> None:
+    for cost in (membrane_updates, multiply_adds):
+        with pytest.raises(ValueError, match="give in_shape"):
+            cost(map_stack())
+
+
+def test_an_output_of_maps_is_decided_by_its_first_spike() -> None:
+    stack = Stack([Conv2d(1, 2, 1, 8, Causal())])
+    traced = [torch.tensor([[[[0.0, 5.0, 6.0]]]]), torch.tensor([[[[8.0, 7.0, 6.0]], [[8.0, 5.0, 8.0]]]])]
+    assert steps_to_decision(stack, traced[-1]).tolist() == [5]
+    assert spikes_to_decision(stack, traced).tolist() == [[2, 1]]
+    assert synaptic_operations(stack, traced).tolist() == [4]

@@ -66,6 +66,8 @@ def test_samples_are_the_generators_images_of_the_seeds_noise(conditional):
     assert samples.spikes.equal(torch.stack(spikes, 1))
     sizes = torch.tensor([times.shape[1] for times in traced])
     assert (samples.spikes <= sizes).all()
+    # Each spike adds once at every neuron of the next layer.
+    assert samples.synops.equal((samples.spikes[:, :-1] * sizes[1:]).sum(1).float())
 
 
 def test_a_sample_does_not_depend_on_how_many_follow(unconditional, ordinary):

@@ -56,6 +56,45 @@ def simulate_causal(times_BI: Tensor, weight_OI: Tensor, num_steps: int, neuron:
     return out
 
 
+def simulate_causal_conv2d(
+    times_BCHW: Tensor,
+    weight: Tensor,
+    num_steps: int,
+    neuron: Causal,
+    stride: tuple[int, int] = (1, 1),
+    padding: tuple[int, int] = (0, 0),
+    groups: int = 1,
+) -> Tensor:
+    """Return the spike times of a convolution of causal neurons, stepped one by one.
+
+    Each neuron is a fully connected one on its patch of the inputs. Weights of one step are added in the
+    order of (channel, ky, kx).
+
+    Args:
+        times_BCHW: whole steps ``(batch, in_channels, in_y, in_x)``.
+        weight: ``(out_channels, in_channels / groups, kernel_y, kernel_x)``.
+        num_steps: ``T``.
+        neuron: threshold, synapse, strictness and delay.
+        stride, padding: in inputs, ``(y, x)``; padded inputs are silent.
+        groups: parts of the channels that do not hear each other.
+
+    Returns:
+        float32 ``(batch, out_channels, out_y, out_x)``.
+    """
+    (pad_y, pad_x), kernel = padding, (weight.shape[2], weight.shape[3])
+    framed = torch.nn.functional.pad(
+        times_BCHW.to(torch.float32), (pad_x, pad_x, pad_y, pad_y), value=float(num_steps)
+    )
+    sizes = [(n - k) // s + 1 for n, k, s in zip(framed.shape[2:], kernel, stride, strict=True)]
+    out = []
+    for times, kernels in zip(framed.chunk(groups, 1), weight.chunk(groups), strict=True):
+        # (batch, channel x ky x kx, positions) to one row of inputs per neuron's position.
+        patches = torch.nn.functional.unfold(times, kernel, stride=stride).transpose(1, 2)
+        fired = simulate_causal(patches.flatten(0, 1), kernels.flatten(1), num_steps, neuron)
+        out.append(fired.unflatten(0, (len(framed), -1)).transpose(1, 2).unflatten(2, sizes))
+    return torch.cat(out, 1)
+
+
 def simulate_phased(
     times_BI: Tensor, currents_OI: Tensor, threshold_O: Tensor, num_steps: int, neuron: Phased
 ) -> Tensor:

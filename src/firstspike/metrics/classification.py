@@ -75,7 +75,7 @@ def classification_report(
 
     Args:
         stack: the network; evaluated with dropout off, its mode is put back.
-        times: input spike times ``(samples, in_features)``.
+        times: input spike times ``(samples, in_features)`` or ``(samples, channels, y, x)``.
         labels: int64 ``(samples,)``.
         num_classes: number of output neurons.
         batch_size: samples at a time.
@@ -89,19 +89,20 @@ def classification_report(
     stack.eval()
     strict: Score | None = None
     papers: Score | None = None
-    steps, spikes = [], []
+    steps, spikes, operations = [], [], []
     for part, part_labels in zip(times.split(batch_size), labels.split(batch_size), strict=True):
         traced = stack.trace(part)
         strict = _add(strict, STRICT, traced[-1], part_labels, stack.out_steps)
         papers = _add(papers, PAPERS, traced[-1], part_labels, stack.out_steps)
         steps.append(steps_to_decision(stack, traced[-1]))
         spikes.append(spikes_to_decision(stack, traced))
+        operations.append(synaptic_operations(stack, traced))
     stack.train(was_training)
     assert strict is not None
     assert papers is not None
     all_steps, all_spikes = torch.cat(steps), torch.cat(spikes)
-    synops = float(synaptic_operations(stack, all_spikes).mean())
-    cost = energy(stack, synops)
+    in_shape = tuple(times.shape[1:])
+    cost = energy(stack, float(torch.cat(operations).mean()), in_shape)
     per_class = [labels == c for c in range(num_classes)]
     all_counts = all_spikes.sum(1)
     return ClassificationReport(
@@ -109,8 +110,8 @@ def classification_report(
         papers=papers,
         steps=float(all_steps.mean()),
         spikes=tuple(all_spikes.mean(0).tolist()),
-        synops=synops,
-        updates=membrane_updates(stack),
+        synops=cost.synops,
+        updates=membrane_updates(stack, in_shape),
         energy_pj=cost.spiking_pj,
         dense_energy_pj=cost.dense_pj,
         steps_by_class=tuple(_mean(all_steps[c]) for c in per_class),

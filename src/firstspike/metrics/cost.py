@@ -3,7 +3,8 @@
 Every function reads spike times; nothing is estimated from rates.
 """
 
-from collections.abc import Sequence
+import math
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -11,6 +12,7 @@ from torch import Tensor
 
 from firstspike.neurons import Causal, Phased
 from firstspike.nn import Stack
+from firstspike.nn.geometry import Shape
 
 # 45 nm, 0.9 V: M. Horowitz, "Computing's energy problem", ISSCC 2014.
 ADD_PJ = 0.9
@@ -27,7 +29,7 @@ def steps_to_decision(stack: Stack, output_times: Tensor) -> Tensor:
         stack: the network, for the windows' first steps.
         output_times: ``(batch, classes)``, local to the last window.
     """
-    return output_times.min(1).values + stack.offsets[-1]
+    return output_times.flatten(1).min(1).values + stack.offsets[-1]
 
 
 def spikes_to_decision(stack: Stack, traced: Sequence[Tensor]) -> Tensor:
@@ -39,55 +41,83 @@ def spikes_to_decision(stack: Stack, traced: Sequence[Tensor]) -> Tensor:
         stack: the network.
         traced: spike times of the input and of every layer, as `Stack.trace` returns.
     """
-    decision = steps_to_decision(stack, traced[-1]).unsqueeze(1)
-    windows = [stack.num_steps, *(layer.out_steps for layer in stack)]
-    counts = [
-        ((times < steps) & (times + start <= decision)).sum(1)
-        for times, steps, start in zip(traced, windows, stack.offsets, strict=True)
-    ]
+    counts = [active.flatten(1).sum(1) for active in _active(stack, traced, until_decision=True)]
     return torch.stack(counts, 1).to(torch.float32)
 
 
 def spikes_per_layer(stack: Stack, traced: Sequence[Tensor]) -> Tensor:
     """Return all spikes of the input and of each layer over the whole window, ``(batch, layers + 1)``."""
-    windows = [stack.num_steps, *(layer.out_steps for layer in stack)]
-    counts = [(times < steps).sum(1) for times, steps in zip(traced, windows, strict=True)]
+    counts = [active.flatten(1).sum(1) for active in _active(stack, traced, until_decision=False)]
     return torch.stack(counts, 1).to(torch.float32)
 
 
-def synaptic_operations(stack: Stack, spikes: Tensor) -> Tensor:
+def synaptic_operations(stack: Stack, traced: Sequence[Tensor], *, until_decision: bool = True) -> Tensor:
     """Return the additions that spikes cause at their targets, float32 ``(batch,)``: spikes x fan-out.
+
+    A spike's fan-out is the number of neurons that hear it, which in a convolution is smaller near the
+    border.
 
     Args:
         stack: the network.
-        spikes: per layer, as `spikes_to_decision` or `spikes_per_layer` returns.
+        traced: spike times of the input and of every layer, as `Stack.trace` returns.
+        until_decision: count the spikes that `spikes_to_decision` counts; otherwise all.
     """
-    fan_out = torch.tensor([float(layer.out_features) for layer in stack])
-    return spikes[:, :-1] @ fan_out
+    total = torch.zeros(len(traced[-1]), dtype=torch.float64, device=traced[-1].device)
+    for layer, active in zip(stack, _active(stack, traced, until_decision), strict=False):
+        fan_out = layer.fan_out(tuple(active.shape[1:])).to(active.device, torch.float64)
+        counts = active.sum(tuple(range(1, active.dim() - fan_out.dim())))
+        total += (counts * fan_out).reshape(len(counts), -1).sum(1) if len(counts) else 0
+    return total.to(torch.float32)
 
 
-def membrane_updates(stack: Stack) -> int:
+def _active(stack: Stack, traced: Sequence[Tensor], until_decision: bool) -> Iterator[Tensor]:
+    """Which neurons of the input and of each layer spike, bool; only those up to the decision if asked."""
+    windows = [stack.num_steps, *(layer.out_steps for layer in stack)]
+    decision = steps_to_decision(stack, traced[-1])
+    for times, steps, start in zip(traced, windows, stack.offsets, strict=True):
+        active = times < steps
+        if until_decision:
+            active &= times + start <= decision.reshape(-1, *([1] * (times.dim() - 1)))
+        yield active
+
+
+def membrane_updates(stack: Stack, in_shape: Shape | None = None) -> int:
     """Return the additions per sample that membranes need without any spike.
 
     A window neuron adds its current in each step of its input window and its drive in each step of
     its own; a phased one adds both until its phase ends; a ramp synapse adds its current in each step.
     The step synapse needs none.
+
+    Args:
+        stack: the network.
+        in_shape: shape of a sample's input; needed if the first layer is not a `Linear`.
     """
     total = 0
-    for layer in stack:
+    for layer, shape in zip(stack, stack.shapes(in_shape)[1:], strict=True):
         if isinstance(layer.neuron, Causal):
             steps = layer.num_steps if layer.neuron.synapse == "ramp" else 0
         elif isinstance(layer.neuron, Phased):
             steps = layer.neuron.target[1]
         else:
             steps = layer.num_steps + layer.out_steps
-        total += layer.out_features * steps
+        total += math.prod(shape) * steps
     return total
 
 
-def multiply_adds(stack: Stack) -> int:
-    """Return the multiply-adds per sample of the ordinary network of the same shape."""
-    return sum(layer.in_features * layer.out_features for layer in stack)
+def multiply_adds(stack: Stack, in_shape: Shape | None = None) -> int:
+    """Return the multiply-adds per sample of the ordinary network of the same shape.
+
+    One per input and neuron that hears it; products with padding are not counted.
+
+    Args:
+        stack: the network.
+        in_shape: shape of a sample's input; needed if the first layer is not a `Linear`.
+    """
+    total = 0
+    for layer, shape in zip(stack, stack.shapes(in_shape), strict=False):
+        fan_out = layer.fan_out(shape).to(torch.float64)
+        total += round(float(fan_out.sum()) * math.prod(shape[: len(shape) - fan_out.dim()]))
+    return total
 
 
 @dataclass(frozen=True)
@@ -107,10 +137,16 @@ class Energy:
     dense_pj: float
 
 
-def energy(stack: Stack, synops: float) -> Energy:
+def energy(stack: Stack, synops: float, in_shape: Shape | None = None) -> Energy:
     """Return the arithmetic energy per sample for a mean number of synaptic operations.
 
     Memory traffic, which dominates on most chips, is left out, as in the papers compared with.
+
+    Args:
+        stack: the network.
+        synops: additions caused by spikes.
+        in_shape: shape of a sample's input; needed if the first layer is not a `Linear`.
     """
-    updates = membrane_updates(stack)
-    return Energy(synops, updates, (synops + updates) * ADD_PJ, multiply_adds(stack) * MULTIPLY_ADD_PJ)
+    updates = membrane_updates(stack, in_shape)
+    dense_pj = multiply_adds(stack, in_shape) * MULTIPLY_ADD_PJ
+    return Energy(synops, updates, (synops + updates) * ADD_PJ, dense_pj)

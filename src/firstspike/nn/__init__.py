@@ -1,7 +1,9 @@
 """Layers on spike times."""
 
+from firstspike.nn.conv import Conv2d, ConvTranspose2d
 from firstspike.nn.linear import Linear
+from firstspike.nn.pool import AvgPool2d
 from firstspike.nn.redraw import redraw_dead
-from firstspike.nn.stack import Stack
+from firstspike.nn.stack import Layer, Stack
 
-__all__ = ["Linear", "Stack", "redraw_dead"]
+__all__ = ["AvgPool2d", "Conv2d", "ConvTranspose2d", "Layer", "Linear", "Stack", "redraw_dead"]

@@ -12,6 +12,7 @@ from firstspike.functional import (
     window_membrane,
 )
 from firstspike.neurons import Causal, Neuron, Phased, Window
+from firstspike.nn.geometry import Shape, check_features
 from firstspike.spikes import check_num_steps
 
 
@@ -75,6 +76,16 @@ class Linear(torch.nn.Module):
     def out_steps(self) -> int:
         """Length in steps of the window in which this layer fires."""
         return self.neuron.out_steps_for(self.num_steps)
+
+    def out_shape(self, shape: Shape) -> Shape:
+        """Return the shape of a sample's output for inputs of `shape`; ValueError if they do not fit."""
+        check_features(shape, self.in_features)
+        return (self.out_features,)
+
+    def fan_out(self, shape: Shape) -> Tensor:
+        """Return how many neurons hear each input: all, float32, one number for every place of `shape`."""
+        self.out_shape(shape)
+        return torch.tensor(float(self.out_features))
 
     def forward(self, times: Tensor) -> Tensor:
         """Return spike times ``(batch, out_features)`` for times ``(batch, in_features)``."""

@@ -4,8 +4,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from firstspike.data import ImageSet, load
+from firstspike.nn import Linear
 from firstspike.plot import learning_curves, paper, save_figure
 from firstspike.reproduce.evaluation import classify, load_classifier
 from firstspike.reproduce.pictures import draw_decision, draw_raster
@@ -21,6 +23,7 @@ from firstspike.reproduce.results import (
     write_results,
 )
 from firstspike.training.presets import preset
+from firstspike.training.run_folder import RunFolder
 
 PRESETS = (
     "aggressive-ttfs-window",
@@ -239,9 +242,7 @@ def _report(plan: Plan, document: dict[str, Any], test: ImageSet) -> Path:
     report.heading("What the hidden layer learned")
     filters = paper.hidden_filters(
         {
-            label: next(iter(load_classifier(Job(name, seed).open(plan))))
-            .weight.detach()
-            .reshape(-1, 28, 28)
+            label: _input_weights(Job(name, seed).open(plan)).reshape(-1, 28, 28)
             for label, name in (("aggressive", "aggressive-ttfs-causal"), ("relative", "s4nn-causal"))
         }
     )
@@ -283,6 +284,12 @@ def _report(plan: Plan, document: dict[str, Any], test: ImageSet) -> Path:
             {"preset": name, "what": entry.summary, "paper": entry.paper, "expected": entry.expected}
         )
     return report.write(plan.out / "report.html")
+
+
+def _input_weights(run: RunFolder) -> Tensor:
+    hidden = next(iter(load_classifier(run)))
+    assert isinstance(hidden, Linear)
+    return hidden.weight.detach()
 
 
 def _targets(report: Report, summary: dict[str, Any]) -> None:

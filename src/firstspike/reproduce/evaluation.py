@@ -1,5 +1,6 @@
 """A finished run's figures on the test set. The only place besides the experiments that opens it."""
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ from firstspike.functional import phased_parameters
 from firstspike.kernels.reference import simulate_causal, simulate_phased, simulate_window
 from firstspike.metrics.classification import ClassificationReport, classification_report
 from firstspike.metrics.controls import GenerationQuality, mean_image_control, quality
-from firstspike.metrics.cost import energy, synaptic_operations
+from firstspike.metrics.cost import energy
 from firstspike.metrics.features import Features, feature_network
 from firstspike.models import SpikingGenerator
 from firstspike.neurons import Phased, Window
@@ -133,10 +134,9 @@ def generation_cost(run: RunFolder, samples: Samples) -> dict[str, Any]:
         return {}
     stack = generator.stack
     spikes = samples.spikes.to(torch.float32)
-    layers = list(stack)
-    neurons = [*(layer.in_features for layer in layers), layers[-1].out_features]
-    per_neuron = spikes / torch.tensor([float(n) for n in neurons])
-    cost = energy(stack, float(synaptic_operations(stack, spikes).mean()))
+    neurons = torch.tensor([float(math.prod(shape)) for shape in stack.shapes()])
+    per_neuron = spikes / neurons
+    cost = energy(stack, float(samples.synops.mean()))
     return {
         "spikes_per_image": float(spikes.sum(1).mean()),
         "spikes_per_image_by_layer": spikes.mean(0).tolist(),
@@ -161,6 +161,7 @@ def stepped_agreement(generator: SpikingGenerator, count: int = 4) -> float:
     traced = generator.trace(generator.noise(count, source), labels)
     equal = total = 0
     for layer, inputs, outputs in zip(generator.stack, traced, traced[1:], strict=False):
+        assert isinstance(layer, Linear)
         equal += int((simulate_layer(layer, inputs) == outputs).sum())
         total += outputs.numel()
     return equal / total

@@ -8,7 +8,7 @@ from torch import Tensor
 from firstspike.functional import causal_levels, causal_linear
 from firstspike.losses import aggressive_targets, relative_targets
 from firstspike.neurons import Causal
-from firstspike.nn import Stack
+from firstspike.nn import Linear, Stack
 from firstspike.training.config import ClassifierConfig, LevelTraining
 
 
@@ -41,6 +41,8 @@ def level_loss(
         labels: int64 ``(batch,)``.
     """
     hidden, output = model
+    assert isinstance(hidden, Linear)
+    assert isinstance(output, Linear)
     assert isinstance(hidden.neuron, Causal)
     assert isinstance(output.neuron, Causal)
     num_steps = config.num_steps

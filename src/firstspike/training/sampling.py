@@ -10,7 +10,7 @@ from torch import Tensor
 from firstspike.data.shapes import image_shape, number_of_classes
 from firstspike.errors import InputError
 from firstspike.files import atomic_path
-from firstspike.metrics.cost import spikes_per_layer
+from firstspike.metrics.cost import spikes_per_layer, synaptic_operations
 from firstspike.models import SpikingGenerator
 from firstspike.training.config import GanConfig
 from firstspike.training.gan import Generator, build_gan
@@ -26,11 +26,13 @@ class Samples:
         labels: int64 ``(count,)``, the class asked for, -1 where unconditional.
         spikes: int64 ``(count, layers + 1)``, spikes of the noise and of each layer; empty along the
             layers for an ordinary network.
+        synops: float32 ``(count,)``, synaptic operations of each image, 0 for an ordinary network.
     """
 
     images: Tensor
     labels: Tensor
     spikes: Tensor
+    synops: Tensor
 
 
 def load_generator(run: RunFolder) -> Generator:
@@ -69,7 +71,7 @@ def sample(generator: Generator, count: int, seed: int = 0, label: int | None = 
     noise = generator.noise(count, source)
     asked = torch.arange(count) % classes if classes and label is None else torch.full((count,), label or 0)
     labels = asked if classes else None
-    images, spikes = [], []
+    images, spikes, synops = [], [], []
     for start in range(0, count, 1000):
         part = slice(start, start + 1000)
         part_labels = None if labels is None else labels[part]
@@ -77,11 +79,17 @@ def sample(generator: Generator, count: int, seed: int = 0, label: int | None = 
             traced = generator.trace(noise[part], part_labels)
             images.append(generator.images(traced[-1]))
             spikes.append(spikes_per_layer(generator.stack, traced).to(torch.int64))
+            synops.append(synaptic_operations(generator.stack, traced, until_decision=False))
         else:
             images.append(generator.images(generator(noise[part], part_labels)))
             spikes.append(torch.empty((len(images[-1]), 0), dtype=torch.int64))
-    unlabelled = torch.full((count,), -1)
-    return Samples(torch.cat(images), unlabelled if labels is None else labels, torch.cat(spikes))
+            synops.append(torch.zeros(len(images[-1])))
+    return Samples(
+        torch.cat(images),
+        torch.full((count,), -1) if labels is None else labels,
+        torch.cat(spikes),
+        torch.cat(synops),
+    )
 
 
 def write_samples(samples: Samples, path: Path) -> None:
