@@ -18,7 +18,9 @@ def test_version_is_the_installed_one():
 
 
 @pytest.mark.parametrize(
-    "verb", ["", "demo", "train", "evaluate", "sample", "reproduce", "presets"], ids=lambda v: v or "all"
+    "verb",
+    ["", "demo", "train", "evaluate", "sample", "reproduce", "bench", "presets"],
+    ids=lambda v: v or "all",
 )
 def test_help_describes_every_option(verb, firstspike):
     answer = firstspike(*verb.split(), "--help")
@@ -43,7 +45,10 @@ print(*({{name.split(".")[0] for name in sys.modules}} & {{*{SLOW_TO_IMPORT}}}),
 
 
 REFUSED = [
-    ("", "expected a verb: demo, train, evaluate, sample, reproduce, presets; see firstspike --help"),
+    (
+        "",
+        "expected a verb: demo, train, evaluate, sample, reproduce, bench, presets; see firstspike --help",
+    ),
     ("nothing", "invalid choice: 'nothing' (choose from 'demo',"),
     ("--colour", "unrecognized arguments: --colour; see firstspike --help"),
     ("presets --colour", "unrecognized arguments: --colour; see firstspike --help"),

@@ -10,10 +10,10 @@ import sys
 from collections.abc import Sequence
 from typing import NoReturn
 
-from firstspike.cli import demo, evaluate, presets, reproduce, sample, train
+from firstspike.cli import bench, demo, evaluate, presets, reproduce, sample, train
 from firstspike.errors import InputError
 
-_VERBS = (demo, train, evaluate, sample, reproduce, presets)
+_VERBS = (demo, train, evaluate, sample, reproduce, bench, presets)
 
 _ADVICE = {
     code: advice

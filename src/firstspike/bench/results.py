@@ -1,0 +1,128 @@
+"""Results as files: JSON, the table of the page that explains it, and the picture."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from firstspike.errors import InputError
+from firstspike.files import write_text
+
+BEGIN, END = "<!-- bench -->", "<!-- end of bench -->"
+
+
+def write_results(folder: Path, document: dict[str, Any]) -> list[Path]:
+    """Write ``cpu.json`` and ``gpu.json``, the page's table and its picture; return what was written.
+
+    A file is written if `document` has a measured row for it, and then holds the rows of this call only.
+    Where ``docs/performance.md`` stands two folders above, the table between its markers and
+    ``docs/images/performance.png`` are made anew from both files.
+
+    Raises:
+        InputError: a file there is no result of ``firstspike bench``.
+        OSError: a file cannot be read or written.
+    """
+    written = []
+    for name, gpu in (("cpu", False), ("gpu", True)):
+        rows = [row for row in document["rows"] if row["name"].startswith("gpu-") == gpu]
+        if any(row["skipped"] is None for row in rows):
+            content = json.dumps({"machine": document["machine"], "rows": rows}, indent=1)
+            write_text(folder / f"{name}.json", content + "\n")
+            written.append(folder / f"{name}.json")
+    docs = folder.resolve().parent.parent / "docs"
+    page = docs / "performance.md"
+    if not page.is_file():
+        return written
+    documents = read_results(folder)
+    write_text(page, with_tables(page.read_text(encoding="utf-8"), documents))
+    written.append(page)
+    rows = [row for found in documents for row in found["rows"]]
+    if any(row["ratio"] is not None for row in rows):
+        from firstspike.plot import save_figure
+        from firstspike.plot.benchmarks import ratio_bars
+
+        figure = ratio_bars(
+            {row["name"]: row["ratio"] for row in rows if row["ratio"] is not None},
+            {row["name"]: row["target"] for row in rows if row["target"] is not None},
+        )
+        written.append(save_figure(figure, docs / "images" / "performance.png"))
+    return written
+
+
+def read_results(folder: Path) -> list[dict[str, Any]]:
+    """Return the documents of ``cpu.json`` and ``gpu.json``, as far as they are there.
+
+    Raises:
+        InputError: one is no result of ``firstspike bench``.
+    """
+    documents = []
+    for file in (folder / "cpu.json", folder / "gpu.json"):
+        if not file.exists():
+            continue
+        try:
+            document = json.loads(file.read_text(encoding="utf-8"))
+            markdown(document)
+            documents.append(document)
+        except (ValueError, KeyError, TypeError) as error:
+            raise InputError(
+                f"{file} is no result of firstspike bench ({error!r}); move it out of {folder}"
+            ) from error
+    return documents
+
+
+def with_tables(page: str, documents: Sequence[dict[str, Any]]) -> str:
+    """Return `page` with the text between its two markers made anew; as it is without the markers."""
+    before, begin, rest = page.partition(BEGIN)
+    _, end, after = rest.partition(END)
+    if not begin or not end:
+        return page
+    tables = "\n".join(markdown(document) for document in documents)
+    return f"{before}{BEGIN}\n{tables}{END}{after}"
+
+
+def markdown(document: dict[str, Any]) -> str:
+    """Return the rows as a Markdown table below a line that says on what they were measured."""
+    lines = [f"{machine_line(document['machine'])}\n"]
+    lines += [
+        "| row | ours | theirs | ratio | spread | target | reached |",
+        "|---|--:|--:|--:|--:|--:|---|",
+    ]
+    notes = []
+    for row in document["rows"]:
+        lines.append(f"| `{row['name']}` | {' | '.join(cells(row))} |")
+        if row["skipped"] or row["note"]:
+            notes.append(
+                f"- `{row['name']}`: {'not measured: ' if row['skipped'] else ''}"
+                f"{row['skipped'] or row['note']}."
+            )
+    return "\n".join([*lines, "", *notes]) + "\n"
+
+
+def machine_line(machine: dict[str, Any]) -> str:
+    """Return the machine record in one line."""
+    where = f"{machine['cpu']}, {machine['cores']} cores, {machine['threads']} threads"
+    if machine["gpu"]:
+        where += f"; {machine['gpu']}"
+    versions = ", ".join(f"{name} {machine[name]}" for name in ("python", "torch", "numba", "numpy"))
+    data = f"; data: {machine['data']}; weights: {machine['weights']}" if "data" in machine else ""
+    quick = "; quick: few and short measurements" if machine["quick"] else ""
+    return f"{where}; {versions}{data}{quick}"
+
+
+def cells(row: dict[str, Any]) -> list[str]:
+    """Return a row's figures as text: ours, theirs, ratio, spread, target, reached; dashes if skipped."""
+    unit = row["unit"]
+    ours, theirs = (f"{_number(row[side])} {unit}" if row["skipped"] is None else "–" for side in _SIDES)
+    target = [] if row["target"] is None else [_number(row["target"])]
+    target += [] if row["limit"] is None else [f"{_number(row['limit'])} {unit}"]
+    reached = {True: "yes", False: "no", None: "–"}[row["reached"]]
+    return [ours, theirs, _number(row["ratio"]), _number(row["spread"]), ", ".join(target) or "–", reached]
+
+
+def _number(value: float | None) -> str:
+    if value is None:
+        return "–"
+    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}"
+
+
+_SIDES = ("ours", "theirs")

@@ -1,0 +1,76 @@
+"""Rows of the wide network 784-4096-10 on a GPU."""
+
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+
+from firstspike.bench.harness import Skipped
+from firstspike.bench.network import (
+    NUM_STEPS,
+    WIDTH,
+    batches,
+    causal_loss,
+    causal_stack,
+    dense_loss,
+    dense_network,
+    training_step,
+    wide,
+)
+from firstspike.bench.rows_linear import pixels
+from firstspike.bench.rows_peers import against_peer
+from firstspike.bench.setting import Measured, Setting
+from firstspike.nn import Stack
+
+GPU_BATCH = 1024
+
+
+def train_on_gpu(setting: Setting) -> Measured:
+    """Training step against the dense network's."""
+    _need_cuda()
+    model = _model(setting)
+    work = setting.workload
+    step = training_step(model, causal_loss(model), _on_gpu(work.times(), work.labels))
+    dense = dense_network((784, WIDTH, 10)).cuda()
+    theirs = training_step(dense, dense_loss(dense), _on_gpu(pixels(setting), work.labels))
+    pairs = setting.compare(step, theirs, torch.cuda.synchronize)
+    return Measured(pairs.scaled(1e3), _note())
+
+
+def train_on_gpu_against_spikingjelly(setting: Setting) -> Measured:
+    """Training step against SpikingJelly's fastest back end."""
+    _need_cuda()
+    model = _model(setting)
+    work = setting.workload
+    times = work.times()[:GPU_BATCH].cuda()
+    with torch.no_grad():
+        expected = [layer.cpu() for layer in model.trace(times)[1:]]
+    setting.peers.check("spikingjelly", "wide", expected, batch=GPU_BATCH, device="cuda")
+    step = training_step(model, causal_loss(model), _on_gpu(work.times(), work.labels))
+    pairs = against_peer(
+        setting,
+        step,
+        torch.cuda.synchronize,
+        peer="spikingjelly",
+        net="wide",
+        batch=GPU_BATCH,
+        device="cuda",
+    )
+    return Measured(pairs.scaled(1e3), f"{_note()}; spike times found equal first")
+
+
+def _model(setting: Setting) -> Stack:
+    return causal_stack(wide(setting.workload.weights, WIDTH), NUM_STEPS).cuda()
+
+
+def _on_gpu(*tensors: Tensor) -> Iterator[tuple[Tensor, ...]]:
+    return batches(*(tensor.cuda() for tensor in tensors), size=GPU_BATCH)
+
+
+def _note() -> str:
+    return f"784-{WIDTH}-10, batch {GPU_BATCH}, T = {NUM_STEPS}; the trained hidden neurons repeated"
+
+
+def _need_cuda() -> None:
+    if not torch.cuda.is_available():
+        raise Skipped("torch finds no CUDA device; run this row on a machine with one")

@@ -1,0 +1,130 @@
+"""Rows of the fully connected network 784-400-10 against the dense ReLU network of the same size."""
+
+from collections.abc import Callable, Iterator
+
+import torch
+from torch import Tensor
+
+from firstspike.bench.harness import Pairs, Skipped
+from firstspike.bench.network import (
+    BATCH,
+    NUM_STEPS,
+    SIZES,
+    batches,
+    causal_loss,
+    dense_loss,
+    dense_network,
+    training_step,
+)
+from firstspike.bench.setting import Measured, Setting
+from firstspike.training.classifier import build_classifier, classifier_loss, encode_images
+from firstspike.training.config import ClassifierConfig
+from firstspike.training.levels import level_loss
+from firstspike.training.presets import preset
+
+MANY_STEPS = 4096
+
+
+def forward(setting: Setting) -> Measured:
+    """Forward of one batch, both without gradients."""
+    model, dense = setting.workload.stack(), dense_network()
+    ours, theirs = batches(setting.workload.times()), batches(pixels(setting))
+    with torch.no_grad():
+        pairs = setting.compare(lambda: model(*next(ours)), lambda: dense(*next(theirs)))
+    return Measured(pairs.scaled(1e3), f"batch {BATCH}")
+
+
+def train(setting: Setting) -> Measured:
+    """Training step of the published rule."""
+    step = training_step(model := setting.workload.stack(), causal_loss(model), spikes(setting))
+    pairs = setting.compare(step, dense_step(setting))
+    return Measured(pairs.scaled(1e3), f"batch {BATCH}, hard mask, L1 norm, aggressive targets")
+
+
+def levels(setting: Setting) -> Measured:
+    """Training step that the preset takes, through fired flags at a few levels."""
+    config = preset("aggressive-ttfs-causal").config
+    assert isinstance(config, ClassifierConfig)
+    how = config.levels
+    assert how is not None
+    model = setting.workload.stack()
+    step = training_step(
+        model, lambda times, labels: level_loss(config, how, model, times, labels), spikes(setting)
+    )
+    return Measured(
+        setting.compare(step, dense_step(setting)).scaled(1e3),
+        f"batch {BATCH}, the loss of the preset aggressive-ttfs-causal with plain SGD",
+    )
+
+
+def window(setting: Setting) -> Measured:
+    """Training step of the window preset, through torch's own matrix products."""
+    config = preset("aggressive-ttfs-window").config
+    assert isinstance(config, ClassifierConfig)
+    torch.manual_seed(0)
+    model = build_classifier(config, SIZES[0], SIZES[2])
+    data = batches(encode_images(config, setting.workload.images), setting.workload.labels)
+    step = training_step(model, lambda times, labels: classifier_loss(config, model, times, labels), data)
+    return Measured(
+        setting.compare(step, dense_step(setting)).scaled(1e3),
+        f"batch {BATCH}, the loss of the preset aggressive-ttfs-window with plain SGD, initial weights",
+    )
+
+
+def many_steps(setting: Setting) -> Measured:
+    """Training step with 4,096 steps against the one with 256, of the same spikes."""
+    sides = []
+    for num_steps in (MANY_STEPS, NUM_STEPS):
+        model = setting.workload.stack(num_steps)
+        sides.append(training_step(model, causal_loss(model), spikes(setting, num_steps)))
+    pairs = setting.compare(sides[0], sides[1])
+    batch = memory_batches(setting)[0]
+    peaks = [setting.peak(batch, num_steps) / 2**20 for num_steps in (MANY_STEPS, NUM_STEPS)]
+    return Measured(
+        pairs.scaled(1e3),
+        f"ours: T = {MANY_STEPS}, theirs: T = {NUM_STEPS}, batch {BATCH}; peak memory of the process at "
+        f"batch {batch}: {peaks[0]:.1f} and {peaks[1]:.1f} MiB, ratio {peaks[0] / peaks[1]:.3f}",
+    )
+
+
+def memory(setting: Setting) -> Measured:
+    """Bytes per neuron and sample: the slope of the peak memory between two batch sizes."""
+    try:
+        import resource  # noqa: F401
+    except ImportError:
+        raise Skipped("this system does not tell a process's peak memory; use Linux or macOS") from None
+    small, large = memory_batches(setting)
+    slopes = []
+    for num_steps in (NUM_STEPS, MANY_STEPS):
+        grown = setting.peak(large, num_steps) - setting.peak(small, num_steps)
+        slopes.append(grown / (large - small))
+    per_neuron = [slope / sum(SIZES) for slope in slopes]
+    # The input's own times are 4 bytes each, held before the step begins.
+    without = (max(slopes) - 4 * SIZES[0]) / sum(SIZES[1:])
+    return Measured(
+        Pairs((max(per_neuron),), (8.0,)),
+        f"training step, batch {large} against {small}, all {sum(SIZES)} neurons with the input's; "
+        f"T = {NUM_STEPS}: {per_neuron[0]:.2f}, T = {MANY_STEPS}: {per_neuron[1]:.2f}; per hidden and "
+        f"output neuron, less the input's 4 bytes each: {without:.1f}; theirs is the target",
+    )
+
+
+def memory_batches(setting: Setting) -> tuple[int, int]:
+    """Return the two batch sizes between which the peak memory is compared."""
+    return (4096, 8192) if setting.quick else (4096, 16384)
+
+
+def spikes(setting: Setting, num_steps: int = NUM_STEPS) -> Iterator[tuple[Tensor, ...]]:
+    """Return the batches of spike times and labels."""
+    return batches(setting.workload.times(num_steps), setting.workload.labels)
+
+
+def pixels(setting: Setting) -> Tensor:
+    """Return the images as the dense network takes them, 0 ... 1, ``(5120, 784)``."""
+    return setting.workload.images.flatten(1).to(torch.float32) / 255
+
+
+def dense_step(setting: Setting) -> Callable[[], None]:
+    """Return the training step of the dense network on the same images."""
+    dense = dense_network()
+    return training_step(dense, dense_loss(dense), batches(pixels(setting), setting.workload.labels))

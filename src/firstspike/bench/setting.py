@@ -1,0 +1,149 @@
+"""What a row gets to measure with, made when the first row asks for it."""
+
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from types import TracebackType
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from firstspike.bench.harness import QUICK, Effort, Pairs, Side, in_turn, repeated
+from firstspike.bench.network import NUM_STEPS, WIDTH, Workload, wide, workload
+from firstspike.bench.peers import Peers, peers_command
+from firstspike.bench.processes import peak_memory
+
+# The convolution of the comparison: 32 -> 64 channels, 3 x 3, padding 1, on 14 x 14.
+CONV_SHAPE = (64, 32, 14, 14)
+CONV_OUT = 64
+CONV_ACTIVE = 0.3
+# As many as the largest batch.
+PEERS_IMAGES = 1024
+
+
+@dataclass(frozen=True)
+class Measured:
+    """Both sides' figures in the row's unit, and what to say beside them."""
+
+    pairs: Pairs
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Spec:
+    """A row before it is measured: its name, unit and target, and the function that measures it.
+
+    Attributes:
+        target, limit: as of `Row`.
+        gpu: it belongs to the GPU's results.
+    """
+
+    name: str
+    unit: str
+    measure: "Callable[[Setting], Measured]"
+    target: float | None = None
+    limit: float | None = None
+    gpu: bool = False
+
+
+class Setting:
+    """Data, weights, threads and effort of one comparison. Use it in a ``with`` block.
+
+    Args:
+        data, data_dir, run: as for `network.workload`.
+        threads: of torch, of our kernels and of the peers.
+        quick: few and short measurements.
+    """
+
+    def __init__(
+        self,
+        data: str,
+        *,
+        data_dir: Path | None = None,
+        run: Path | None = None,
+        threads: int = 2,
+        quick: bool = False,
+    ) -> None:
+        self.data, self.data_dir, self.run = data, data_dir, run
+        self.threads, self.quick = threads, quick
+        self.effort = QUICK if quick else Effort()
+        self._peaks: dict[tuple[int, int], int] = {}
+
+    def __enter__(self) -> "Setting":
+        self._folder = tempfile.TemporaryDirectory(prefix="firstspike-bench-")
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if "peers" in self.__dict__:
+            self.peers.close()
+        self._folder.cleanup()
+
+    @cached_property
+    def workload(self) -> Workload:
+        """The images and the trained weights."""
+        return workload(self.data, data_dir=self.data_dir, run=self.run)
+
+    @cached_property
+    def peers(self) -> Peers:
+        """The peers' process, with our weights and one batch of ours.
+
+        Raises:
+            Skipped: they are not installed.
+        """
+        command = peers_command()
+        file = Path(self._folder.name) / "weights.npz"
+        hidden, output = self.workload.weights
+        wide_hidden, wide_output = wide((hidden, output), WIDTH)
+        conv_times, conv_weight = convolution()
+        np.savez(
+            file,
+            hidden=hidden.numpy(),
+            output=output.numpy(),
+            wide_hidden=wide_hidden.numpy(),
+            wide_output=wide_output.numpy(),
+            times=self.workload.times()[:PEERS_IMAGES].numpy(),
+            labels=self.workload.labels[:PEERS_IMAGES].numpy(),
+            conv_weight=conv_weight.numpy(),
+            conv_times=conv_times[: CONV_SHAPE[0]].numpy(),
+            threshold=np.float32(1.0),
+            num_steps=np.int64(NUM_STEPS),
+        )
+        return Peers(command, file, self.threads)
+
+    def compare(
+        self,
+        ours: Callable[[], object],
+        theirs: Callable[[], object],
+        finish: Callable[[], None] | None = None,
+    ) -> Pairs:
+        """Return the seconds of one call of each, taken in turn."""
+        seconds = self.effort.seconds
+        return self.against(repeated(ours, seconds, finish), repeated(theirs, seconds, finish))
+
+    def against(self, ours: Side, theirs: Side) -> Pairs:
+        """Return what two sides return, taken in turn."""
+        return in_turn(ours, theirs, self.effort.repeats)
+
+    def peak(self, batch: int, num_steps: int) -> int:
+        """Return the peak memory in bytes of a process that trains with that batch; measured once."""
+        if (batch, num_steps) not in self._peaks:
+            self._peaks[batch, num_steps] = peak_memory(batch, num_steps, self.threads)
+        return self._peaks[batch, num_steps]
+
+
+def convolution(batches: int = 1) -> tuple[Tensor, Tensor]:
+    """Return spike times ``(64 batches, 32, 14, 14)``, three inputs in ten active, and weights.
+
+    The weights let about half of the neurons fire; they are multiples of 1/1024, so that sums are exact.
+    """
+    generator = torch.Generator().manual_seed(0)
+    shape = (CONV_SHAPE[0] * batches, *CONV_SHAPE[1:])
+    times = torch.randint(0, NUM_STEPS, shape, generator=generator).to(torch.float32)
+    active = torch.rand(shape, generator=generator) < CONV_ACTIVE
+    weight = torch.randn(CONV_OUT, CONV_SHAPE[1], 3, 3, generator=generator) * 0.05 + 0.01
+    return torch.where(active, times, float(NUM_STEPS)), torch.round(weight * 1024) / 1024

@@ -1,0 +1,87 @@
+"""All rows, their units and targets, and the run through them."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+
+from firstspike.bench.harness import Row, Skipped, summary
+from firstspike.bench.machine import machine
+from firstspike.bench.rows_conv import conv_forward, conv_train
+from firstspike.bench.rows_gpu import train_on_gpu, train_on_gpu_against_spikingjelly
+from firstspike.bench.rows_linear import forward, levels, many_steps, memory, train, window
+from firstspike.bench.rows_peers import conv_against_spikingjelly, linear_against
+from firstspike.bench.rows_single import online, second_process, single_image
+from firstspike.bench.setting import Setting, Spec
+from firstspike.errors import InputError
+
+SPECS = (
+    Spec("linear-forward-vs-dense", "ms", forward, target=0.6),
+    Spec("linear-train-vs-dense", "ms", train, target=0.7),
+    Spec("levels-train-vs-dense", "ms", levels),
+    Spec("window-train-vs-dense", "ms", window, target=1.3),
+    Spec("linear-train-vs-spikingjelly", "ms", linear_against("spikingjelly"), target=1 / 500),
+    Spec("linear-train-vs-snntorch", "ms", linear_against("snntorch"), target=1 / 500),
+    Spec("linear-train-vs-norse", "ms", linear_against("norse")),
+    Spec("s4nn-online-vs-plain", "s", online, target=1 / 200),
+    Spec("steps-4096-vs-256", "ms", many_steps, target=1.2),
+    Spec("conv-forward-vs-dense", "ms", conv_forward, target=1.5),
+    Spec("conv-train-vs-dense", "ms", conv_train, target=2.5),
+    Spec("conv-train-vs-spikingjelly", "ms", conv_against_spikingjelly, target=1 / 60),
+    Spec("single-image", "us", single_image, target=1.0, limit=50.0),
+    Spec("memory-per-neuron", "bytes", memory, target=1.0),
+    Spec("second-process", "s", second_process, target=1.0),
+    Spec("gpu-linear-train-vs-dense", "ms", train_on_gpu, target=2.0, gpu=True),
+    Spec(
+        "gpu-linear-train-vs-spikingjelly", "ms", train_on_gpu_against_spikingjelly, target=1 / 50, gpu=True
+    ),
+)
+
+
+def chosen(names: Sequence[str] | None) -> tuple[Spec, ...]:
+    """Return the rows called `names`, in the suite's order; all without names.
+
+    Raises:
+        InputError: a name that no row has.
+    """
+    known = [spec.name for spec in SPECS]
+    unknown = [name for name in names or () if name not in known]
+    if unknown:
+        raise InputError(f"unknown row {', '.join(unknown)}; there are: {', '.join(known)}")
+    return tuple(spec for spec in SPECS if not names or spec.name in names)
+
+
+def run_rows(
+    specs: Sequence[Spec], setting: Setting, tell: Callable[[str], None] = lambda line: None
+) -> dict[str, Any]:
+    """Return the machine and the rows, ready for JSON; torch's threads are those of `setting` after it.
+
+    Args:
+        specs: rows to measure.
+        setting: what to measure with, entered already.
+        tell: gets a line before each row, and one with its outcome.
+
+    Raises:
+        InputError, OSError: as for `network.workload`.
+    """
+    torch.set_num_threads(setting.threads)
+    rows = []
+    for index, spec in enumerate(specs, 1):
+        tell(f"{index}/{len(specs)} {spec.name}")
+        row = measure(spec, setting)
+        tell(f"    skipped: {row.skipped}" if row.skipped else f"    ratio {row.ratio:.4g}")
+        rows.append(row.as_dict())
+    record = machine(setting.threads) | {"quick": setting.quick}
+    if "workload" in setting.__dict__:
+        record |= {"data": setting.workload.data, "weights": setting.workload.origin}
+    return {"machine": record, "rows": rows}
+
+
+def measure(spec: Spec, setting: Setting) -> Row:
+    """Return the row that `spec` describes, measured, or with the reason why not."""
+    fixed: dict[str, Any] = {"target": spec.target, "limit": spec.limit}
+    try:
+        measured = spec.measure(setting)
+    except Skipped as reason:
+        return Row(spec.name, spec.unit, skipped=str(reason), **fixed)
+    return Row(spec.name, spec.unit, note=measured.note, **summary(measured.pairs), **fixed)

@@ -1,0 +1,87 @@
+"""``firstspike bench``: speed and memory beside others, both sides measured in turn."""
+
+import argparse
+import sys
+from pathlib import Path
+
+from firstspike.cli.options import add_data_dir, add_threads, default_dataset
+
+
+def add_parser(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    """Add the verb."""
+    parser = verbs.add_parser(
+        "bench",
+        help="measure speed and memory beside other libraries and a dense network",
+        description="Measure speed and memory beside the dense ReLU network of the same size, other "
+        "libraries for spiking networks and plain algorithms: both sides in turn, with the same threads, "
+        "on the same data and trained weights. Without real MNIST the embedded digits stand in. A ratio "
+        "below 1 means that firstspike is the quicker or smaller one.",
+    )
+    parser.add_argument("--json", action="store_true", help="print one JSON object and nothing else")
+    parser.add_argument("--quick", action="store_true", help="few and short measurements, for a look")
+    parser.add_argument("--rows", nargs="+", metavar="NAME", help="measure these rows only (default: all)")
+    add_data_dir(parser)
+    # Not "run", which is the verb's function.
+    parser.add_argument(
+        "--run",
+        dest="trained",
+        type=Path,
+        metavar="RUN",
+        help="finished run of a causal 784-400-10 classifier whose weights to use (default: a short "
+        "training, kept in the cache)",
+    )
+    add_threads(parser)
+    parser.add_argument(
+        "--results",
+        type=Path,
+        metavar="DIR",
+        help="also write cpu.json and gpu.json into DIR and renew table and picture of "
+        "DIR/../../docs/performance.md",
+    )
+    parser.set_defaults(run=run)
+
+
+def run(options: argparse.Namespace) -> None:
+    """Measure and print."""
+    from firstspike.bench.results import write_results
+    from firstspike.bench.setting import Setting
+    from firstspike.bench.suite import chosen, run_rows
+
+    specs = chosen(options.rows)
+
+    def tell(line: str) -> None:
+        print(line, file=sys.stderr, flush=True)
+
+    with Setting(
+        default_dataset(options.data_dir),
+        data_dir=options.data_dir,
+        run=options.trained,
+        threads=options.threads,
+        quick=options.quick,
+    ) as setting:
+        document = run_rows(specs, setting, tell)
+    if options.results is not None:
+        for path in write_results(options.results, document):
+            tell(f"wrote {path}")
+    if options.json:
+        import json
+
+        print(json.dumps(document, allow_nan=False))
+        return
+    from rich.console import Console
+    from rich.table import Table
+
+    from firstspike.bench.results import cells, machine_line
+
+    table = Table(box=None, padding=(0, 2, 0, 0))
+    table.add_column("row", no_wrap=True)
+    for column in ("ours", "theirs", "ratio", "spread", "target", "reached"):
+        table.add_column(column, justify="right", no_wrap=True)
+    for row in document["rows"]:
+        table.add_row(row["name"], *cells(row))
+    console = Console()
+    console.print(table)
+    for row in document["rows"]:
+        said = f"not measured: {row['skipped']}" if row["skipped"] else row["note"]
+        console.print(f"{row['name']}: {said}", markup=False, highlight=False)
+    console.print(machine_line(document["machine"]), markup=False, highlight=False)

@@ -1,0 +1,263 @@
+import itertools
+import json
+
+import numpy as np
+import pytest
+import torch
+
+from firstspike import InputError
+from firstspike.bench import suite
+from firstspike.bench.harness import Pairs, Row, Skipped, in_turn, repeated, summary
+from firstspike.bench.machine import machine
+from firstspike.bench.network import WIDTH, enlarged, wide
+from firstspike.bench.peers import Peers
+from firstspike.bench.results import markdown, read_results, with_tables, write_results
+from firstspike.bench.setting import Measured, Setting, Spec
+from firstspike.bench.suite import chosen, measure, run_rows
+from firstspike.data import load
+
+
+def test_the_sides_take_turns_and_warm_ups_are_thrown_away():
+    order, clock = [], itertools.count(1)
+
+    def side(name):
+        return lambda: order.append(name) or float(next(clock))
+
+    pairs = in_turn(side("ours"), side("theirs"), 3, warmups=2)
+    assert order == ["ours", "theirs"] * 5
+    assert pairs == Pairs((5.0, 7.0, 9.0), (6.0, 8.0, 10.0))
+
+
+def test_medians_their_ratio_and_the_spread_of_the_ratios_of_pairs():
+    figures = summary(Pairs((1.0, 4.0, 2.0, 9.0, 3.0), (2.0, 4.0, 8.0, 4.5, 3.0)))
+    assert (figures["ours"], figures["theirs"], figures["repeats"]) == (3.0, 4.0, 5)
+    assert figures["ratio"] == 0.75
+    # Ratios 0.5, 1, 0.25, 2, 1: quartiles 0.5 and 1.
+    assert figures["spread"] == 0.5
+
+
+def test_a_repeated_side_is_the_mean_of_one_call(monkeypatch):
+    now, calls, waits = [0.0], [], []
+    monkeypatch.setattr("time.perf_counter", lambda: now[0])
+
+    def work():
+        calls.append(now[0])
+        now[0] += 0.25
+
+    side = repeated(work, 1.0, lambda: waits.append(now[0]))
+    assert side() == 0.25
+    # One to warm up, one to see how long it takes, four to last a second; and then one and four.
+    assert len(calls) == 6
+    assert side() == 0.25
+    assert len(calls) == 11
+    assert len(waits) == 5
+
+
+@pytest.mark.parametrize(
+    ("ours", "ratio", "target", "limit", "reached"),
+    [
+        (3.0, 0.5, 0.5, None, True),
+        (3.0, 0.51, 0.5, None, False),
+        (3.0, 0.5, 1.0, 2.0, False),
+        (2.0, 0.5, 1.0, 2.0, True),
+        (3.0, 0.5, None, None, None),
+        (None, None, 0.5, None, None),
+    ],
+)
+def test_a_target_is_reached_at_most(ours, ratio, target, limit, reached):
+    row = Row("a", "ms", ours=ours, theirs=6.0, ratio=ratio, target=target, limit=limit)
+    assert row.reached is reached
+    assert row.as_dict()["reached"] is reached
+
+
+def _skips(setting):
+    raise Skipped("nothing is here; get it")
+
+
+SPECS = (
+    Spec("one", "ms", lambda setting: Measured(Pairs((2.0,), (4.0,)), "half"), target=0.6),
+    Spec("two", "ms", _skips, target=0.6),
+    Spec("gpu-three", "ms", lambda setting: Measured(Pairs((1.0,), (1.0,)))),
+)
+
+
+def _document():
+    with Setting("digits") as setting:
+        setting.threads = torch.get_num_threads()
+        return run_rows(SPECS, setting)
+
+
+def test_rows_carry_figures_or_the_reason_why_not():
+    said = []
+    with Setting("digits", threads=torch.get_num_threads()) as setting:
+        document = run_rows(SPECS, setting, said.append)
+    one, two, three = json.loads(json.dumps(document, allow_nan=False))["rows"]
+    assert one == {
+        "name": "one",
+        "unit": "ms",
+        "ours": 2.0,
+        "theirs": 4.0,
+        "ratio": 0.5,
+        "repeats": 1,
+        "spread": 0.0,
+        "target": 0.6,
+        "limit": None,
+        "note": "half",
+        "skipped": None,
+        "reached": True,
+    }
+    assert two["skipped"] == "nothing is here; get it"
+    assert (two["ours"], two["theirs"], two["ratio"], two["spread"], two["repeats"]) == (None,) * 4 + (0,)
+    assert two["reached"] is None
+    assert three["target"] is three["reached"] is None
+    assert [line for line in said if not line.startswith(" ")] == ["1/3 one", "2/3 two", "3/3 gpu-three"]
+    assert "    skipped: nothing is here; get it" in said
+
+
+def test_the_machine_record_names_what_matters():
+    record = machine(2)
+    assert record["threads"] == 2
+    assert record["cores"] >= 1
+    assert record["cpu"]
+    assert record["torch"] == torch.__version__.split("+")[0] or record["torch"] == torch.__version__
+    assert record["numpy"] == np.__version__
+    assert {"python", "numba", "firstspike", "gpu", "system"} < set(record)
+
+
+def test_the_names_are_those_of_the_plan_and_unknown_ones_are_refused():
+    names = {spec.name for spec in suite.SPECS}
+    assert {
+        "linear-forward-vs-dense",
+        "linear-train-vs-dense",
+        "linear-train-vs-spikingjelly",
+        "linear-train-vs-snntorch",
+        "s4nn-online-vs-plain",
+        "steps-4096-vs-256",
+        "conv-forward-vs-dense",
+        "conv-train-vs-dense",
+        "conv-train-vs-spikingjelly",
+        "single-image",
+        "memory-per-neuron",
+        "window-train-vs-dense",
+    } <= names
+    assert all(spec.gpu == spec.name.startswith("gpu-") for spec in suite.SPECS)
+    assert chosen(None) == suite.SPECS
+    assert [spec.name for spec in chosen(["single-image", "linear-train-vs-dense"])] == [
+        "linear-train-vs-dense",
+        "single-image",
+    ]
+    with pytest.raises(InputError, match=r"unknown row a, b; there are: linear-forward-vs-dense, "):
+        chosen(["a", "single-image", "b"])
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="a GPU is here")
+def test_gpu_rows_without_a_gpu_are_skipped():
+    with Setting("digits") as setting:
+        for spec in chosen(["gpu-linear-train-vs-dense", "gpu-linear-train-vs-spikingjelly"]):
+            assert "CUDA" in measure(spec, setting).skipped
+
+
+def test_results_keep_what_was_measured_and_renew_the_page(tmp_path):
+    docs = tmp_path / "docs"
+    docs.mkdir()
+    page = docs / "performance.md"
+    page.write_text("before\n<!-- bench -->\nold\n<!-- end of bench -->\nafter\n", encoding="utf-8")
+    folder = tmp_path / "benchmarks" / "results"
+    document = _document()
+    written = write_results(folder, document)
+    picture = docs / "images" / "performance.png"
+    assert written == [folder / "cpu.json", folder / "gpu.json", page, picture]
+    assert picture.stat().st_size < 200_000
+    text = page.read_text(encoding="utf-8")
+    assert text.startswith("before\n<!-- bench -->\n")
+    assert text.endswith("<!-- end of bench -->\nafter\n")
+    assert "old" not in text
+    assert "| `one` | 2 ms | 4 ms | 0.5 | 0 | 0.6 | yes |" in text
+    assert "| `two` | – | – | – | – | 0.6 | – |" in text
+    assert "- `two`: not measured: nothing is here; get it." in text
+    cpu, gpu = read_results(folder)
+    assert [row["name"] for row in cpu["rows"]] == ["one", "two"]
+    assert [row["name"] for row in gpu["rows"]] == ["gpu-three"]
+    assert cpu["machine"] == gpu["machine"] == document["machine"]
+
+
+def test_a_file_without_a_measured_row_is_not_written(tmp_path):
+    document = _document()
+    document["rows"] = document["rows"][:2]
+    assert write_results(tmp_path / "results", document) == [tmp_path / "results" / "cpu.json"]
+
+
+def test_a_foreign_file_among_the_results_is_named(tmp_path):
+    (tmp_path / "cpu.json").write_text("{}", encoding="utf-8")
+    with pytest.raises(InputError, match=r"cpu\.json is no result of firstspike bench"):
+        read_results(tmp_path)
+
+
+def test_a_page_without_markers_stays_as_it_is():
+    assert with_tables("# Page\n", [_document()]) == "# Page\n"
+    assert markdown(_document()).count("\n| `") == 3
+
+
+def test_digits_take_the_shape_of_mnist():
+    small = load("digits", "validation")
+    big = enlarged(small)
+    assert big.images.shape == (300, 28, 28)
+    assert torch.equal(big.images[:, 3:-2:3, 3:-2:3], small.images)
+    assert not big.images[:, :2].any()
+
+
+def test_the_wide_network_repeats_the_hidden_neurons():
+    hidden = torch.arange(400.0).unsqueeze(1) / 1024
+    output = torch.randn(10, 400)
+    tall, flat = wide((hidden, output), WIDTH)
+    assert (tall.shape, flat.shape) == ((WIDTH, 1), (10, WIDTH))
+    assert torch.equal(tall[400:800], hidden)
+    assert torch.equal(flat * 1024, torch.round(flat * 1024))
+
+
+PEER = """
+import json, sys
+for line in sys.stdin:
+    request = json.loads(line)
+    if "weights" in request:
+        print(json.dumps({"ready": True, "threads": request["threads"]}), flush=True)
+    elif request["do"] == "train":
+        print(json.dumps({"seconds": 1.5}), flush=True)
+    elif request["do"] == "check":
+        print(json.dumps({"times": request["file"]}), flush=True)
+    elif request["do"] == "refuse":
+        print(json.dumps({"error": "no such peer"}), flush=True)
+    else:
+        sys.exit(3)
+"""
+
+
+@pytest.fixture
+def peers(tmp_path):
+    import sys
+
+    process = Peers([sys.executable, "-c", PEER], tmp_path / "weights.npz", 2)
+    yield process
+    process.close()
+
+
+def test_peers_answer_line_by_line(peers):
+    assert peers.about == {"ready": True, "threads": 2}
+    assert peers.ask("train", peer="norse", net="linear", batch=4) == {"seconds": 1.5}
+    with pytest.raises(Skipped, match="no such peer"):
+        peers.ask("refuse")
+
+
+def test_a_peer_that_computes_something_else_is_not_timed(peers, tmp_path):
+    file = tmp_path / "times.npz"
+    np.savez(file, layer0=np.array([[1, 2]]), layer1=np.array([[3]]))
+    times = [torch.tensor([[1.0, 2.0]]), torch.tensor([[3.0]])]
+    peers.check("norse", "linear", times, file=str(file))
+    times[1] += 1
+    with pytest.raises(Skipped, match="norse gives other spike times: 1 of 1 in layer 1"):
+        peers.check("norse", "linear", times, file=str(file))
+
+
+def test_a_peer_that_dies_is_said(peers):
+    with pytest.raises(Skipped, match=r"ended with status .*make bench-env"):
+        peers.ask("die")

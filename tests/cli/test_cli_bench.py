@@ -1,0 +1,58 @@
+"""The verb, on the embedded digits. Nothing here looks at a time: only at what is said."""
+
+import json
+
+import pytest
+from commands import contents
+
+FIGURES = ("name", "ours", "theirs", "unit", "ratio", "repeats", "spread", "target", "note", "skipped")
+
+
+def test_json_is_one_object_on_standard_output(firstspike, tmp_path):
+    answer = firstspike(
+        "bench", "--quick", "--json", "--rows", "linear-train-vs-dense", "linear-forward-vs-dense"
+    )
+    assert answer.status == 0
+    document = json.loads(answer.out)
+    assert set(document) == {"machine", "rows"}
+    assert document["machine"]["data"] == "digits"
+    assert document["machine"]["threads"] == 2
+    assert document["machine"]["quick"] is True
+    assert [row["name"] for row in document["rows"]] == ["linear-forward-vs-dense", "linear-train-vs-dense"]
+    for row in document["rows"]:
+        assert set(FIGURES) < set(row)
+        assert row["skipped"] is None
+        assert row["ratio"] == pytest.approx(row["ours"] / row["theirs"])
+        assert row["repeats"] == 3
+    assert "1/2 linear-forward-vs-dense\n" in answer.err
+    assert contents(tmp_path) == {}
+
+
+def test_a_table_and_results_are_for_people(firstspike, tmp_path):
+    answer = firstspike("bench", "--quick", "--rows", "single-image", "--results", tmp_path / "results")
+    assert answer.status == 0
+    assert "single-image" in answer.out
+    assert "synaptic" in answer.out
+    assert list(contents(tmp_path / "results")) == ["cpu.json"]
+
+
+def test_unknown_rows_are_refused_in_one_line(firstspike, tmp_path):
+    refusal = firstspike("bench", "--rows", "linear").refusal
+    assert refusal.startswith("unknown row linear; there are: linear-forward-vs-dense, ")
+    assert "gpu-linear-train-vs-spikingjelly" in refusal
+    assert contents(tmp_path) == {}
+
+
+def test_a_run_of_another_network_is_refused(firstspike, classifier_run):
+    answer = firstspike("bench", "--quick", "--rows", "linear-forward-vs-dense", "--run", classifier_run)
+    assert answer.status == 2
+    assert answer.err.splitlines()[-1].endswith(
+        "is a run of aggressive-ttfs-window; expected one of a 784-400-10 classifier of causal neurons "
+        "with 256 steps"
+    )
+
+
+def test_a_folder_that_is_no_run_is_refused(firstspike, tmp_path):
+    answer = firstspike("bench", "--rows", "linear-forward-vs-dense", "--run", tmp_path)
+    assert answer.status == 2
+    assert "is not a run folder" in answer.err
