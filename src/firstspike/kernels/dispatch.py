@@ -1,7 +1,8 @@
 """The causal kernels of a device, behind one set of names: Numba on the CPU, Triton on CUDA.
 
-Tensors in, tensors out, on the device they came from; contiguous where a kernel asks for it. An operation has the same name, arguments and
-result on every device; `if_step`, `if_levels` and `if_conv2d` describe them.
+Tensors in, tensors out, on the device they came from; contiguous where a kernel asks for it. An operation
+has the same name, arguments and result on every device; `if_step`, `if_levels` and `if_conv2d` describe
+them.
 """
 
 import functools

@@ -35,12 +35,15 @@ from firstspike.kernels.vectors import (
     first_crossing,
     load,
     pad_columns,
+    prefetch,
     store,
     store_steps,
     subtract_seen,
 )
 
 _REASSOCIATE = {"reassoc", "contract", "nsz"}
+# The weights do not fit into the first-level cache: rows are asked for so many spikes before their use.
+AHEAD = 2
 # The weight gradient keeps blocks of gradients and spike times of so many samples in the first-level
 # cache, so its blocks are smaller; the input gradient holds three blocks in registers.
 _GROUP = 32
@@ -52,7 +55,7 @@ def walk(keys, n, weight_IO, threshold, silent, column, out_O, place, size):  # 
     """Write the first crossings of one block of neurons to ``out_O[place:]``.
 
     Args:
-        keys, n: input spikes in the order of time.
+        keys, n: input spikes in the order of time; the array is `AHEAD` longer than they.
         weight_IO: float32; the block begins at `column`.
         threshold, silent: float32.
         size: number of vectors, as a tuple of that length.
@@ -60,13 +63,26 @@ def walk(keys, n, weight_IO, threshold, silent, column, out_O, place, size):  # 
     n_out = weight_IO.shape[1]
     membrane = fill(np.float32(0), size)
     out = fill(silent, size)
+    if len(size) == 1:
+        # A wrongly guessed branch costs more than the test of one vector, so every spike is tested; out of
+        # reach until the last of its step.
+        unreachable = np.float32(np.inf)
+        for k in range(n):
+            step = step_of(keys[k])
+            membrane = add_row(membrane, weight_IO, input_of(keys[k]) * n_out + column)
+            limit = threshold if k + 1 == n or step_of(keys[k + 1]) != step else unreachable
+            out = first_crossing(out, membrane, limit, np.float32(step))
+        store(out_O, place, out)
+        return
     k = 0
     visits = 0
     while k < n:
         step = step_of(keys[k])
+        prefetch(weight_IO, input_of(keys[k + AHEAD]) * n_out + column, size)
         membrane = add_row(membrane, weight_IO, input_of(keys[k]) * n_out + column)
         k += 1
         while k < n and step_of(keys[k]) == step:
+            prefetch(weight_IO, input_of(keys[k + AHEAD]) * n_out + column, size)
             membrane = add_row(membrane, weight_IO, input_of(keys[k]) * n_out + column)
             k += 1
         out = first_crossing(out, membrane, threshold, np.float32(step))
@@ -98,7 +114,7 @@ def _forward(times_BI, weight_IO, threshold, num_steps, size, out_BO, broken, be
     n_in, n_out = weight_IO.shape
     width = len(size) * LANES
     silent = np.float32(num_steps)
-    keys, spare = np.empty(n_in, np.uint32), np.empty(n_in, np.uint32)
+    keys, spare = np.empty(n_in + AHEAD, np.uint32), np.empty(n_in + AHEAD, np.uint32)
     counts = np.empty(SCRATCH, np.int32)
     if not _all_finite(weight_IO, *_share_of(n_in, times_BI.shape[0], begin, end)):
         broken[0] = True
@@ -194,18 +210,18 @@ def _input_gradient(  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, nogil=True)
-def _share_forward(address, parts, size, arguments):  # type: ignore[no-untyped-def]
-    team.share(address, parts, size, _forward, arguments)
+def _share_forward(members, parts, size, arguments):  # type: ignore[no-untyped-def]
+    team.share(members, parts, size, _forward, arguments)
 
 
 @njit(cache=True, nogil=True)
-def _share_weight_gradient(address, parts, size, arguments):  # type: ignore[no-untyped-def]
-    team.share(address, parts, size, _weight_gradient, arguments)
+def _share_weight_gradient(members, parts, size, arguments):  # type: ignore[no-untyped-def]
+    team.share(members, parts, size, _weight_gradient, arguments)
 
 
 @njit(cache=True, nogil=True)
-def _share_input_gradient(address, parts, size, arguments):  # type: ignore[no-untyped-def]
-    team.share(address, parts, size, _input_gradient, arguments)
+def _share_input_gradient(members, parts, size, arguments):  # type: ignore[no-untyped-def]
+    team.share(members, parts, size, _input_gradient, arguments)
 
 
 @njit(cache=True, nogil=True)
@@ -349,7 +365,18 @@ def forward(
         rows = pad_columns(weight_IO)
         out = np.empty((batch, rows.shape[1]), np.float32)
         size = blocks(rows.shape[1])
-        team.run(_share_forward, _forward, batch, times_BI, rows, limit, num_steps, size, out, broken)
+        team.run(
+            _share_forward,
+            _forward,
+            batch,
+            times_BI,
+            rows,
+            limit,
+            num_steps,
+            size,
+            out,
+            broken,
+        )
         peak = np.empty((0, 0), weight_IO.dtype)
     else:
         out = np.empty((batch, n_out), np.float32)

@@ -42,7 +42,7 @@ def parts(size: int) -> int:
 
 
 def run(launch: Callable[..., None], kernel: Callable[..., None], size: int, *arguments: Any) -> None:
-    """Run ``kernel(*arguments, begin, end)`` over ``range(size)``, a chunk for each torch thread.
+    """Run ``kernel(*arguments, begin, end)`` over ``range(size)``, split over torch's threads.
 
     Args:
         launch: the compiled function that calls `share` with this kernel.
@@ -54,20 +54,24 @@ def run(launch: Callable[..., None], kernel: Callable[..., None], size: int, *ar
     if count == 1:
         kernel(*arguments, 0, size)
     elif _openmp["address"]:
-        launch(_openmp["address"], count, size, arguments)
+        launch((_openmp["address"], count), count, size, arguments)
     else:
         run_chunks(lambda _, begin, end: kernel(*arguments, begin, end), size)
 
 
 @intrinsic
-def share(typingctx: Any, address: Any, parts: Any, size: Any, kernel: Any, arguments: Any) -> Any:  # type: ignore[no-untyped-def]
-    """Call ``kernel(*arguments, begin, end)`` for each of `parts` chunks on a team of OpenMP threads."""
+def share(typingctx: Any, team: Any, parts: Any, size: Any, kernel: Any, arguments: Any) -> Any:  # type: ignore[no-untyped-def]
+    """Call ``kernel(*arguments, begin, end)`` for each of `parts` chunks on OpenMP threads.
+
+    `team` is the address of ``GOMP_parallel`` and the number of threads.
+    """
     signature = (*arguments, types.int64, types.int64)
     compiled = kernel.dispatcher.get_compile_result(typingctx.resolve_function_type(kernel, signature, {}))
 
     def codegen(context, builder, outer, values):  # type: ignore[no-untyped-def]
         long, pointer = ir.IntType(64), cgutils.voidptr_t
-        entry, count, length, _, packed = values
+        members, count, length, _, packed = values
+        entry, threads = cgutils.unpack_tuple(builder, members)
         shared_type = ir.LiteralStructType([long, long, long, packed.type])
         body_type = ir.FunctionType(ir.VoidType(), [pointer])
         body = ir.Function(
@@ -107,10 +111,10 @@ def share(typingctx: Any, address: Any, parts: Any, size: Any, kernel: Any, argu
             [
                 body,
                 builder.bitcast(shared, pointer),
-                builder.trunc(count, ir.IntType(32)),
+                builder.trunc(threads, ir.IntType(32)),
                 ir.Constant(ir.IntType(32), 0),
             ],
         )
         return context.get_dummy_value()
 
-    return types.void(types.int64, types.int64, types.int64, kernel, arguments), codegen
+    return types.void(team, types.int64, types.int64, kernel, arguments), codegen

@@ -139,6 +139,24 @@ def add_row(typingctx: Any, block: Any, array: Any, offset: Any) -> Any:  # type
 
 
 @intrinsic
+def prefetch(typingctx: Any, array: Any, offset: Any, size: Any) -> Any:  # type: ignore[no-untyped-def]
+    """Have the block at `offset` brought to the first-level cache; an offset outside does no harm."""
+    count = len(size)
+
+    def codegen(context, builder, signature, arguments):  # type: ignore[no-untyped-def]
+        byte, flag = ir.IntType(8).as_pointer(), ir.IntType(32)
+        fetch = builder.module.declare_intrinsic(
+            "llvm.prefetch", (byte,), ir.FunctionType(ir.VoidType(), [byte, flag, flag, flag])
+        )
+        read, keep, data = (ir.Constant(flag, value) for value in (0, 3, 1))
+        for pointer in _pointers(context, builder, arguments[0], array, arguments[1], count):
+            builder.call(fetch, [builder.bitcast(pointer, byte), read, keep, data])
+        return context.get_dummy_value()
+
+    return types.void(array, types.int64, size), codegen
+
+
+@intrinsic
 def first_crossing(typingctx: Any, out: Any, membrane: Any, threshold: Any, now: Any) -> Any:  # type: ignore[no-untyped-def]
     """Return `out` with ``min(out, now)`` where ``membrane >= threshold``."""
 
