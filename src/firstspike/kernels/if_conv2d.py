@@ -225,8 +225,8 @@ def _forward(times_BGI, weight_GRO, threshold, num_steps, where, size, out_BGPO,
 
 
 @njit(cache=True, nogil=True)
-def _share_forward(members, parts, size, arguments):  # type: ignore[no-untyped-def]
-    team.share(members, parts, size, _forward, arguments)
+def _share_forward(address, parts, size, arguments):  # type: ignore[no-untyped-def]
+    team.share(address, parts, size, _forward, arguments)
 
 
 @njit(cache=True, nogil=True)
@@ -259,8 +259,8 @@ def _weight_gradient(  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, nogil=True)
-def _share_weight_gradient(members, parts, size, arguments):  # type: ignore[no-untyped-def]
-    team.share(members, parts, size, _weight_gradient, arguments)
+def _share_weight_gradient(address, parts, size, arguments):  # type: ignore[no-untyped-def]
+    team.share(address, parts, size, _weight_gradient, arguments)
 
 
 @njit(cache=True, nogil=True)
@@ -295,8 +295,8 @@ def _input_gradient(  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, nogil=True)
-def _share_input_gradient(members, parts, size, arguments):  # type: ignore[no-untyped-def]
-    team.share(members, parts, size, _input_gradient, arguments)
+def _share_input_gradient(address, parts, size, arguments):  # type: ignore[no-untyped-def]
+    team.share(address, parts, size, _input_gradient, arguments)
 
 
 @njit(cache=True, nogil=True)
@@ -373,13 +373,13 @@ def _plain_gradients(  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, nogil=True)
-def _share_plain_forward(members, parts, size, arguments):  # type: ignore[no-untyped-def]
-    team.share(members, parts, size, _plain_forward, arguments)
+def _share_plain_forward(address, parts, size, arguments):  # type: ignore[no-untyped-def]
+    team.share(address, parts, size, _plain_forward, arguments)
 
 
 @njit(cache=True, nogil=True)
-def _share_plain_gradients(members, parts, size, arguments):  # type: ignore[no-untyped-def]
-    team.share(members, parts, size, _plain_gradients, arguments)
+def _share_plain_gradients(address, parts, size, arguments):  # type: ignore[no-untyped-def]
+    team.share(address, parts, size, _plain_gradients, arguments)
 
 
 def forward(

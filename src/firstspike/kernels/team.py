@@ -54,24 +54,20 @@ def run(launch: Callable[..., None], kernel: Callable[..., None], size: int, *ar
     if count == 1:
         kernel(*arguments, 0, size)
     elif _openmp["address"]:
-        launch((_openmp["address"], count), count, size, arguments)
+        launch(_openmp["address"], count, size, arguments)
     else:
         run_chunks(lambda _, begin, end: kernel(*arguments, begin, end), size)
 
 
 @intrinsic
-def share(typingctx: Any, team: Any, parts: Any, size: Any, kernel: Any, arguments: Any) -> Any:  # type: ignore[no-untyped-def]
-    """Call ``kernel(*arguments, begin, end)`` for each of `parts` chunks on OpenMP threads.
-
-    `team` is the address of ``GOMP_parallel`` and the number of threads.
-    """
+def share(typingctx: Any, address: Any, parts: Any, size: Any, kernel: Any, arguments: Any) -> Any:  # type: ignore[no-untyped-def]
+    """Call ``kernel(*arguments, begin, end)`` for each of `parts` chunks on as many OpenMP threads."""
     signature = (*arguments, types.int64, types.int64)
     compiled = kernel.dispatcher.get_compile_result(typingctx.resolve_function_type(kernel, signature, {}))
 
     def codegen(context, builder, outer, values):  # type: ignore[no-untyped-def]
         long, pointer = ir.IntType(64), cgutils.voidptr_t
-        members, count, length, _, packed = values
-        entry, threads = cgutils.unpack_tuple(builder, members)
+        entry, count, length, _, packed = values
         shared_type = ir.LiteralStructType([long, long, long, packed.type])
         body_type = ir.FunctionType(ir.VoidType(), [pointer])
         body = ir.Function(
@@ -111,10 +107,10 @@ def share(typingctx: Any, team: Any, parts: Any, size: Any, kernel: Any, argumen
             [
                 body,
                 builder.bitcast(shared, pointer),
-                builder.trunc(threads, ir.IntType(32)),
+                builder.trunc(count, ir.IntType(32)),
                 ir.Constant(ir.IntType(32), 0),
             ],
         )
         return context.get_dummy_value()
 
-    return types.void(team, types.int64, types.int64, kernel, arguments), codegen
+    return types.void(types.int64, types.int64, types.int64, kernel, arguments), codegen
