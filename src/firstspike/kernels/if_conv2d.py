@@ -207,21 +207,13 @@ def _forward(times_BGI, weight_GRO, threshold, num_steps, where, size, out_BGPO,
                 broken[0] = True
                 return
             _fill_lists(times_BGI[b, g], order, n, where, lists, count)
+            # Taken out of the loop: a view counts its users, which two threads would do in turn.
+            weight, out = weight_GRO[g], out_BGPO[b, g]
             for first in range(0, n_out, width):
                 column = min(first, n_out - width)
                 for p in range(count.shape[0]):
                     place = p * n_out + column
-                    walk(
-                        lists[p],
-                        count[p],
-                        weight_GRO[g],
-                        threshold,
-                        silent,
-                        column,
-                        out_BGPO[b, g],
-                        place,
-                        size,
-                    )
+                    walk(lists[p], count[p], weight, threshold, silent, column, out, place, size)
 
 
 @njit(cache=True, nogil=True)
@@ -243,19 +235,20 @@ def _weight_gradient(  # type: ignore[no-untyped-def]
         for g in range(groups):
             n = _order_spikes(times_BGI[b, g], num_steps, starts, found, order)
             _fill_lists(times_BGI[b, g], order, n, where, lists, count)
+            crossing, delta, grad = crossing_BGPO[b, g], delta_BGPO[b, g], grad_GRO[g]
             for first in range(0, n_out, width):
                 column = min(first, n_out - width)
                 for p in range(count.shape[0]):
-                    store_steps(steps, 0, load(crossing_BGPO[b, g], p * n_out + column, size))
-                    store(values, 0, load(delta_BGPO[b, g], p * n_out + column, size))
+                    store_steps(steps, 0, load(crossing, p * n_out + column, size))
+                    store(values, 0, load(delta, p * n_out + column, size))
                     if column < first:
                         values[0, : first - column] = 0
                     for k in range(count[p]):
                         key = lists[p, k]
                         place = input_of(key) * n_out + column
-                        row = load(grad_GRO[g], place, size)
+                        row = load(grad, place, size)
                         row = subtract_seen(row, values, steps, 0, np.uint16(step_of(key)))
-                        store(grad_GRO[g], place, row)
+                        store(grad, place, row)
 
 
 @njit(cache=True, nogil=True)
@@ -275,22 +268,23 @@ def _input_gradient(  # type: ignore[no-untyped-def]
         for g in range(groups):
             n = _order_spikes(times_BGI[b, g], num_steps, starts, found, order)
             _fill_lists(times_BGI[b, g], order, n, where, lists, count)
-            grad = grad_BGI[b, g]
+            weight, grad = weight_GRO[g], grad_BGI[b, g]
+            crossings, deltas = crossing_BGPO[b, g], delta_BGPO[b, g]
             for first in range(0, n_out, width):
                 column = min(first, n_out - width)
                 for p in range(count.shape[0]):
-                    store(own, 0, load(delta_BGPO[b, g], p * n_out + column, size))
+                    store(own, 0, load(deltas, p * n_out + column, size))
                     if column < first:
                         own[: first - column] = 0
                     delta = load(own, 0, size)
-                    crossing = load(crossing_BGPO[b, g], p * n_out + column, size)
+                    crossing = load(crossings, p * n_out + column, size)
                     corner = where.corner_P[p]
                     for k in range(count[p]):
                         key = lists[p, k]
                         row = input_of(key)
                         step = np.float32(step_of(key))
                         grad[corner + where.reach_R[row]] += dot_seen(
-                            weight_GRO[g], row * n_out + column, delta, crossing, step
+                            weight, row * n_out + column, delta, crossing, step
                         )
 
 

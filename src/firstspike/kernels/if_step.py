@@ -63,15 +63,17 @@ def walk(keys, n, weight_IO, threshold, silent, column, out_O, place, size):  # 
     n_out = weight_IO.shape[1]
     membrane = fill(np.float32(0), size)
     out = fill(silent, size)
-    if len(size) == 1:
-        # A wrongly guessed branch costs more than the test of one vector, so every spike is tested; out of
-        # reach until the last of its step.
+    if len(size) <= 4:
+        # A wrongly guessed branch costs more than the test of a few vectors, so every spike is tested; the
+        # threshold is out of reach until the last of its step.
         unreachable = np.float32(np.inf)
         for k in range(n):
             step = step_of(keys[k])
             membrane = add_row(membrane, weight_IO, input_of(keys[k]) * n_out + column)
             limit = threshold if k + 1 == n or step_of(keys[k + 1]) != step else unreachable
             out = first_crossing(out, membrane, limit, np.float32(step))
+            if k & 15 == 15 and all_below(out, silent):
+                break
         store(out_O, place, out)
         return
     k = 0
