@@ -11,9 +11,11 @@ import torch
 from torch import Tensor
 
 from firstspike.kernels import if_phased, if_ramp
+from firstspike.kernels import window_fire as window_kernels
 from firstspike.kernels.dispatch import common_device, kernels_for
 from firstspike.kernels.norms import unit_rows
 from firstspike.kernels.order import InvalidInput
+from firstspike.kernels.steps import are_steps
 from firstspike.neurons import Causal, Phased, Window
 from firstspike.rules import Norm, RunningMaxRule, TemporalRule
 from firstspike.spikes import check_num_steps, check_times
@@ -99,12 +101,17 @@ def window_fire(membrane: Tensor, out_steps: int, neuron: Window) -> Tensor:
     ``t = out_steps - floor(clip((u - low) / (high - low), 0, 1) * out_steps)``; the gradient passes
     the floor straight through and the clip by `neuron.rule`.
     """
-    scaled = (membrane - neuron.low) * (out_steps / (neuron.high - neuron.low))
-    return _WindowFire.apply(scaled, out_steps, neuron.rule.saturation)
+    unit = out_steps / (neuron.high - neuron.low)
+    if membrane.device.type == "cpu" and neuron.rule.saturation in window_kernels.GRADIENTS:
+        return _CompiledWindowFire.apply(membrane, neuron.low, unit, out_steps, neuron.rule.saturation)
+    return _WindowFire.apply((membrane - neuron.low) * unit, out_steps, neuron.rule.saturation)
 
 
 def _check_linear(times: Tensor, weight: Tensor, num_steps: int, bias: Tensor | None = None) -> None:
-    check_times(times, check_num_steps(num_steps))
+    check_num_steps(num_steps)
+    quick = times.dtype == torch.float32 and times.device.type == "cpu"
+    if not quick or not are_steps(times.detach().contiguous().numpy(), num_steps):
+        check_times(times, num_steps)
     _check_shapes(times, weight)
     for name, values in (("weight", weight), ("bias", bias)):
         if values is None or torch.isfinite(values.detach().sum()):
@@ -401,6 +408,23 @@ class _PhasedLinear(torch.autograd.Function):
                 if_phased.input_gradient(times.numpy(), _rows(currents), seen.numpy(), scaled.numpy())
             )
         return grad_times, grad_currents, scaled.sum(0), None, None
+
+
+class _CompiledWindowFire(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any, membrane: Tensor, low: float, unit: float, out_steps: int, saturation: str
+    ) -> Tensor:
+        held = membrane.detach().contiguous()
+        ctx.save_for_backward(held)
+        ctx.window = low, unit, out_steps, saturation
+        return torch.from_numpy(window_kernels.fire(held.numpy(), low, unit, out_steps))
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None, None, None]:
+        (membrane,) = ctx.saved_tensors
+        arrays = membrane.numpy(), grad.to(membrane.dtype).contiguous().numpy()
+        return torch.from_numpy(window_kernels.gradient(*arrays, *ctx.window)), None, None, None, None
 
 
 class _WindowFire(torch.autograd.Function):
