@@ -2,7 +2,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.installed
 
-.PHONY: demo test lint clean
+.PHONY: demo test lint bench-env clean
 
 demo: $(STAMP)  ## train and draw everything small, without a download, into demo/
 	$(BIN)/firstspike demo --out demo --resume
@@ -11,8 +11,8 @@ test: $(STAMP)  ## run the test suite
 	$(BIN)/python -m pytest $(PYTEST_FLAGS)
 
 lint: $(STAMP)  ## style, formatting and types
-	$(BIN)/ruff check src tests
-	$(BIN)/ruff format --check src tests
+	$(BIN)/ruff check src tests benchmarks
+	$(BIN)/ruff format --check src tests benchmarks
 	$(BIN)/mypy
 
 $(STAMP): pyproject.toml constraints.txt
@@ -20,5 +20,14 @@ $(STAMP): pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[dev]"
 	touch $@
 
-clean:  ## remove the environment and what the commands wrote
-	rm -rf .venv demo runs
+bench-env: .bench-env/.installed  ## install the libraries that firstspike bench compares with
+
+.bench-env/.installed: benchmarks/requirements.txt benchmarks/requirements-peers.txt
+	$(PYTHON) -m venv .bench-env
+	.bench-env/bin/python -m pip install --quiet --disable-pip-version-check -r benchmarks/requirements.txt
+	.bench-env/bin/python -m pip install --quiet --disable-pip-version-check --no-deps \
+		-r benchmarks/requirements-peers.txt
+	touch $@
+
+clean:  ## remove the environments and what the commands wrote
+	rm -rf .venv .bench-env demo runs

@@ -88,7 +88,10 @@ def conv_geometry(times: Tensor, weight: Tensor, stride: Pair, padding: Pair, gr
             f"{groups} groups"
         )
     out_channels, _, kernel_y, kernel_x = weight.shape
-    geometry = Geometry(times.shape[1], out_channels, kernel_y, kernel_x, *strides, *paddings, groups)
+    (stride_y, stride_x), (padding_y, padding_x) = strides, paddings
+    geometry = Geometry(
+        times.shape[1], out_channels, kernel_y, kernel_x, stride_y, stride_x, padding_y, padding_x, groups
+    )
     if min(geometry.output_size(*times.shape[2:])) < 1:
         raise ValueError(
             f"a map of {tuple(times.shape[2:])} with padding {paddings} is smaller than the kernel "

@@ -77,7 +77,7 @@ def _skips(setting):
 SPECS = (
     Spec("one", "ms", lambda setting: Measured(Pairs((2.0,), (4.0,)), "half"), target=0.6),
     Spec("two", "ms", _skips, target=0.6),
-    Spec("gpu-three", "ms", lambda setting: Measured(Pairs((1.0,), (1.0,)))),
+    Spec("gpu-three", "ms", lambda setting: Measured(Pairs((1.0,), (1.0,))), drawn=True),
 )
 
 
@@ -102,13 +102,15 @@ def test_rows_carry_figures_or_the_reason_why_not():
         "spread": 0.0,
         "target": 0.6,
         "limit": None,
+        "data": "digits",
         "note": "half",
         "skipped": None,
         "reached": True,
     }
     assert two["skipped"] == "nothing is here; get it"
     assert (two["ours"], two["theirs"], two["ratio"], two["spread"], two["repeats"]) == (None,) * 4 + (0,)
-    assert two["reached"] is None
+    assert two["reached"] is two["data"] is None
+    assert three["data"] == "random"
     assert three["target"] is three["reached"] is None
     assert [line for line in said if not line.startswith(" ")] == ["1/3 one", "2/3 two", "3/3 gpu-three"]
     assert "    skipped: nothing is here; get it" in said
@@ -139,6 +141,9 @@ def test_the_names_are_those_of_the_plan_and_unknown_ones_are_refused():
         "single-image",
         "memory-per-neuron",
         "window-train-vs-dense",
+        "levels-train-vs-dense",
+        "linear-train-vs-norse",
+        "memory-vs-spikingjelly",
     } <= names
     assert all(spec.gpu == spec.name.startswith("gpu-") for spec in suite.SPECS)
     assert chosen(None) == suite.SPECS
@@ -261,3 +266,36 @@ def test_a_peer_that_computes_something_else_is_not_timed(peers, tmp_path):
 def test_a_peer_that_dies_is_said(peers):
     with pytest.raises(Skipped, match=r"ended with status .*make bench-env"):
         peers.ask("die")
+
+
+def test_rows_of_peers_that_are_not_installed_say_how_to_get_them(monkeypatch, tmp_path):
+    (tmp_path / "benchmarks").mkdir()
+    script = tmp_path / "benchmarks" / "peers.py"
+    script.touch()
+    monkeypatch.setattr("firstspike.bench.peers.benchmark_file", lambda name: script)
+    with Setting("digits") as setting:
+        for spec in chosen(["linear-train-vs-norse", "conv-train-vs-spikingjelly", "memory-vs-snntorch"]):
+            assert measure(spec, setting).skipped == (
+                "the peers are not installed; run `make bench-env` in a checkout of firstspike"
+            )
+
+
+def test_the_memory_of_a_peer_is_the_slope_between_two_batches(monkeypatch):
+    """Two processes of a peer that needs a million bytes and a thousand per sample."""
+    asked = []
+
+    class Peer:
+        def ask(self, do, **request):
+            asked.append((do, request.get("batch")))
+            return {"bytes": 1_000_000 + 1000 * asked[-2][1]} if do == "peak" else {"seconds": 1.0}
+
+        def close(self):
+            asked.append(("close", None))
+
+    monkeypatch.setattr(Setting, "new_peers", lambda setting: Peer())
+    monkeypatch.setattr("firstspike.bench.setting.peak_memory", lambda batch, steps, threads: 10 * batch)
+    with Setting("digits") as setting:
+        row = measure(chosen(["memory-vs-norse"])[0], setting)
+    assert row.theirs == pytest.approx(1000 / 1194)
+    assert row.ours == pytest.approx(10 / 1194)
+    assert [do for do, _ in asked] == ["train", "train", "peak", "close"] * 2

@@ -5,7 +5,19 @@ import json
 import pytest
 from commands import contents
 
-FIGURES = ("name", "ours", "theirs", "unit", "ratio", "repeats", "spread", "target", "note", "skipped")
+FIGURES = (
+    "name",
+    "ours",
+    "theirs",
+    "unit",
+    "ratio",
+    "repeats",
+    "spread",
+    "target",
+    "data",
+    "note",
+    "skipped",
+)
 
 
 def test_json_is_one_object_on_standard_output(firstspike, tmp_path):
@@ -24,6 +36,7 @@ def test_json_is_one_object_on_standard_output(firstspike, tmp_path):
         assert row["skipped"] is None
         assert row["ratio"] == pytest.approx(row["ours"] / row["theirs"])
         assert row["repeats"] == 3
+        assert row["data"] == "digits"
     assert "1/2 linear-forward-vs-dense\n" in answer.err
     assert contents(tmp_path) == {}
 
@@ -33,6 +46,7 @@ def test_a_table_and_results_are_for_people(firstspike, tmp_path):
     assert answer.status == 0
     assert "single-image" in answer.out
     assert "synaptic" in answer.out
+    assert "…" not in answer.out
     assert list(contents(tmp_path / "results")) == ["cpu.json"]
 
 
@@ -56,3 +70,15 @@ def test_a_folder_that_is_no_run_is_refused(firstspike, tmp_path):
     answer = firstspike("bench", "--rows", "linear-forward-vs-dense", "--run", tmp_path)
     assert answer.status == 2
     assert "is not a run folder" in answer.err
+
+
+def test_the_object_is_also_written_into_a_file(firstspike, tmp_path):
+    file = tmp_path / "new" / "bench.json"
+    answer = firstspike("bench", "--quick", "--json", "--rows", "linear-forward-vs-dense", "--out", file)
+    assert answer.status == 0
+    assert json.loads(file.read_text(encoding="utf-8")) == json.loads(answer.out)
+
+
+def test_a_folder_as_the_file_is_refused_before_anything_is_measured(firstspike, tmp_path):
+    refusal = firstspike("bench", "--rows", "linear-forward-vs-dense", "--out", tmp_path).refusal
+    assert refusal == f"--out {tmp_path} is a folder; name a file"

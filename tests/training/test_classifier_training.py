@@ -200,7 +200,7 @@ def test_an_epoch_shows_every_image_once_with_its_label(tmp_path, few, validatio
     """Also the images of the last, shorter batch."""
     config = dataclasses.replace(SMALL, epochs=2, batch_size=30, augmentation=Augmentation())
     shown = []
-    loss = classifier.classifier_loss
+    loss = classifier._loss
 
     def watched(config, model, inputs, labels):
         shown.append((inputs, labels))

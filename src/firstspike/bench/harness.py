@@ -60,6 +60,7 @@ class Row:
         spread: interquartile range of the ratios of pairs.
         target: the ratio to reach, at most; None where there is none.
         limit: what `ours` itself has to reach, at most; None where there is none.
+        data: what it was measured on: "mnist", "digits" or "random".
         note: what a reader should know beside the figures.
         skipped: why nothing was measured; None if it was.
     """
@@ -73,6 +74,7 @@ class Row:
     spread: float | None = None
     target: float | None = None
     limit: float | None = None
+    data: str | None = None
     note: str = ""
     skipped: str | None = None
 

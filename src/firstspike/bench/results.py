@@ -104,6 +104,9 @@ def machine_line(machine: dict[str, Any]) -> str:
     if machine["gpu"]:
         where += f"; {machine['gpu']}"
     versions = ", ".join(f"{name} {machine[name]}" for name in ("python", "torch", "numba", "numpy"))
+    if "peers" in machine:
+        peers = ", ".join(f"{name} {number}" for name, number in machine["peers"].items())
+        versions += f"; the peers' process: {peers}"
     data = f"; data: {machine['data']}; weights: {machine['weights']}" if "data" in machine else ""
     quick = "; quick: few and short measurements" if machine["quick"] else ""
     return f"{where}; {versions}{data}{quick}"

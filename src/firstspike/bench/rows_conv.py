@@ -31,12 +31,12 @@ def conv_train(setting: Setting) -> Measured:
     return Measured(pairs.scaled(1e3), f"{_NOTE}; gradients of weights and inputs")
 
 
-def conv_step() -> Callable[[], None]:
-    """Return forward and backward of our layer, to weights and inputs."""
+def conv_step(batch: int = CONV_SHAPE[0]) -> Callable[[], None]:
+    """Return forward and backward of our layer, to weights and inputs, with `batch` images or fewer."""
     generator = torch.Generator().manual_seed(1)
-    return _backward(
-        conv_layer(), itertools.cycle(_spikes()), torch.randn(_out_shape(), generator=generator)
-    )
+    gradient = torch.randn(_out_shape(), generator=generator)[:batch]
+    times = [part.detach()[:batch].clone().requires_grad_() for part in _spikes()]
+    return _backward(conv_layer(), itertools.cycle(times), gradient)
 
 
 def conv_layer() -> Callable[[Tensor], Tensor]:

@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from firstspike.bench.harness import Pairs, Skipped
 from firstspike.bench.network import (
@@ -17,7 +18,7 @@ from firstspike.bench.network import (
     training_step,
 )
 from firstspike.bench.setting import Measured, Setting
-from firstspike.training.classifier import build_classifier, classifier_loss, encode_images
+from firstspike.training.classifier import build_classifier, encode_images
 from firstspike.training.config import ClassifierConfig
 from firstspike.training.levels import level_loss
 from firstspike.training.presets import preset
@@ -58,16 +59,16 @@ def levels(setting: Setting) -> Measured:
 
 
 def window(setting: Setting) -> Measured:
-    """Training step of the window preset, through torch's own matrix products."""
+    """Training step of the window preset's layers, with the dense network's loss on their spike times."""
     config = preset("aggressive-ttfs-window").config
     assert isinstance(config, ClassifierConfig)
     torch.manual_seed(0)
     model = build_classifier(config, SIZES[0], SIZES[2])
     data = batches(encode_images(config, setting.workload.images), setting.workload.labels)
-    step = training_step(model, lambda times, labels: classifier_loss(config, model, times, labels), data)
+    step = training_step(model, lambda times, labels: F.cross_entropy(-model(times), labels), data)
     return Measured(
         setting.compare(step, dense_step(setting)).scaled(1e3),
-        f"batch {BATCH}, the loss of the preset aggressive-ttfs-window with plain SGD, initial weights",
+        f"batch {BATCH}, layers of the preset aggressive-ttfs-window, cross-entropy on both sides",
     )
 
 
@@ -89,24 +90,31 @@ def many_steps(setting: Setting) -> Measured:
 
 def memory(setting: Setting) -> Measured:
     """Bytes per neuron and sample: the slope of the peak memory between two batch sizes."""
-    try:
-        import resource  # noqa: F401
-    except ImportError:
-        raise Skipped("this system does not tell a process's peak memory; use Linux or macOS") from None
     small, large = memory_batches(setting)
-    slopes = []
-    for num_steps in (NUM_STEPS, MANY_STEPS):
-        grown = setting.peak(large, num_steps) - setting.peak(small, num_steps)
-        slopes.append(grown / (large - small))
-    per_neuron = [slope / sum(SIZES) for slope in slopes]
+    per_neuron = [bytes_per_neuron(setting, num_steps) for num_steps in (NUM_STEPS, MANY_STEPS)]
     # The input's own times are 4 bytes each, held before the step begins.
-    without = (max(slopes) - 4 * SIZES[0]) / sum(SIZES[1:])
+    without = (max(per_neuron) * sum(SIZES) - 4 * SIZES[0]) / sum(SIZES[1:])
     return Measured(
         Pairs((max(per_neuron),), (8.0,)),
         f"training step, batch {large} against {small}, all {sum(SIZES)} neurons with the input's; "
         f"T = {NUM_STEPS}: {per_neuron[0]:.2f}, T = {MANY_STEPS}: {per_neuron[1]:.2f}; per hidden and "
         f"output neuron, less the input's 4 bytes each: {without:.1f}; theirs is the target",
     )
+
+
+def bytes_per_neuron(setting: Setting, num_steps: int) -> float:
+    """Return bytes per neuron, the input's among them, and sample of our training step.
+
+    Raises:
+        Skipped: this system does not tell a process's peak memory.
+    """
+    try:
+        import resource  # noqa: F401
+    except ImportError:
+        raise Skipped("this system does not tell a process's peak memory; use Linux or macOS") from None
+    small, large = memory_batches(setting)
+    grown = setting.peak(large, num_steps) - setting.peak(small, num_steps)
+    return grown / (large - small) / sum(SIZES)
 
 
 def memory_batches(setting: Setting) -> tuple[int, int]:

@@ -39,6 +39,7 @@ class Spec:
     Attributes:
         target, limit: as of `Row`.
         gpu: it belongs to the GPU's results.
+        drawn: it is measured on random data, not on images.
     """
 
     name: str
@@ -47,6 +48,7 @@ class Spec:
     target: float | None = None
     limit: float | None = None
     gpu: bool = False
+    drawn: bool = False
 
 
 class Setting:
@@ -95,7 +97,14 @@ class Setting:
         Raises:
             Skipped: they are not installed.
         """
-        command = peers_command()
+        return self.new_peers()
+
+    def new_peers(self) -> Peers:
+        """Return a further process of the peers, to be closed by the caller; raise as `peers`."""
+        return Peers(peers_command(), self._peers_file, self.threads)
+
+    @cached_property
+    def _peers_file(self) -> Path:
         file = Path(self._folder.name) / "weights.npz"
         hidden, output = self.workload.weights
         wide_hidden, wide_output = wide((hidden, output), WIDTH)
@@ -113,7 +122,7 @@ class Setting:
             threshold=np.float32(1.0),
             num_steps=np.int64(NUM_STEPS),
         )
-        return Peers(command, file, self.threads)
+        return file
 
     def compare(
         self,

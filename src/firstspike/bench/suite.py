@@ -10,7 +10,7 @@ from firstspike.bench.machine import machine
 from firstspike.bench.rows_conv import conv_forward, conv_train
 from firstspike.bench.rows_gpu import train_on_gpu, train_on_gpu_against_spikingjelly
 from firstspike.bench.rows_linear import forward, levels, many_steps, memory, train, window
-from firstspike.bench.rows_peers import conv_against_spikingjelly, linear_against
+from firstspike.bench.rows_peers import conv_against_spikingjelly, linear_against, memory_against
 from firstspike.bench.rows_single import online, second_process, single_image
 from firstspike.bench.setting import Setting, Spec
 from firstspike.errors import InputError
@@ -25,12 +25,15 @@ SPECS = (
     Spec("linear-train-vs-norse", "ms", linear_against("norse")),
     Spec("s4nn-online-vs-plain", "s", online, target=1 / 200),
     Spec("steps-4096-vs-256", "ms", many_steps, target=1.2),
-    Spec("conv-forward-vs-dense", "ms", conv_forward, target=1.5),
-    Spec("conv-train-vs-dense", "ms", conv_train, target=2.5),
-    Spec("conv-train-vs-spikingjelly", "ms", conv_against_spikingjelly, target=1 / 60),
+    Spec("conv-forward-vs-dense", "ms", conv_forward, target=1.5, drawn=True),
+    Spec("conv-train-vs-dense", "ms", conv_train, target=2.5, drawn=True),
+    Spec("conv-train-vs-spikingjelly", "ms", conv_against_spikingjelly, target=1 / 60, drawn=True),
     Spec("single-image", "us", single_image, target=1.0, limit=50.0),
-    Spec("memory-per-neuron", "bytes", memory, target=1.0),
-    Spec("second-process", "s", second_process, target=1.0),
+    Spec("memory-per-neuron", "bytes", memory, target=1.0, drawn=True),
+    Spec("memory-vs-spikingjelly", "bytes", memory_against("spikingjelly")),
+    Spec("memory-vs-snntorch", "bytes", memory_against("snntorch")),
+    Spec("memory-vs-norse", "bytes", memory_against("norse")),
+    Spec("second-process", "s", second_process, target=1.0, drawn=True),
     Spec("gpu-linear-train-vs-dense", "ms", train_on_gpu, target=2.0, gpu=True),
     Spec(
         "gpu-linear-train-vs-spikingjelly", "ms", train_on_gpu_against_spikingjelly, target=1 / 50, gpu=True
@@ -74,6 +77,8 @@ def run_rows(
     record = machine(setting.threads) | {"quick": setting.quick}
     if "workload" in setting.__dict__:
         record |= {"data": setting.workload.data, "weights": setting.workload.origin}
+    if "peers" in setting.__dict__:
+        record |= {"peers": setting.peers.about["versions"]}
     return {"machine": record, "rows": rows}
 
 
@@ -84,4 +89,5 @@ def measure(spec: Spec, setting: Setting) -> Row:
         measured = spec.measure(setting)
     except Skipped as reason:
         return Row(spec.name, spec.unit, skipped=str(reason), **fixed)
-    return Row(spec.name, spec.unit, note=measured.note, **summary(measured.pairs), **fixed)
+    data = "random" if spec.drawn else setting.data
+    return Row(spec.name, spec.unit, data=data, note=measured.note, **summary(measured.pairs), **fixed)

@@ -1,10 +1,14 @@
 """``firstspike bench``: speed and memory beside others, both sides measured in turn."""
 
 import argparse
+import json
 import sys
 from pathlib import Path
 
 from firstspike.cli.options import add_data_dir, add_threads, default_dataset
+from firstspike.errors import InputError
+
+_TABLE_WIDTH = 112
 
 
 def add_parser(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -31,6 +35,7 @@ def add_parser(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> 
         "training, kept in the cache)",
     )
     add_threads(parser)
+    parser.add_argument("--out", type=Path, metavar="FILE", help="also write the JSON object into FILE")
     parser.add_argument(
         "--results",
         type=Path,
@@ -46,8 +51,11 @@ def run(options: argparse.Namespace) -> None:
     from firstspike.bench.results import write_results
     from firstspike.bench.setting import Setting
     from firstspike.bench.suite import chosen, run_rows
+    from firstspike.files import write_text
 
     specs = chosen(options.rows)
+    if options.out is not None and options.out.is_dir():
+        raise InputError(f"--out {options.out} is a folder; name a file")
 
     def tell(line: str) -> None:
         print(line, file=sys.stderr, flush=True)
@@ -60,12 +68,13 @@ def run(options: argparse.Namespace) -> None:
         quick=options.quick,
     ) as setting:
         document = run_rows(specs, setting, tell)
+    if options.out is not None:
+        write_text(options.out, json.dumps(document, indent=1, allow_nan=False) + "\n")
+        tell(f"wrote {options.out}")
     if options.results is not None:
         for path in write_results(options.results, document):
             tell(f"wrote {path}")
     if options.json:
-        import json
-
         print(json.dumps(document, allow_nan=False))
         return
     from rich.console import Console
@@ -80,7 +89,8 @@ def run(options: argparse.Namespace) -> None:
     for row in document["rows"]:
         table.add_row(row["name"], *cells(row))
     console = Console()
-    console.print(table)
+    # A narrow terminal breaks the lines; a cell cut short would say nothing.
+    Console(width=max(console.width, _TABLE_WIDTH)).print(table)
     for row in document["rows"]:
         said = f"not measured: {row['skipped']}" if row["skipped"] else row["note"]
         console.print(f"{row['name']}: {said}", markup=False, highlight=False)

@@ -131,7 +131,7 @@ def _order_spikes(times_I, num_steps, starts, found, order):  # type: ignore[no-
     silent = np.float32(num_steps)
     n_in = times_I.shape[0]
     n = 0
-    broken = 0
+    broken = np.int64(0)
     i = 0
     starts[:] = 0
     while i < n_in:
@@ -420,13 +420,14 @@ def forward(
         rows = pad_columns(weight_GRO)
         size = blocks(rows.shape[2])
         out = np.empty((batch, geometry.groups, out_y * out_x, rows.shape[2]), np.float32)
-        arguments = times_BGI, rows, limit, num_steps, where, size, out, broken
-        team.run(_share_forward, _forward, batch, *arguments)
+        team.run(
+            _share_forward, _forward, batch, times_BGI, rows, limit, num_steps, where, size, out, broken
+        )
     else:
         out = np.empty((batch, geometry.groups, out_y * out_x, own), np.float32)
         highest = np.zeros(out.shape, weight_GRO.dtype)
-        arguments = times_BGI, weight_GRO, limit, num_steps, where, out, highest, broken
-        team.run(_share_plain_forward, _plain_forward, batch, *arguments)
+        plain = times_BGI, weight_GRO, limit, num_steps, where, out, highest, broken
+        team.run(_share_plain_forward, _plain_forward, batch, *plain)
         if want_peak:
             peak = _channels_first(highest, out_y, out_x)
     if broken[0]:

@@ -178,12 +178,12 @@ def _weight_gradient(times_BI, crossing_BO, delta_BO, num_steps, size, grad_IO, 
                 if column < first:
                     # The block before has done these lanes.
                     values[b - group, : first - column] = 0
-            for i in range(end - begin):
-                if count[i] > 0:
-                    place = (begin + i) * n_out + column
+            for own in range(end - begin):
+                if count[own] > 0:
+                    place = (begin + own) * n_out + column
                     row = load(grad_IO, place, size)
-                    for k in range(count[i]):
-                        row = subtract_seen(row, values, steps, np.int64(which[i, k]), when[i, k])
+                    for k in range(count[own]):
+                        row = subtract_seen(row, values, steps, np.int64(which[own, k]), when[own, k])
                     store(grad_IO, place, row)
 
 

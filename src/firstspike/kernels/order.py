@@ -49,7 +49,7 @@ def find_spikes(times_I, first, last, silent, keys):  # type: ignore[no-untyped-
     vector.
     """
     n = 0
-    broken = 0
+    broken = np.int64(0)
     i = first
     while i + LANES <= last:
         spiking = below(times_I, i, silent)

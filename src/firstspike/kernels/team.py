@@ -60,7 +60,7 @@ def run(launch: Callable[..., None], kernel: Callable[..., None], size: int, *ar
 
 
 @intrinsic
-def share(typingctx: Any, address: Any, parts: Any, size: Any, kernel: Any, arguments: Any) -> Any:  # type: ignore[no-untyped-def]
+def share(typingctx: Any, address: Any, parts: Any, size: Any, kernel: Any, arguments: Any) -> Any:
     """Call ``kernel(*arguments, begin, end)`` for each of `parts` chunks on as many OpenMP threads."""
     signature = (*arguments, types.int64, types.int64)
     compiled = kernel.dispatcher.get_compile_result(typingctx.resolve_function_type(kernel, signature, {}))

@@ -91,7 +91,7 @@ def _load(builder: Any, pointers: list[Any]) -> list[Any]:
 
 
 @intrinsic
-def fill(typingctx: Any, value: Any, size: Any) -> Any:  # type: ignore[no-untyped-def]
+def fill(typingctx: Any, value: Any, size: Any) -> Any:
     """Return a block of the size of the tuple `size` whose lanes all hold the float32 `value`."""
     block = _Block(len(size))
 
@@ -102,7 +102,7 @@ def fill(typingctx: Any, value: Any, size: Any) -> Any:  # type: ignore[no-untyp
 
 
 @intrinsic
-def load(typingctx: Any, array: Any, offset: Any, size: Any) -> Any:  # type: ignore[no-untyped-def]
+def load(typingctx: Any, array: Any, offset: Any, size: Any) -> Any:
     """Return the block at `offset` of a float32 C-contiguous array, counted in elements."""
     block = _Block(len(size))
 
@@ -114,7 +114,7 @@ def load(typingctx: Any, array: Any, offset: Any, size: Any) -> Any:  # type: ig
 
 
 @intrinsic
-def store(typingctx: Any, array: Any, offset: Any, block: Any) -> Any:  # type: ignore[no-untyped-def]
+def store(typingctx: Any, array: Any, offset: Any, block: Any) -> Any:
     """Write a block to `offset` of a float32 C-contiguous array, counted in elements."""
 
     def codegen(context, builder, signature, arguments):  # type: ignore[no-untyped-def]
@@ -127,7 +127,7 @@ def store(typingctx: Any, array: Any, offset: Any, block: Any) -> Any:  # type: 
 
 
 @intrinsic
-def add_row(typingctx: Any, block: Any, array: Any, offset: Any) -> Any:  # type: ignore[no-untyped-def]
+def add_row(typingctx: Any, block: Any, array: Any, offset: Any) -> Any:
     """Return the block plus the one at `offset` of a float32 C-contiguous array."""
 
     def codegen(context, builder, signature, arguments):  # type: ignore[no-untyped-def]
@@ -139,7 +139,7 @@ def add_row(typingctx: Any, block: Any, array: Any, offset: Any) -> Any:  # type
 
 
 @intrinsic
-def prefetch(typingctx: Any, array: Any, offset: Any, size: Any) -> Any:  # type: ignore[no-untyped-def]
+def prefetch(typingctx: Any, array: Any, offset: Any, size: Any) -> Any:
     """Have the block at `offset` brought to the first-level cache; an offset outside does no harm."""
     count = len(size)
 
@@ -157,7 +157,7 @@ def prefetch(typingctx: Any, array: Any, offset: Any, size: Any) -> Any:  # type
 
 
 @intrinsic
-def first_crossing(typingctx: Any, out: Any, membrane: Any, threshold: Any, now: Any) -> Any:  # type: ignore[no-untyped-def]
+def first_crossing(typingctx: Any, out: Any, membrane: Any, threshold: Any, now: Any) -> Any:
     """Return `out` with ``min(out, now)`` where ``membrane >= threshold``."""
 
     def codegen(context, builder, signature, arguments):  # type: ignore[no-untyped-def]
@@ -172,7 +172,7 @@ def first_crossing(typingctx: Any, out: Any, membrane: Any, threshold: Any, now:
 
 
 @intrinsic
-def all_below(typingctx: Any, block: Any, value: Any) -> Any:  # type: ignore[no-untyped-def]
+def all_below(typingctx: Any, block: Any, value: Any) -> Any:
     """Return whether every lane is below the float32 `value`."""
 
     def codegen(context, builder, signature, arguments):  # type: ignore[no-untyped-def]
@@ -187,7 +187,7 @@ def all_below(typingctx: Any, block: Any, value: Any) -> Any:  # type: ignore[no
 
 
 @intrinsic
-def store_steps(typingctx: Any, array: Any, offset: Any, block: Any) -> Any:  # type: ignore[no-untyped-def]
+def store_steps(typingctx: Any, array: Any, offset: Any, block: Any) -> Any:
     """Write a block of whole steps below 65,536 to `offset` of a uint16 C-contiguous array."""
 
     def codegen(context, builder, signature, arguments):  # type: ignore[no-untyped-def]
@@ -212,9 +212,7 @@ def _step_pointers(
 
 
 @intrinsic
-def subtract_seen(  # type: ignore[no-untyped-def]
-    typingctx: Any, block: Any, values: Any, times: Any, offset: Any, step: Any
-) -> Any:
+def subtract_seen(typingctx: Any, block: Any, values: Any, times: Any, offset: Any, step: Any) -> Any:
     """Return the block minus the lanes of `values` at `offset` where the uint16 `times` are ``>= step``."""
 
     def codegen(context, builder, signature, arguments):  # type: ignore[no-untyped-def]
@@ -232,9 +230,7 @@ def subtract_seen(  # type: ignore[no-untyped-def]
 
 
 @intrinsic
-def dot_seen(  # type: ignore[no-untyped-def]
-    typingctx: Any, rows: Any, offset: Any, values: Any, times: Any, step: Any
-) -> Any:
+def dot_seen(typingctx: Any, rows: Any, offset: Any, values: Any, times: Any, step: Any) -> Any:
     """Return the row at `offset` times `values`, summed over the lanes at which `times` are ``>= step``."""
     block = values
 
@@ -266,7 +262,7 @@ def dot_seen(  # type: ignore[no-untyped-def]
 
 
 @intrinsic
-def below(typingctx: Any, array: Any, offset: Any, value: Any) -> Any:  # type: ignore[no-untyped-def]
+def below(typingctx: Any, array: Any, offset: Any, value: Any) -> Any:
     """Return a bit per lane at `offset` that is below `value`; bit 32 if one is neither that nor equal."""
 
     def codegen(context, builder, signature, arguments):  # type: ignore[no-untyped-def]
@@ -287,7 +283,7 @@ def below(typingctx: Any, array: Any, offset: Any, value: Any) -> Any:  # type: 
 
 
 @intrinsic
-def lowest_bit(typingctx: Any, bits: Any) -> Any:  # type: ignore[no-untyped-def]
+def lowest_bit(typingctx: Any, bits: Any) -> Any:
     """Return the place of the lowest set bit of an int64 that is not 0."""
 
     def codegen(context, builder, signature, arguments):  # type: ignore[no-untyped-def]

@@ -100,7 +100,7 @@ def train_classifier(
                 step = epoch * steps_per_epoch + index
                 set_rate(optimizer, config.rate * _schedule(step, total_steps, config.warmup))
                 images = distort(train.images[batch], **dataclasses.asdict(config.augmentation))
-                loss = classifier_loss(config, model, encode_images(config, images), train.labels[batch])
+                loss = _loss(config, model, encode_images(config, images), train.labels[batch])
                 optimizer.zero_grad()
                 loss.backward()
                 optimizer.step()
@@ -139,7 +139,7 @@ def _schedule(step: int, total: int, warmup: float) -> float:
     return rise * 0.5 * (1 + math.cos(math.pi * step / total))
 
 
-def classifier_loss(config: ClassifierConfig, model: Stack, inputs: Tensor, labels: Tensor) -> Tensor:
+def _loss(config: ClassifierConfig, model: Stack, inputs: Tensor, labels: Tensor) -> Tensor:
     """Return the loss that `config` names, a scalar, for spike times ``(batch, in_features)``."""
     if config.levels is not None:
         return level_loss(config, config.levels, model, inputs, labels)
