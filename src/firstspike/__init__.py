@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     )
     from firstspike.convolution import causal_conv2d
     from firstspike.decision import PAPERS, STRICT, FirstSpike, Score
+    from firstspike.engine import Decision, Engine
     from firstspike.errors import InputError
     from firstspike.functional import (
         causal_levels,
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
     )
     from firstspike.neurons import Causal, Phased, Window
     from firstspike.nn import AvgPool2d, Conv2d, ConvTranspose2d, Linear, Stack, redraw_dead
+    from firstspike.online import S4NN, s4nn_epoch
     from firstspike.rules import ExactRule, RunningMaxRule, StraightThroughRule, TemporalRule
     from firstspike.spikes import check_times, raster_to_times, times_to_raster
     from firstspike.window_convolution import window_conv2d_membrane, window_conv_transpose2d_membrane
@@ -45,6 +47,7 @@ _HOME = {
     "coding": ("decode_latency", "decode_phase", "encode_count", "encode_latency", "encode_phase"),
     "convolution": ("causal_conv2d",),
     "decision": ("PAPERS", "STRICT", "FirstSpike", "Score"),
+    "engine": ("Decision", "Engine"),
     "errors": ("InputError",),
     "functional": (
         "causal_levels",
@@ -65,6 +68,7 @@ _HOME = {
     ),
     "neurons": ("Causal", "Phased", "Window"),
     "nn": ("AvgPool2d", "Conv2d", "ConvTranspose2d", "Linear", "Stack", "redraw_dead"),
+    "online": ("S4NN", "s4nn_epoch"),
     "rules": ("ExactRule", "RunningMaxRule", "StraightThroughRule", "TemporalRule"),
     "spikes": ("check_times", "raster_to_times", "times_to_raster"),
     "window_convolution": ("window_conv2d_membrane", "window_conv_transpose2d_membrane"),
@@ -72,11 +76,14 @@ _HOME = {
 
 __all__ = [
     "PAPERS",
+    "S4NN",
     "STRICT",
     "AvgPool2d",
     "Causal",
     "Conv2d",
     "ConvTranspose2d",
+    "Decision",
+    "Engine",
     "ExactRule",
     "FirstSpike",
     "InputError",
@@ -107,6 +114,7 @@ __all__ = [
     "raster_to_times",
     "redraw_dead",
     "relative_targets",
+    "s4nn_epoch",
     "temporal_least_squares",
     "times_to_raster",
     "window_conv2d_membrane",
