@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from firstspike.functional import gate_gradient, normalise_gradient, step_threshold
+from firstspike.kernels.compiling import eager
 from firstspike.kernels.dispatch import common_device, kernels_for
 from firstspike.kernels.if_conv2d import Geometry
 from firstspike.kernels.order import InvalidInput
@@ -19,6 +20,7 @@ from firstspike.spikes import check_num_steps, check_times
 Pair = int | tuple[int, int]
 
 
+@eager
 def causal_conv2d(
     times: Tensor,
     weight: Tensor,

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from firstspike.kernels import if_phased, if_ramp
 from firstspike.kernels import window_fire as window_kernels
+from firstspike.kernels.compiling import eager
 from firstspike.kernels.dispatch import common_device, kernels_for
 from firstspike.kernels.norms import unit_rows
 from firstspike.kernels.order import InvalidInput
@@ -21,6 +22,7 @@ from firstspike.rules import Norm, RunningMaxRule, TemporalRule
 from firstspike.spikes import check_num_steps, check_times
 
 
+@eager
 def causal_linear(times: Tensor, weight: Tensor, num_steps: int, neuron: Causal) -> Tensor:
     """Return the spike times of a fully connected layer of causal neurons.
 
@@ -56,6 +58,7 @@ def causal_linear(times: Tensor, weight: Tensor, num_steps: int, neuron: Causal)
         raise
 
 
+@eager
 def causal_membrane(times: Tensor, weight: Tensor, num_steps: int, neuron: Causal) -> Tensor:
     """Return the membrane at the last step as if the neuron never reset, ``(batch, out_features)``.
 
@@ -74,6 +77,7 @@ def causal_membrane(times: Tensor, weight: Tensor, num_steps: int, neuron: Causa
     return torch.nn.functional.linear(value, weight)
 
 
+@eager
 def window_membrane(
     times: Tensor, weight: Tensor, bias: Tensor | None, num_steps: int, neuron: Window
 ) -> Tensor:
@@ -95,6 +99,7 @@ def window_membrane(
     return torch.nn.functional.linear(value, weight, bias)
 
 
+@eager
 def window_fire(membrane: Tensor, out_steps: int, neuron: Window) -> Tensor:
     """Return the spike times of window neurons with the given membrane, local steps, same shape.
 
@@ -251,6 +256,7 @@ class _RampLinear(torch.autograd.Function):
         )
 
 
+@eager
 def causal_levels(
     flags: Tensor | None,
     times: Tensor,
@@ -324,6 +330,7 @@ class _Levels(torch.autograd.Function):
         return grad_input, None, grad_weight, None, None, None
 
 
+@eager
 def phased_linear(
     times: Tensor, weight: Tensor, bias: Tensor | None, num_steps: int, neuron: Phased
 ) -> Tensor:
@@ -349,6 +356,7 @@ def phased_linear(
     return _PhasedLinear.apply(times, currents, threshold, num_steps, neuron)
 
 
+@eager
 def phased_membrane(
     times: Tensor, weight: Tensor, bias: Tensor | None, num_steps: int, neuron: Phased
 ) -> Tensor:
