@@ -202,9 +202,17 @@ def wait_for(process, condition):
         time.sleep(0.02)
 
 
+@pytest.fixture
+def heeded_interrupt():
+    """A shell starts its background jobs deaf to Ctrl-C, and their children inherit that."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGINT between processes")
-def test_ctrl_c_keeps_the_finished_epochs_and_resume_goes_on(tmp_path):
+def test_ctrl_c_keeps_the_finished_epochs_and_resume_goes_on(tmp_path, heeded_interrupt):
     path = tmp_path / "run"
     line = command_line(
         "train", "ann-gan", "--digit", 3, "--dataset", "digits", "--epochs", 10**6,
