@@ -90,6 +90,8 @@ class Engine:
 
     def __init__(self, stack: Stack, in_shape: tuple[int, ...] | None = None) -> None:
         layers = list(stack)
+        if stack.past:
+            raise ValueError("the engine runs layers one after the other; this stack has shortcuts")
         for depth, layer in enumerate(layers):
             _check_layer(layer, depth)
         dtype = _dtype(layers)
@@ -109,6 +111,7 @@ class Engine:
                 _describe_patches(layer, shape, out_shape, entry)
         self._flat = np.concatenate([*rows, np.zeros(LANES, rows[0].dtype)])
         self._limits = np.array([_limit(_causal(layer), self._flat.dtype) for layer in layers])
+        self._start, self._ready, self._ready_from = _starts(layers, self._table, self._limits)
 
     def run(self, times: Tensor, *, early_exit: bool = True) -> Decision:
         """Return the decision on one image.
@@ -165,6 +168,9 @@ class Engine:
             self._flat,
             self._limits,
             self._table,
+            self._start,
+            self._ready,
+            self._ready_from,
             self.num_steps,
             early_exit,
         )
@@ -201,6 +207,31 @@ def _weight_rows(layer: Layer, shape: tuple[int, ...]) -> Tensor:
     groups = layer.groups if isinstance(layer, Conv2d) else shape[0]
     weight = layer.weight_for(groups) if isinstance(layer, AvgPool2d) else layer.weight.detach().cpu()
     return weight.reshape(groups, len(weight) // groups, -1).transpose(1, 2).contiguous()
+
+
+def _starts(
+    layers: Sequence[Layer], table: np.ndarray, limits: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return the start of all membranes, who starts at the limit, and where each layer's of these begin."""
+    offsets = kernel.membrane_offsets(table)
+    start = np.zeros(offsets[-1], limits.dtype)
+    ready: list[np.ndarray] = []
+    for layer, entry, limit, begin, end in zip(layers, table, limits, offsets, offsets[1:], strict=False):
+        ready.append(np.empty(0, np.int32))
+        if isinstance(layer, AvgPool2d) or layer.bias is None:
+            continue
+        bias = layer.bias.detach().cpu().numpy()
+        if not np.isfinite(bias).all():
+            raise ValueError(f"the bias of layer {len(ready) - 1} holds NaN or infinity")
+        if isinstance(layer, Linear):
+            start[begin : begin + len(bias)] = bias
+            ready[-1] = np.flatnonzero(bias >= limit).astype(np.int32)
+        else:
+            # One run of membranes for each place of the map.
+            area = entry[kernel.OUT_HEIGHT] * entry[kernel.OUT_WIDTH]
+            start[begin:end].reshape(area, -1)[:, : len(bias)] = bias
+            ready[-1] = np.flatnonzero(np.repeat(bias >= limit, area)).astype(np.int32)
+    return start, np.concatenate(ready), np.cumsum([0, *map(len, ready)])
 
 
 def _describe_patches(

@@ -15,7 +15,8 @@ SilentGradient = Literal["last_step", "zero"]
 Saturation = Literal["closed", "one_sided", "smooth", "open"]
 
 
-def _check_choice(owner: str, field: str, value: str, choices: tuple[str, ...]) -> None:
+def check_choice(owner: str, field: str, value: str, choices: tuple[str, ...]) -> None:
+    """Raise ValueError if `value` is not one of `choices`."""
     if value not in choices:
         raise ValueError(f"{owner}.{field} must be one of {', '.join(choices)}; found {value!r}")
 
@@ -55,11 +56,11 @@ class TemporalRule:
     surrogate_width: float | None = None
 
     def __post_init__(self) -> None:
-        _check_choice("TemporalRule", "weight_mask", self.weight_mask, get_args(Mask))
-        _check_choice("TemporalRule", "input_mask", self.input_mask, get_args(Mask))
-        _check_choice("TemporalRule", "norm", self.norm, get_args(Norm))
-        _check_choice("TemporalRule", "silent", self.silent, get_args(SilentGradient))
-        _check_choice("TemporalRule", "saturation", self.saturation, ("one_sided", "open"))
+        check_choice("TemporalRule", "weight_mask", self.weight_mask, get_args(Mask))
+        check_choice("TemporalRule", "input_mask", self.input_mask, get_args(Mask))
+        check_choice("TemporalRule", "norm", self.norm, get_args(Norm))
+        check_choice("TemporalRule", "silent", self.silent, get_args(SilentGradient))
+        check_choice("TemporalRule", "saturation", self.saturation, ("one_sided", "open"))
         if not self.kappa > 0:
             raise ValueError(f"TemporalRule.kappa must be above 0 steps, found {self.kappa}")
         if self.surrogate_width is not None and not self.surrogate_width > 0:
@@ -134,4 +135,4 @@ class StraightThroughRule:
     saturation: Saturation = "closed"
 
     def __post_init__(self) -> None:
-        _check_choice("StraightThroughRule", "saturation", self.saturation, get_args(Saturation))
+        check_choice("StraightThroughRule", "saturation", self.saturation, get_args(Saturation))

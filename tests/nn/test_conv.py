@@ -168,7 +168,7 @@ def test_initial_weights_fill_their_bound_and_follow_the_generator() -> None:
     [
         ({"neuron": Phased(source=(0, 4), target=(2, 8))}, "takes Window or Causal neurons"),
         ({"neuron": Causal(synapse="ramp")}, "with the step synapse, found Causal"),
-        ({"bias": True}, "a causal layer has no bias"),
+        ({"bias": True, "groups": 2}, "needs one group and a padding below half the kernel"),
         ({"in_channels": 0}, "channels and groups must be 1 or more, found 0, 4 and 1"),
         ({"groups": 4}, "2 input and 4 output channels must divide into 4 groups"),
         ({"kernel_size": 0}, "kernel_size must be 1 or more"),

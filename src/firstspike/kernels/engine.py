@@ -52,6 +52,15 @@ def _membrane_size(layer):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, nogil=True)
+def membrane_offsets(table):  # type: ignore[no-untyped-def]
+    """Return where each layer's membranes begin among all, and their number last, int64 ``(L + 1,)``."""
+    held = np.zeros(table.shape[0] + 1, np.int64)
+    for d in range(table.shape[0]):
+        held[d + 1] = held[d] + _membrane_size(table[d])
+    return held
+
+
+@njit(cache=True, nogil=True)
 def _add_patches(layer, flat, spikes, membrane, limit, mark, stamp, high):  # type: ignore[no-untyped-def]
     """Add the spikes of one step to a convolution's membranes.
 
@@ -110,14 +119,36 @@ def _take_runs(layer, membrane, limit, high, runs, found, count):  # type: ignor
 
 
 @njit(cache=True, nogil=True)
-def _decide(times_MI, flat, limits, table, num_steps, early_exit, out_MC, result):  # type: ignore[no-untyped-def]
+def _take_ready(layer, membrane, limit, candidates, found, before, count):  # type: ignore[no-untyped-def]
+    """Append those of `candidates` that are still at `limit` after the first step; return the new count.
+
+    They started there, so that no input spike may have touched them.
+    """
+    area = layer[OUT_HEIGHT] * layer[OUT_WIDTH]
+    length = run_length(layer[OUT_CHANNELS])
+    for k in range(candidates.shape[0]):
+        at = np.int64(candidates[k])
+        if layer[GROUPS] > 0:
+            at = at % area * length + at // area
+        if membrane[at] >= limit:
+            membrane[at] = -np.inf
+            found[count] = candidates[k]
+            count += 1
+    if candidates.shape[0] > 0:
+        found[before:count].sort()
+    return count
+
+
+@njit(cache=True, nogil=True)
+def _decide(  # type: ignore[no-untyped-def]
+    times_MI, flat, limits, table, start, ready, ready_from, num_steps, early_exit, out_MC, result
+):
     depth = table.shape[0]
     n_in = table[0, IN_FEATURES]
     # Where each layer's membranes and the list of the spikes that it gives begin.
-    held, listed = np.zeros(depth + 1, np.int64), np.zeros(depth + 2, np.int64)
+    held, listed = membrane_offsets(table), np.zeros(depth + 2, np.int64)
     listed[1] = n_in
     for d in range(depth):
-        held[d + 1] = held[d] + _membrane_size(table[d])
         listed[d + 2] = listed[d + 1] + table[d, OUT_FEATURES]
     membranes = np.empty(held[depth], flat.dtype)
     neuron, when = np.empty(listed[depth + 1], np.int32), np.empty(listed[depth + 1], np.int32)
@@ -129,20 +160,22 @@ def _decide(times_MI, flat, limits, table, num_steps, early_exit, out_MC, result
         if table[d, GROUPS] > 0:
             widest = max(widest, table[d, OUT_FEATURES])
     mark, high = np.zeros((depth, widest), np.int64), np.empty(widest, np.int32)
-    stamp = 0
+    stamp, starts = 0, ready.shape[0] > 0
     for m in range(times_MI.shape[0]):
         if count_spikes(times_MI[m], num_steps) < 0:
             return m
-        membranes[:] = 0
+        membranes[:] = start
         count[:] = 0
         read[:] = 0
+        decision, operations, opened = num_steps, 0, stamp
         count[0] = list_spikes(times_MI[m], num_steps, spare_row, spare_when, place, neuron, when)
-        decision, operations = num_steps, 0
         while True:
             now = num_steps
             for d in range(depth):
                 if read[d] < count[d]:
                     now = min(now, np.int64(when[listed[d] + read[d]]))
+            if stamp == opened and starts:
+                now = 0
             if now == num_steps or (early_exit and now > decision):
                 break
             stamp += 1
@@ -151,15 +184,18 @@ def _decide(times_MI, flat, limits, table, num_steps, early_exit, out_MC, result
                 last, end = first, listed[d] + count[d]
                 while last < end and when[last] == now:
                     last += 1
-                if first == last:
+                layer = table[d]
+                if first == last and (now > 0 or ready_from[d] == ready_from[d + 1]):
                     continue
                 read[d] += last - first
-                layer = table[d]
                 n_out = layer[OUT_FEATURES]
                 membrane = membranes[held[d] : held[d + 1]]
                 given = neuron[listed[d + 1] : listed[d + 2]]
                 before = count[d + 1]
-                if layer[GROUPS] == 0:
+                after = before
+                if first == last:
+                    pass
+                elif layer[GROUPS] == 0:
                     operations += (last - first) * n_out
                     after = add_rows(
                         flat, layer[WEIGHTS], neuron, first, last, membrane, n_out, limits[d], given, before
@@ -170,6 +206,9 @@ def _decide(times_MI, flat, limits, table, num_steps, early_exit, out_MC, result
                     )
                     operations += additions
                     after = _take_runs(layer, membrane, limits[d], high, runs, given, before)
+                if now == 0:
+                    candidates = ready[ready_from[d] : ready_from[d + 1]]
+                    after = _take_ready(layer, membrane, limits[d], candidates, given, before, after)
                 leaves = now + layer[DELAY]
                 if after == before or leaves >= num_steps:
                     continue
@@ -205,6 +244,9 @@ def decide(
     flat: np.ndarray,
     limits: np.ndarray,
     table: np.ndarray,
+    start: np.ndarray,
+    ready: np.ndarray,
+    ready_from: np.ndarray,
     num_steps: int,
     early_exit: bool,
 ) -> tuple[np.ndarray, np.ndarray, int]:
@@ -218,10 +260,15 @@ def decide(
         flat: weights of all layers, and `LANES` spare elements.
         limits: of each layer, in the weights' precision; a neuron fires at or above it.
         table: int64 ``(L, COLUMNS)``; a linear layer has 0 groups.
+        start: of all membranes, where `membrane_offsets` says, in the weights' precision.
+        ready: int32, the neurons that start at their limit or above, layer by layer.
+        ready_from: int64 ``(L + 1,)``, where each layer's begin.
         num_steps: ``T``.
         early_exit: stop after the step of the first output spike. Output spikes after it are not given.
     """
     out = np.empty((len(times_MI), table[-1, OUT_FEATURES]), np.float32)
     result = np.empty((len(times_MI), SPIKES + len(table) + 1), np.int64)
-    refused = _decide(times_MI, flat, limits, table, num_steps, early_exit, out, result)
+    refused = _decide(
+        times_MI, flat, limits, table, start, ready, ready_from, num_steps, early_exit, out, result
+    )
     return out, result, refused

@@ -63,10 +63,11 @@ def synaptic_operations(stack: Stack, traced: Sequence[Tensor], *, until_decisio
         until_decision: count the spikes that `spikes_to_decision` counts; otherwise all.
     """
     total = torch.zeros(len(traced[-1]), dtype=torch.float64, device=traced[-1].device)
-    for layer, active in zip(stack, _active(stack, traced, until_decision), strict=False):
-        fan_out = layer.fan_out(tuple(active.shape[1:])).to(active.device, torch.float64)
-        counts = active.sum(tuple(range(1, active.dim() - fan_out.dim())))
-        total += (counts * fan_out).reshape(len(counts), -1).sum(1) if len(counts) else 0
+    for depth, active in enumerate(_active(stack, traced, until_decision)):
+        for fan_out in _fan_outs(stack, depth, tuple(active.shape[1:])):
+            fan_out = fan_out.to(active.device)
+            counts = active.sum(tuple(range(1, active.dim() - fan_out.dim())))
+            total += (counts * fan_out).reshape(len(counts), -1).sum(1) if len(counts) else 0
     return total.to(torch.float32)
 
 
@@ -114,10 +115,20 @@ def multiply_adds(stack: Stack, in_shape: Shape | None = None) -> int:
         in_shape: shape of a sample's input; needed if the first layer is not a `Linear`.
     """
     total = 0
-    for layer, shape in zip(stack, stack.shapes(in_shape), strict=False):
-        fan_out = layer.fan_out(shape).to(torch.float64)
-        total += round(float(fan_out.sum()) * math.prod(shape[: len(shape) - fan_out.dim()]))
+    for depth, shape in enumerate(stack.shapes(in_shape)):
+        for fan_out in _fan_outs(stack, depth, shape):
+            total += round(float(fan_out.sum()) * math.prod(shape[: len(shape) - fan_out.dim()]))
     return total
+
+
+def _fan_outs(stack: Stack, depth: int, shape: Shape) -> Iterator[Tensor]:
+    """How many neurons hear each neuron of the input (0) or a layer, for each connection that it has."""
+    layers = list(stack)
+    if depth < len(layers):
+        yield layers[depth].fan_out(shape).to(torch.float64)
+    for shortcut in stack.past:
+        if shortcut.source == depth:
+            yield shortcut.connection.fan_out(shape).to(torch.float64)
 
 
 @dataclass(frozen=True)

@@ -17,6 +17,7 @@ from firstspike.nn.geometry import (
     reach_transposed,
     transposed_size,
 )
+from firstspike.nn.start import check_bias, check_start, with_start
 from firstspike.spikes import check_num_steps, check_times
 from firstspike.window_convolution import window_conv2d_membrane, window_conv_transpose2d_membrane
 
@@ -33,7 +34,8 @@ class Conv2d(torch.nn.Module):
         neuron: `Causal` with the step synapse, or `Window`.
         stride, padding: in inputs, one number or ``(y, x)``; padded inputs are silent.
         groups: parts of the channels that do not hear each other.
-        bias: learn a bias per map; not for causal neurons, whose bias would be a threshold.
+        bias: learn a bias per map; of causal neurons it is the membrane before the first input, and a
+            neuron whose start reaches the threshold fires at step 0.
         generator: source of the initial weights; torch's global one by default.
 
     Weights ``(out_channels, in_channels / groups, y, x)`` start uniform in ``+- 1/sqrt(fan-in)``, scaled by
@@ -41,7 +43,7 @@ class Conv2d(torch.nn.Module):
     input spike reads rows, if there is one group or one map per group.
 
     Raises:
-        ValueError: a causal layer with a bias or the ramp synapse, a phased neuron, sizes below 1, channels
+        ValueError: the ramp synapse, a phased neuron, sizes below 1, channels
             that do not divide into the groups.
     """
 
@@ -63,11 +65,12 @@ class Conv2d(torch.nn.Module):
         check_channels(in_channels, out_channels, groups)
         if not (isinstance(neuron, Window) or (isinstance(neuron, Causal) and neuron.synapse == "step")):
             raise ValueError(f"Conv2d takes Window or Causal neurons with the step synapse, found {neuron}")
-        if bias and isinstance(neuron, Causal):
-            raise ValueError("a causal layer has no bias; change its threshold instead")
+        check_bias(bias, neuron)
         self.in_channels, self.out_channels, self.groups = in_channels, out_channels, groups
         self.kernel_size = pair(kernel_size, "kernel_size", 1)
         self.stride, self.padding = pair(stride, "stride", 1), pair(padding, "padding", 0)
+        if bias and isinstance(neuron, Causal):
+            check_start(self.kernel_size, self.padding, groups)
         self.num_steps = check_num_steps(num_steps)
         self.neuron: Causal | Window = neuron
         fan_in = in_channels // groups * self.kernel_size[0] * self.kernel_size[1]
@@ -102,9 +105,12 @@ class Conv2d(torch.nn.Module):
         """Return spike times ``(batch, out_channels, y, x)`` for times ``(batch, in_channels, y, x)``."""
         if isinstance(self.neuron, Window):
             return window_fire(self.membrane(times), self.out_steps, self.neuron)
+        weight: Tensor = self.weight
+        if self.bias is not None:
+            times, weight = with_start(times, weight, self.bias, self.padding)
         return causal_conv2d(
             times,
-            self.weight,
+            weight,
             self.num_steps,
             self.neuron,
             stride=self.stride,
@@ -131,7 +137,7 @@ class Conv2d(torch.nn.Module):
             )
         fired = (check_times(times, self.num_steps) < self.num_steps).to(self.weight.dtype)
         return torch.nn.functional.conv2d(
-            fired, self.weight, stride=self.stride, padding=self.padding, groups=self.groups
+            fired, self.weight, self.bias, stride=self.stride, padding=self.padding, groups=self.groups
         )
 
     def read(self, times: Tensor) -> tuple[Tensor, Tensor]:

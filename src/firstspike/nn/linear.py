@@ -13,6 +13,7 @@ from firstspike.functional import (
 )
 from firstspike.neurons import Causal, Neuron, Phased, Window
 from firstspike.nn.geometry import Shape, check_features
+from firstspike.nn.start import check_bias, with_start
 from firstspike.spikes import check_num_steps
 
 
@@ -26,7 +27,8 @@ class Linear(torch.nn.Module):
         in_features, out_features: sizes.
         num_steps: length of the input window in steps.
         neuron: `Causal`, `Window` or `Phased`.
-        bias: learn a bias; not for causal neurons, whose bias would be a threshold.
+        bias: learn a bias; of causal neurons with the step synapse it is the membrane before the first
+            input, and a neuron whose start reaches the threshold fires at step 0.
         dropout: during training each input is cut off with this probability and the other weights are
             scaled by ``1 / (1 - dropout)``, so that the mean drive stays if silence stands for the
             value 0. A cut input is silent to this layer only.
@@ -36,7 +38,7 @@ class Linear(torch.nn.Module):
     They are kept with contiguous columns, because an input spike reads one.
 
     Raises:
-        ValueError: a causal layer with a bias, a size below 1, a dropout outside [0, 1).
+        ValueError: a bias with the ramp synapse, a size below 1, a dropout outside [0, 1).
     """
 
     def __init__(
@@ -53,8 +55,7 @@ class Linear(torch.nn.Module):
         super().__init__()
         if in_features < 1 or out_features < 1:
             raise ValueError(f"sizes must be 1 or more, found {in_features} and {out_features}")
-        if bias and isinstance(neuron, Causal):
-            raise ValueError("a causal layer has no bias; change its threshold instead")
+        check_bias(bias, neuron)
         if not 0 <= dropout < 1:
             raise ValueError(f"dropout must be in [0, 1), found {dropout}")
         self.in_features, self.out_features = in_features, out_features
@@ -115,6 +116,8 @@ class Linear(torch.nn.Module):
         if isinstance(self.neuron, Phased):
             return phased_linear(times, weight, self.bias, self.num_steps, self.neuron)
         assert isinstance(self.neuron, Causal)
+        if self.bias is not None:
+            times, weight = with_start(times, weight, self.bias)
         return causal_linear(times, weight, self.num_steps, self.neuron)
 
     def _membrane(self, times: Tensor, weight: Tensor) -> Tensor:
@@ -122,7 +125,8 @@ class Linear(torch.nn.Module):
             return window_membrane(times, weight, self.bias, self.num_steps, self.neuron)
         if isinstance(self.neuron, Phased):
             return phased_membrane(times, weight, self.bias, self.num_steps, self.neuron)
-        return causal_membrane(times, weight, self.num_steps, self.neuron)
+        membrane = causal_membrane(times, weight, self.num_steps, self.neuron)
+        return membrane if self.bias is None else membrane + self.bias
 
     def _drop(self, times: Tensor) -> tuple[Tensor, Tensor]:
         if not self.training or self.dropout == 0:

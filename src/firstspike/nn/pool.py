@@ -107,3 +107,26 @@ class AvgPool2d(torch.nn.Module):
             f"kernel_size={self.kernel_size}, stride={self.stride}, num_steps={self.num_steps}, "
             f"fires with {self.count} of {size} inputs"
         )
+
+
+class EarliestPool2d(AvgPool2d):
+    """Spike times in, spike times out, through neurons that fire with the first spike of their patch.
+
+    It stands where max pooling would: over spike times the largest value is the earliest time, and unlike
+    max pooling over a raster it keeps one spike per neuron. An OR of its inputs, so it has no delay, also
+    between windows. The gradient goes to the earliest input.
+
+    Args:
+        kernel_size, num_steps, stride: as for `AvgPool2d`.
+    """
+
+    def __init__(
+        self, kernel_size: int | Pair, num_steps: int, *, stride: int | Pair | None = None
+    ) -> None:
+        rows, columns = pair(kernel_size, "kernel_size", 1)
+        super().__init__(kernel_size, num_steps, Causal(threshold=1 / (rows * columns)), stride=stride)
+
+    def forward(self, times: Tensor) -> Tensor:
+        """Return the earliest time ``(batch, channels, out_y, out_x)`` of each patch."""
+        self.out_shape(tuple(times.shape[1:]))
+        return -torch.nn.functional.max_pool2d(-times, self.kernel_size, self.stride)

@@ -7,6 +7,7 @@ from typing import cast
 import torch
 from torch import Tensor
 
+from firstspike.functional import window_fire
 from firstspike.neurons import Phased, Window
 from firstspike.nn.conv import Conv2d, ConvTranspose2d
 from firstspike.nn.geometry import Shape
@@ -14,6 +15,22 @@ from firstspike.nn.linear import Linear
 from firstspike.nn.pool import AvgPool2d
 
 Layer = Linear | Conv2d | ConvTranspose2d | AvgPool2d
+
+
+class Shortcut(torch.nn.Module):
+    """A connection past some layers: one layer also hears what an earlier one heard.
+
+    Its spikes wait, as in a delay line, until the window in which that layer listens.
+
+    Args:
+        source: whose times it takes: 0 is the network's input, ``d + 1`` what layer ``d`` gives.
+        target: number of the layer that hears it too, a `Conv2d` of window neurons.
+        connection: a `Conv2d` of window neurons, of which the membrane is added to the target's.
+    """
+
+    def __init__(self, source: int, target: int, connection: Conv2d) -> None:
+        super().__init__()
+        self.source, self.target, self.connection = source, target, connection
 
 
 class Stack(torch.nn.Module):
@@ -24,12 +41,13 @@ class Stack(torch.nn.Module):
 
     Args:
         layers: each takes the times that the one before gives.
+        shortcuts: connections past layers, at most one into each.
 
     Raises:
         ValueError: no layers, or sizes, channels or windows of neighbours that do not fit.
     """
 
-    def __init__(self, layers: Sequence[Layer]) -> None:
+    def __init__(self, layers: Sequence[Layer], shortcuts: Sequence[Shortcut] = ()) -> None:
         super().__init__()
         if not layers:
             raise ValueError("a Stack needs at least one layer")
@@ -50,10 +68,21 @@ class Stack(torch.nn.Module):
                     f"{two.neuron.source}"
                 )
         self.layers = torch.nn.ModuleList(layers)
+        _check_shortcuts(layers, shortcuts)
+        self.shortcuts = torch.nn.ModuleList(shortcuts)
 
     def __iter__(self) -> Iterator[Layer]:
         """Walk through the layers from the input on."""
         return (cast(Layer, layer) for layer in self.layers)
+
+    def shortcut_into(self, depth: int) -> Shortcut | None:
+        """Return the connection that layer `depth` hears beside its input, if there is one."""
+        return next((shortcut for shortcut in self.past if shortcut.target == depth), None)
+
+    @property
+    def past(self) -> list[Shortcut]:
+        """The connections past layers."""
+        return [cast(Shortcut, shortcut) for shortcut in self.shortcuts]
 
     @property
     def num_steps(self) -> int:
@@ -107,25 +136,55 @@ class Stack(torch.nn.Module):
 
     def forward(self, times: Tensor) -> Tensor:
         """Return the last layer's spike times, local to its window."""
-        for depth, layer in enumerate(self):
-            times = layer(_fit(depth, layer, times))
-        return times
+        return self.trace(times)[-1]
 
     def trace(self, times: Tensor) -> list[Tensor]:
         """Return the spike times of the input and of every layer, each local to its window."""
         traced = [times]
-        for depth, layer in enumerate(self):
-            traced.append(layer(_fit(depth, layer, traced[-1])))
+        for depth in range(len(self.layers)):
+            traced.append(self._layer(depth, traced))
         return traced
 
     def read(self, times: Tensor) -> tuple[list[Tensor], Tensor]:
         """Return what `trace` returns and the last layer's membrane."""
         traced = [times]
         *first, output = self
-        for depth, layer in enumerate(first):
-            traced.append(layer(_fit(depth, layer, traced[-1])))
+        for depth in range(len(first)):
+            traced.append(self._layer(depth, traced))
         last, membrane = output.read(_fit(len(first), output, traced[-1]))
         return [*traced, last], membrane
+
+    def _layer(self, depth: int, traced: list[Tensor]) -> Tensor:
+        layer = cast(Layer, self.layers[depth])
+        heard = _fit(depth, layer, traced[-1])
+        shortcut = self.shortcut_into(depth)
+        if shortcut is None:
+            return cast(Tensor, layer(heard))
+        assert isinstance(layer.neuron, Window)
+        membrane = layer.membrane(heard) + shortcut.connection.membrane(traced[shortcut.source])
+        return window_fire(membrane, layer.out_steps, layer.neuron)
+
+
+def _check_shortcuts(layers: Sequence[Layer], shortcuts: Sequence[Shortcut]) -> None:
+    windows = [layers[0].num_steps, *(layer.out_steps for layer in layers)]
+    for shortcut in shortcuts:
+        name = f"the shortcut from {shortcut.source} to layer {shortcut.target}"
+        if not 0 <= shortcut.source <= shortcut.target < len(layers) - 1:
+            raise ValueError(f"{name} must lead forward to a layer before the last of {len(layers)}")
+        if [other.target for other in shortcuts].count(shortcut.target) > 1:
+            raise ValueError(f"{name} is not the only one into that layer")
+        target, connection = layers[shortcut.target], shortcut.connection
+        if not isinstance(target, Conv2d) or not isinstance(target.neuron, Window):
+            raise ValueError(
+                f"{name} needs a Conv2d of window neurons there, found {type(target).__name__}"
+            )
+        if connection.out_channels != target.out_channels:
+            raise ValueError(f"{name} gives {connection.out_channels} channels to {target.out_channels}")
+        if connection.num_steps != windows[shortcut.source]:
+            raise ValueError(
+                f"{name} reads a window of {connection.num_steps} steps, its source fires in one of "
+                f"{windows[shortcut.source]}"
+            )
 
 
 def _fit(depth: int, layer: Layer, times: Tensor) -> Tensor:

@@ -1,0 +1,225 @@
+"""A trained deep network as layers on spike times: what is measured, and what hardware would run."""
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import cast
+
+import torch
+from torch import Tensor
+
+from firstspike.coding import encode_latency
+from firstspike.layout import Conv, Full, Part, Pool, Residual, Shape
+from firstspike.models.window_network import ResidualBlock, WindowLayer, WindowNetwork
+from firstspike.neurons import Causal, Window
+from firstspike.nn import Conv2d, EarliestPool2d, Layer, Linear, Shortcut, Stack
+from firstspike.nn.geometry import reach
+from firstspike.raster.layers import GRID_BITS, RasterLayer
+from firstspike.raster.network import RasterNetwork
+from firstspike.raster.settings import Readout
+
+
+@dataclass(frozen=True, eq=False)
+class SpikingForm:
+    """A network on spike times with its encoder and its decision.
+
+    Attributes:
+        encode: from images uint8 ``(batch, channels, y, x)`` to the spike times that `stack` takes. Where
+            the first layer hears a current, it computes that layer, in multiplications.
+        stack: causal or window layers, all normalisation and pooling folded in.
+        readout: how output spikes are decoded; None for the first spike of one neuron per class.
+        in_shape: of a sample of spike times.
+        multiply_adds: of the ordinary network of the same layout, per sample.
+        current_multiply_adds: the part of them that `encode` does.
+    """
+
+    encode: Callable[[Tensor], Tensor]
+    stack: Stack
+    readout: Readout | None
+    in_shape: Shape
+    multiply_adds: int
+    current_multiply_adds: int
+
+
+def spiking_form(network: RasterNetwork | WindowNetwork) -> SpikingForm:
+    """Return the network as layers that fire at exactly the steps of its evaluation.
+
+    Weights are multiples of ``2^-GRID_BITS``, so sums over spikes are exact in float32 in any order. Average pooling is linear and goes into the weights that follow it: a kernel of ``k`` after a pooling of
+    ``p`` becomes one of ``k p`` with a stride of ``p``. A neuron that a raster network makes fire at the
+    last step stays silent: its spike reaches nobody in time.
+
+    Raises:
+        ValueError: a shift added at every step, which is a current and no start membrane; or weights so
+            large that float32 sums are not exact.
+    """
+    with torch.no_grad():
+        return _from_raster(network) if isinstance(network, RasterNetwork) else _from_window(network)
+
+
+def _from_raster(network: RasterNetwork) -> SpikingForm:
+    parts, shapes, steps = network.parts, network.shapes, network.num_steps
+    first = cast(RasterLayer, network.layers[0])
+    if first.shift is not None and first.weights.shift == "per_step":
+        raise ValueError(
+            "a shift added at every step is a constant current, which a layer driven by spikes cannot carry; "
+            "train with shift='once' to convert"
+        )
+    layers: list[Layer] = []
+    sources = iter(network.layers)
+    average, by_current = 1, network.code == "current"
+    for depth, (part, shape) in enumerate(zip(parts, shapes, strict=False)):
+        if isinstance(part, Pool):
+            average = part.size if part.kind == "average" else 1
+            if part.kind == "earliest":
+                layers.append(EarliestPool2d(part.size, steps))
+            continue
+        source = cast(RasterLayer, next(sources))
+        if depth > 0 or not by_current:
+            layers.append(_layer(part, shape, average, steps, Causal(), *source.effective()))
+        average = 1
+    counts = list(_multiply_adds(parts, shapes))
+    return SpikingForm(
+        network.heard_times,
+        Stack(layers),
+        network.readout,
+        shapes[1] if by_current else shapes[0],
+        sum(counts),
+        counts[0] if by_current else 0,
+    )
+
+
+def _from_window(network: WindowNetwork) -> SpikingForm:
+    hidden = Window(low=0.0, high=network.clip, out_steps=network.num_steps)
+    layers: list[Layer] = []
+    shortcuts: list[Shortcut] = []
+    blocks = iter(network.blocks)
+    steps = network.in_steps
+
+    def follow(source: WindowLayer, part: Conv | Full, shape: Shape, steps: int) -> Conv2d | Linear:
+        weight, bias = source.effective()
+        side = source.average
+        # Training rounds to the nearest level, a window neuron down to the next.
+        half_level = network.clip / network.num_steps / 2
+        return _layer(part, shape, side, steps, hidden, weight / side**2, bias + half_level)
+
+    for part, shape in zip(network.parts, network.shapes, strict=False):
+        if isinstance(part, Pool):
+            if part.kind == "earliest":
+                layers.append(EarliestPool2d(part.size, steps))
+            continue
+        block = next(blocks)
+        if isinstance(part, Residual):
+            block = cast(ResidualBlock, block)
+            begin = len(layers)
+            inner = (part.channels, *(-(-side // part.stride) for side in shape[1:]))
+            layers.append(follow(block.first, Conv(part.channels, 3, part.stride), shape, steps))
+            layers.append(follow(block.second, Conv(part.channels, 3), inner, network.num_steps))
+            shortcuts.append(Shortcut(begin, begin + 1, _past(block, part, shape, steps, hidden)))
+        else:
+            layers.append(follow(cast(WindowLayer, block), part, shape, steps))
+        steps = network.num_steps
+    weight, bias = network.output_weights()
+    side = network.average
+    output = Full(network.num_classes)
+    layers.append(
+        _layer(output, network.shapes[-1], side, steps, network.output_neuron, weight / side**2, bias)
+    )
+    return SpikingForm(
+        lambda images: encode_latency(images, network.in_steps),
+        Stack(layers, shortcuts),
+        None,
+        network.in_shape,
+        sum(_multiply_adds([*network.parts, output], network.shapes)),
+        0,
+    )
+
+
+def _past(block: ResidualBlock, part: Residual, shape: Shape, steps: int, neuron: Window) -> Conv2d:
+    """The connection past a residual block."""
+    piece = Conv(part.channels, 1, part.stride)
+    if block.past is None:
+        # The values as they are: what fires at step 0 brings the membrane to the clip.
+        weight = neuron.high * torch.eye(part.channels)[..., None, None]
+        return cast(Conv2d, _layer(piece, shape, 1, steps, neuron, weight, torch.zeros(1)))
+    weight, bias = block.past.effective()
+    side = block.past.average
+    return cast(Conv2d, _layer(piece, shape, side, steps, neuron, weight / side**2, bias))
+
+
+def _layer(
+    part: Conv | Full,
+    shape: Shape,
+    average: int,
+    num_steps: int,
+    neuron: Causal | Window,
+    weight: Tensor,
+    bias: Tensor | None,
+) -> Conv2d | Linear:
+    """The layer with these weights, which are spread over the patches that were averaged before it."""
+    if isinstance(neuron, Causal):
+        _check_exact(weight, bias)
+    if average > 1:
+        maps = weight if isinstance(part, Conv) else weight.unflatten(1, shape)
+        maps = maps.repeat_interleave(average, 2).repeat_interleave(average, 3)
+        weight = maps if isinstance(part, Conv) else maps.flatten(1)
+    layer: Conv2d | Linear
+    if isinstance(part, Conv):
+        layer = Conv2d(
+            shape[0],
+            part.channels,
+            part.kernel * average,
+            num_steps,
+            neuron,
+            stride=part.stride * average,
+            padding=part.kernel // 2 * average,
+            bias=bias is not None,
+        )
+    else:
+        layer = Linear(weight.shape[1], part.features, num_steps, neuron, bias=bias is not None)
+    layer.weight.copy_(weight)
+    if bias is not None:
+        assert layer.bias is not None
+        layer.bias.copy_(bias.expand(len(layer.bias)))
+    return layer
+
+
+def _check_exact(weight: Tensor, start: Tensor | None) -> None:
+    """Raise ValueError if a sum of these weights may need more than float32's 24 bits."""
+    largest = float(weight.flatten(1).abs().sum(1).max()) + (
+        0 if start is None else float(start.abs().max())
+    )
+    limit = 2 ** (24 - GRID_BITS)
+    if largest >= limit:
+        raise ValueError(
+            f"the weights of one neuron sum up to {largest:g}; from {limit} on float32 rounds, and spike times "
+            "could differ"
+        )
+
+
+def _multiply_adds(parts: Sequence[Part], shapes: Sequence[Shape]) -> Iterator[int]:
+    """The multiply-adds of each part; products with padding are not counted."""
+    for part, shape in zip(parts, shapes, strict=False):
+        if isinstance(part, Full):
+            yield math.prod(shape) * part.features
+        elif isinstance(part, Pool):
+            yield 0
+        else:
+            sizes: list[tuple[int, int, int]] = (
+                [(part.kernel, part.stride, shape[0])]
+                if isinstance(part, Conv)
+                else [(3, part.stride, shape[0]), (3, 1, part.channels)]
+            )
+            total, sides = 0, shape[1:]
+            for kernel, stride, channels in sizes:
+                total += channels * part.channels * _taps(sides, kernel, stride)
+                sides = tuple(-(-side // stride) for side in sides)
+            if isinstance(part, Residual) and (part.stride > 1 or shape[0] != part.channels):
+                total += shape[0] * part.channels * math.prod(sides)
+            yield total
+
+
+def _taps(sides: Shape, kernel: int, stride: int) -> int:
+    """Products of one map with one kernel."""
+    out = (-(-sides[0] // stride), -(-sides[1] // stride))
+    padding = (kernel // 2, kernel // 2)
+    return round(float(reach((sides[0], sides[1]), out, (kernel, kernel), (stride, stride), padding).sum()))

@@ -1,0 +1,148 @@
+"""The once-only threshold over a raster, and the gradients that stand in for its derivative.
+
+Rasters have time first. A flag is 1 from the neuron's spike on, so a raster of flags never falls.
+"""
+
+import math
+from itertools import pairwise
+
+import torch
+from torch import Tensor
+from torch.autograd.function import FunctionCtx
+from torch.nn import functional as F
+
+from firstspike.kernels import flags as kernel
+from firstspike.kernels.compiling import eager
+from firstspike.raster.settings import RasterNeuron
+
+
+@eager
+def fire(membrane: Tensor, neuron: RasterNeuron, pool: int = 1) -> Tensor:
+    """Return how many neurons of each patch have fired by each step, in the membrane's type.
+
+    With ``pool`` 1 these are the flags ``F[t] = max_{s <= t} [H[s] >= 1]``. Otherwise it is average pooling
+    without the division, which is left to the next layer's weights: it is linear, so each neuron still
+    spikes once.
+
+    Args:
+        membrane: ``H``, ``(T, batch, ...)``; ``(T, batch, channels, y, x)`` to be pooled.
+        neuron: surrogate gradient, and whether the silent fire at the last step.
+        pool: side of the patches, which divides both sides of the map.
+    """
+    apply = _Compiled.apply if membrane.device.type == "cpu" else _Plain.apply
+    flags: Tensor = apply(membrane, neuron, pool)
+    return flags
+
+
+class _Compiled(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: FunctionCtx, membrane: Tensor, neuron: RasterNeuron, pool: int) -> Tensor:
+        ctx.save_for_backward(membrane)
+        ctx.neuron, ctx.pool = neuron, pool  # type: ignore[attr-defined]
+        return _tensor(kernel.fire(_array(membrane), pool, neuron.fire_last), membrane)
+
+    @staticmethod
+    def backward(ctx: FunctionCtx, *grad_outputs: Tensor) -> tuple[Tensor, None, None]:
+        (membrane,) = ctx.saved_tensors  # type: ignore[attr-defined]
+        neuron: RasterNeuron = ctx.neuron  # type: ignore[attr-defined]
+        out = kernel.gradient(
+            _array(membrane),
+            _array(grad_outputs[0].to(membrane.dtype)),
+            ctx.pool,  # type: ignore[attr-defined]
+            neuron.fire_last,
+            neuron.gradient,
+            neuron.surrogate,
+            neuron.scale,
+        )
+        return _tensor(out, membrane), None, None
+
+
+def _array(raster: Tensor) -> "kernel.np.ndarray":
+    """The raster as the kernel takes it, ``(T, B, Y, X, C)``; a view where memory is channels last."""
+    shaped = raster if raster.dim() == 5 else raster.flatten(2)[..., None, None]
+    last = shaped.permute(0, 1, 3, 4, 2).contiguous()
+    return (last.view(torch.uint16) if last.dtype == torch.bfloat16 else last).numpy()
+
+
+def _tensor(array: "kernel.np.ndarray", like: Tensor) -> Tensor:
+    """The kernel's answer as a raster with the number of axes of `like`."""
+    last = torch.from_numpy(array)
+    shaped = (last.view(torch.bfloat16) if like.dtype == torch.bfloat16 else last).permute(0, 1, 4, 2, 3)
+    return shaped if like.dim() == 5 else shaped.reshape(like.shape)
+
+
+class _Plain(torch.autograd.Function):
+    """The same in torch's operations, for devices without the compiled loops."""
+
+    @staticmethod
+    def forward(ctx: FunctionCtx, membrane: Tensor, neuron: RasterNeuron, pool: int) -> Tensor:
+        flags = crossed(membrane)
+        ctx.save_for_backward(membrane, flags)
+        ctx.neuron, ctx.pool = neuron, pool  # type: ignore[attr-defined]
+        if neuron.fire_last:
+            flags = flags.clone()
+            flags[-1] = True
+        values = flags.to(membrane.dtype)
+        if pool == 1:
+            return values
+        counts = F.avg_pool2d(values.flatten(0, 1), pool, divisor_override=1)
+        return counts.unflatten(0, membrane.shape[:2])
+
+    @staticmethod
+    def backward(ctx: FunctionCtx, *grad_outputs: Tensor) -> tuple[Tensor, None, None]:
+        (grad,) = grad_outputs
+        membrane, flags = ctx.saved_tensors  # type: ignore[attr-defined]
+        neuron: RasterNeuron = ctx.neuron  # type: ignore[attr-defined]
+        pool: int = ctx.pool  # type: ignore[attr-defined]
+        if pool > 1:
+            grad = grad.repeat_interleave(pool, 3).repeat_interleave(pool, 4)
+        if neuron.fire_last:
+            # The last flag is 1 whatever the membrane is.
+            grad = grad.clone()
+            grad[-1] = 0
+        if neuron.gradient == "firing_step":
+            # F[s] = sum of S[t] over t <= s, so a spike receives all later flags' gradients.
+            grad = grad.flip(0).cumsum(0).flip(0) * _spikes(flags)
+        elif neuron.gradient == "bptt":
+            grad = _through_time(grad, membrane, flags)
+        return grad * derivative(membrane - 1, neuron), None, None
+
+
+def crossed(membrane: Tensor) -> Tensor:
+    """Return whether each neuron has reached the threshold 1 by each step, bool like `membrane`."""
+    flags = membrane >= 1
+    for earlier, later in pairwise(flags):
+        later |= earlier
+    return flags
+
+
+def _spikes(flags: Tensor) -> Tensor:
+    spikes = flags.clone()
+    spikes[1:] &= ~flags[:-1]
+    return spikes
+
+
+def _through_time(grad: Tensor, membrane: Tensor, flags: Tensor) -> Tensor:
+    """The gradient at each ``Theta``: ``l[t] (1 - F[t-1])``, ``l[t] = g[t] + l[t+1] (1 - Theta[t+1])``."""
+    total = grad.clone()
+    above = membrane >= 1
+    for step in range(len(grad) - 2, -1, -1):
+        total[step] += total[step + 1] * ~above[step + 1]
+    total[1:] *= ~flags[:-1]
+    return total
+
+
+def derivative(distance: Tensor, neuron: RasterNeuron) -> Tensor:
+    """Return the surrogate derivative at a membrane's `distance` from the threshold."""
+    scale = neuron.scale
+    if neuron.surrogate == "arctan":
+        return scale / 2 / (1 + (math.pi / 2 * scale * distance) ** 2)
+    if neuron.surrogate == "sigmoid":
+        above = torch.sigmoid(scale * distance)
+        return scale * above * (1 - above)
+    return scale * (1 - scale * distance.abs()).clamp_min(0)
+
+
+def flags_to_times(flags: Tensor) -> Tensor:
+    """Return the spike times of flags ``(T, batch, ...)``: how long they are 0; float32, ``T`` silent."""
+    return (flags == 0).sum(0).to(torch.float32)

@@ -1,0 +1,89 @@
+"""From output flags to votes, logits and decisions."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from firstspike.raster.settings import Readout
+
+
+def votes(flags: Tensor, readout: Readout) -> Tensor:
+    """Return the mean vote of each class's neurons, ``(batch, classes)``.
+
+    A sum over steps of what a flag adds, ``w[t] - w[t+1]`` with silence voting ``w[T]``, which equals the
+    vote of the spike's step.
+
+    Args:
+        flags: of the output neurons, class by class, ``(T, batch, classes * neurons_per_class)``.
+        readout: decoder "exponential", "linear" or "first_spike", which votes like "linear".
+    """
+    worth = torch.tensor(readout.votes(len(flags)), dtype=torch.float32, device=flags.device)
+    total = torch.tensordot(worth[:-1] - worth[1:], flags.to(torch.float32), dims=1)
+    return total.unflatten(1, (-1, readout.neurons_per_class)).mean(2)
+
+
+def logits(flags: Tensor, membrane: Tensor | None, readout: Readout) -> Tensor:
+    """Return the logits ``(batch, classes)`` that a cross-entropy is taken of.
+
+    Args:
+        flags, membrane: of the output neurons, ``(T, batch, classes * neurons_per_class)``; the membrane is
+            needed by its own decoder only.
+        readout: the decoder.
+    """
+    if readout.decoder == "membrane":
+        assert membrane is not None
+        return membrane[-1].to(torch.float32).unflatten(1, (-1, readout.neurons_per_class)).mean(2)
+    return readout.scale * votes(flags, readout)
+
+
+@dataclass(frozen=True, eq=False)
+class Verdict:
+    """What the output spikes of a batch say.
+
+    Attributes:
+        label: class with the highest total vote, int64 ``(batch,)``; the first of equals.
+        tied: whether several classes share it, bool ``(batch,)``.
+        silent: whether no output neuron spiked.
+        steps: step after which the decision could no longer change, float32; ``T`` if it was open to the
+            end.
+    """
+
+    label: Tensor
+    tied: Tensor
+    silent: Tensor
+    steps: Tensor
+
+
+def decide(times: Tensor, num_steps: int, readout: Readout) -> Verdict:
+    """Return the decisions that spike times of output neurons stand for, by the decoder's votes.
+
+    "first_spike" goes by the earliest spike of a class. For the voting decoders a decision is final once
+    no other class can catch up, even if all its silent neurons spiked at the next step.
+
+    Args:
+        times: ``(batch, classes * neurons_per_class)``, whole steps, ``T`` silent.
+        num_steps: ``T``.
+        readout: decoder; "membrane" is no spike decision and is decided as "exponential" would be.
+    """
+    grouped = times.unflatten(1, (-1, readout.neurons_per_class))
+    silent = (times >= num_steps).all(1)
+    if readout.decoder == "first_spike":
+        first = grouped.min(2).values
+        earliest = first.min(1)
+        tied = (first == earliest.values.unsqueeze(1)).sum(1) > 1
+        return Verdict(earliest.indices, tied, silent, earliest.values)
+    worth = torch.tensor(readout.votes(num_steps), dtype=torch.float64, device=times.device)
+    steps = torch.full((len(times),), float(num_steps), device=times.device)
+    for step in reversed(range(num_steps)):
+        spoken = grouped <= step
+        so_far = torch.where(spoken, worth[grouped.long()], 0.0).sum(2)
+        # Silence at the end votes w[T], which the linear decoder's 0 and the exponential's share.
+        most = so_far + (~spoken).sum(2) * worth[step + 1]
+        leader = so_far.max(1)
+        rivals = most.scatter(1, leader.indices.unsqueeze(1), float("-inf")).max(1).values
+        steps[leader.values > rivals] = step
+    total = worth[grouped.long()].sum(2)
+    best = total.max(1)
+    tied = (total == best.values.unsqueeze(1)).sum(1) > 1
+    return Verdict(best.indices, tied, silent, steps)
