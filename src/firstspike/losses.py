@@ -90,7 +90,7 @@ def temporal_least_squares(times: Tensor, targets: Tensor, num_steps: int) -> Te
 
 
 def first_spike_cross_entropy(
-    times: Tensor, labels: Tensor, num_steps: int, sharpness: float = 10.0
+    times: Tensor, labels: Tensor, num_steps: int, sharpness: float = 10.0, label_smoothing: float = 0.0
 ) -> Tensor:
     """Return the cross-entropy of a softmax over ``-sharpness t_j / T``: earlier is likelier.
 
@@ -99,8 +99,9 @@ def first_spike_cross_entropy(
         labels: int64 ``(batch,)``.
         num_steps: ``T``.
         sharpness: logit between a spike at step 0 and silence.
+        label_smoothing: share of the target that goes to all classes alike.
     """
-    return F.cross_entropy(times * (-sharpness / num_steps), labels)
+    return F.cross_entropy(times * (-sharpness / num_steps), labels, label_smoothing=label_smoothing)
 
 
 def membrane_cross_entropy(membrane: Tensor, labels: Tensor, label_smoothing: float = 0.0) -> Tensor:

@@ -39,15 +39,15 @@ def test_layers_start_from_their_bias(seed):
     conv, linear = layers(seed)
     maps = torch.randint(0, T + 1, (9, 2, 8, 6)).to(torch.float32)
     flags = lambda times, t: (times <= t).to(torch.float32)  # noqa: E731
-    expected = simulated(
-        lambda t: F.conv2d(flags(maps, t), conv.weight, conv.bias, stride=2, padding=1)
-    )
+    expected = simulated(lambda t: F.conv2d(flags(maps, t), conv.weight, conv.bias, stride=2, padding=1))
     hidden = conv(maps)
     assert torch.equal(hidden, expected)
     assert (hidden == 0).any()
     assert (hidden == T).any()
     flat = hidden.detach().flatten(1)
-    assert torch.equal(linear(flat), simulated(lambda t: F.linear(flags(flat, t), linear.weight, linear.bias)))
+    assert torch.equal(
+        linear(flat), simulated(lambda t: F.linear(flags(flat, t), linear.weight, linear.bias))
+    )
     fired = (flat < T).to(torch.float32)
     assert torch.equal(linear.membrane(flat), F.linear(fired, linear.weight, linear.bias))
 

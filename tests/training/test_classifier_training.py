@@ -12,11 +12,12 @@ from firstspike.data import load
 from firstspike.neurons import Causal, Window
 from firstspike.reproduce.evaluation import load_classifier
 from firstspike.rules import StraightThroughRule
-from firstspike.training import classifier
-from firstspike.training.classifier import build_classifier, encode_images, train_classifier
+from firstspike.training import classifier, supervised
+from firstspike.training.classifier import ClassifierTask, build_classifier, encode_images
 from firstspike.training.config import Augmentation, ClassifierConfig, Normal
 from firstspike.training.presets import PRESETS, preset
 from firstspike.training.run_folder import RunFolder
+from firstspike.training.supervised import train_supervised
 
 GOLDEN = ClassifierConfig(
     dataset="digits",
@@ -74,7 +75,7 @@ def test_the_golden_run(tmp_path, train, validation):
     """The same weights twice to the bit, and an accuracy that any machine reaches."""
     runs = [started(tmp_path / name, GOLDEN) for name in ("one", "two")]
     for run in runs:
-        train_classifier(run, train, validation, show_progress=False)
+        train_supervised(run, ClassifierTask(run.config), train, validation, show_progress=False)
     assert same(*map(files, runs))
     records = runs[0].load_state().records
     assert [record["epoch"] for record in records] == list(range(1, 9))
@@ -102,7 +103,7 @@ def test_the_kept_weights_are_those_of_the_best_epoch(tmp_path, few, validation,
 
     monkeypatch.setattr(RunFolder, "save_state", watched)
     run = started(tmp_path / "run", dataclasses.replace(SMALL, epochs=6, rate=0.02))
-    returned = train_classifier(run, few, validation, show_progress=False)
+    returned = train_supervised(run, ClassifierTask(run.config), few, validation, show_progress=False)
     accuracies = [record["validation_accuracy"] for record in run.load_state().records]
     best = max(epoch for epoch, accuracy in enumerate(accuracies) if accuracy == max(accuracies))
     kept = load_file(run.path / "model.safetensors")
@@ -121,7 +122,7 @@ def test_the_kept_weights_are_those_of_the_best_epoch(tmp_path, few, validation,
 
 def test_the_average_is_the_hand_formula(tmp_path, few, validation, monkeypatch):
     passed = []
-    update = classifier.update_average
+    update = supervised.update_average
 
     def watched(average, model, decay):
         if not passed:
@@ -129,9 +130,9 @@ def test_the_average_is_the_hand_formula(tmp_path, few, validation, monkeypatch)
         passed.append({n: t.clone() for n, t in model.state_dict().items()})
         update(average, model, decay)
 
-    monkeypatch.setattr(classifier, "update_average", watched)
+    monkeypatch.setattr(supervised, "update_average", watched)
     run = started(tmp_path / "run", dataclasses.replace(SMALL, epochs=1, ema=0.6))
-    train_classifier(run, few, validation, show_progress=False)
+    train_supervised(run, ClassifierTask(run.config), few, validation, show_progress=False)
     assert len(passed) == 1 + 4
     tensors = run.load_state().tensors
     for name, average in passed[0].items():
@@ -146,7 +147,7 @@ def test_the_seed_decides_every_bit(tmp_path, few, validation, optimizer):
     config = dataclasses.replace(SMALL, optimizer=optimizer, epochs=2)
     runs = {name: started(tmp_path / name, config, seed) for name, seed in (("a", 4), ("b", 4), ("c", 5))}
     for run in runs.values():
-        train_classifier(run, few, validation, show_progress=False)
+        train_supervised(run, ClassifierTask(run.config), few, validation, show_progress=False)
     assert same(files(runs["a"]), files(runs["b"]))
     one, other = files(runs["a"])[1], files(runs["c"])[1]
     assert not any(one[name].equal(other[name]) for name in one)
@@ -158,7 +159,7 @@ def test_an_interrupted_run_ends_as_an_uninterrupted_one(
 ):
     """Stopped after the last epoch too: then only the choice of the best is left to do."""
     whole = started(tmp_path / "whole", SMALL)
-    train_classifier(whole, few, validation, show_progress=False)
+    train_supervised(whole, ClassifierTask(whole.config), few, validation, show_progress=False)
     run = started(tmp_path / "stopped", SMALL)
     save_state = RunFolder.save_state
 
@@ -170,10 +171,10 @@ def test_an_interrupted_run_ends_as_an_uninterrupted_one(
     with monkeypatch.context() as patch:
         patch.setattr(RunFolder, "save_state", save_and_stop)
         with pytest.raises(KeyboardInterrupt):
-            train_classifier(run, few, validation, show_progress=False)
+            train_supervised(run, ClassifierTask(run.config), few, validation, show_progress=False)
     assert run.load_state().epoch == stop_after
     assert not (run.path / "model.safetensors").exists()
-    train_classifier(run, few, validation, show_progress=False)
+    train_supervised(run, ClassifierTask(run.config), few, validation, show_progress=False)
     assert same(files(whole), files(run))
     lines = [
         [json.loads(line) for line in (each.path / "metrics.jsonl").read_text().splitlines()]
@@ -186,8 +187,10 @@ def test_an_interrupted_run_ends_as_an_uninterrupted_one(
 def test_the_rate_rises_linearly_and_falls_along_a_cosine(tmp_path, few, validation, monkeypatch):
     config = dataclasses.replace(SMALL, epochs=5, rate=0.01, warmup=0.25)
     rates = []
-    monkeypatch.setattr(classifier, "set_rate", lambda optimizer, rate: rates.append(rate))
-    train_classifier(started(tmp_path / "run", config), few, validation, show_progress=False)
+    monkeypatch.setattr(supervised, "set_rate", lambda optimizer, rate: rates.append(rate))
+    train_supervised(
+        started(tmp_path / "run", config), ClassifierTask(config), few, validation, show_progress=False
+    )
     steps = 5 * math.ceil(100 / 25)
     expected = [
         0.01 * min(1, (step + 1) / (0.25 * steps)) * (1 + math.cos(math.pi * step / steps)) / 2
@@ -207,7 +210,9 @@ def test_an_epoch_shows_every_image_once_with_its_label(tmp_path, few, validatio
         return loss(config, model, inputs, labels)
 
     monkeypatch.setattr(classifier, "_loss", watched)
-    train_classifier(started(tmp_path / "run", config), few, validation, show_progress=False)
+    train_supervised(
+        started(tmp_path / "run", config), ClassifierTask(config), few, validation, show_progress=False
+    )
     assert [len(inputs) for inputs, _ in shown] == [30, 30, 30, 10] * 2
     expected = torch.cat([encode_images(config, few.images), few.labels.unsqueeze(1)], 1).tolist()
     orders = []
@@ -225,7 +230,7 @@ def test_every_loss_learns(tmp_path, few, loss):
         GOLDEN, loss=loss, epochs=15, batch_size=25, label_delay=0, augmentation=Augmentation(), rate=0.01
     )
     run = started(tmp_path / "run", config)
-    train_classifier(run, few, few, show_progress=False)
+    train_supervised(run, ClassifierTask(run.config), few, few, show_progress=False)
     records = run.load_state().records
     assert max(record["validation_accuracy_papers_rule"] for record in records) >= 0.8
     assert records[-1]["loss"] < 0.6 * records[0]["loss"]
@@ -236,7 +241,7 @@ def test_the_penalty_saves_spikes(tmp_path, few):
     for penalty in (0.0, 0.1):
         config = dataclasses.replace(SMALL, spike_penalty=penalty, rate=0.01, epochs=6)
         run = started(tmp_path / str(penalty), config)
-        train_classifier(run, few, few, show_progress=False)
+        train_supervised(run, ClassifierTask(run.config), few, few, show_progress=False)
         spikes.append(run.load_state().records[-1]["spikes_to_decision"])
     assert spikes[1] < spikes[0] - 3
 
@@ -274,7 +279,7 @@ def test_dim_pixels_stay_silent():
 @pytest.mark.parametrize("name", [n for n, p in PRESETS.items() if isinstance(p.config, ClassifierConfig)])
 def test_every_preset_takes_an_epoch(tmp_path, few, name):
     run = RunFolder.create(tmp_path / "run", name, preset(name).configure(dataset="digits", epochs=1), 0)
-    train_classifier(run, few, few, show_progress=False)
+    train_supervised(run, ClassifierTask(run.config), few, few, show_progress=False)
     (record,) = run.load_state().records
     assert math.isfinite(record["loss"])
     # Loading refuses weights that are not finite.

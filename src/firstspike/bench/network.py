@@ -24,10 +24,11 @@ from firstspike.losses import aggressive_targets, temporal_least_squares
 from firstspike.neurons import Causal
 from firstspike.nn import Linear, Stack
 from firstspike.rules import TemporalRule
-from firstspike.training.classifier import build_classifier, train_classifier
+from firstspike.training.classifier import ClassifierTask, build_classifier
 from firstspike.training.config import ClassifierConfig, to_json
 from firstspike.training.presets import preset
 from firstspike.training.run_folder import RunFolder
+from firstspike.training.supervised import train_supervised
 
 NUM_STEPS = 256
 SIZES = (784, 400, 10)
@@ -130,13 +131,14 @@ def _images(data: str, split: str, data_dir: Path | None) -> ImageSet:
 def _trained(data: str, train: ImageSet, validation: ImageSet) -> RunFolder:
     """Return the run that the cache holds; make it first if there is none."""
     config = preset(PRESET).configure(epochs=EPOCHS[data])
+    assert isinstance(config, ClassifierConfig)
     mark = hashlib.sha256(json.dumps(to_json(config), sort_keys=True).encode()).hexdigest()[:8]
     path = cache_dir() / "bench" / f"{PRESET}-{data}-{mark}"
     path.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(path.with_suffix(".lock")):
         folder = RunFolder.create(path, PRESET, config, seed=0, resume=True)
         if not folder.finished:
-            train_classifier(folder, train, validation, show_progress=False)
+            train_supervised(folder, ClassifierTask(config), train, validation, show_progress=False)
     return folder
 
 

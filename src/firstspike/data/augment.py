@@ -23,7 +23,8 @@ def distort(
     global state.
 
     Args:
-        images: uint8 ``(batch, height, width)``.
+        images: uint8 ``(batch, height, width)`` or ``(batch, channels, height, width)``, whose channels are
+            moved together.
         shift_px: largest shift along each axis.
         rotation_deg: largest rotation, either way.
         scale: largest relative change of size along each axis.
@@ -36,7 +37,7 @@ def distort(
     """
     if not any((shift_px, rotation_deg, scale, shear, elastic_px)):
         return images
-    count, height, width = images.shape
+    count, height, width = len(images), *images.shape[-2:]
     if not any((rotation_deg, scale, shear, elastic_px)):
         return _shift_whole_pixels(images, math.floor(shift_px))
 
@@ -50,20 +51,46 @@ def distort(
     shift_x, shift_y = uniform(2 * shift_px / width), uniform(2 * shift_px / height)
     row_x = torch.stack([angle.cos() * scale_x, slant - angle.sin() * scale_y, shift_x], 1)
     row_y = torch.stack([angle.sin() * scale_x, angle.cos() * scale_y, shift_y], 1)
-    maps = torch.stack([row_x, row_y], 1)
-    grid = F.affine_grid(maps, [count, 1, height, width], align_corners=False)
+    affine = torch.stack([row_x, row_y], 1)
+    grid = F.affine_grid(affine, [count, 1, height, width], align_corners=False)
     if elastic_px > 0:
         points = torch.randn(count, 2, 5, 5) * elastic_px
         points = points * torch.tensor([2 / width, 2 / height]).reshape(1, 2, 1, 1)
         smooth = F.interpolate(points, (height, width), mode="bicubic", align_corners=True)
         grid = grid + smooth.permute(0, 2, 3, 1)
-    moved = F.grid_sample(images.unsqueeze(1).to(torch.float32), grid, align_corners=False)
-    return moved.squeeze(1).round_().clamp_(0, 255).to(torch.uint8)
+    maps = images.reshape(count, -1, height, width).to(torch.float32)
+    moved = F.grid_sample(maps, grid, align_corners=False)
+    return moved.reshape(images.shape).round_().clamp_(0, 255).to(torch.uint8)
+
+
+def flip_horizontally(images: Tensor, probability: float = 0.5) -> Tensor:
+    """Return each image mirrored left to right with this probability; uint8 ``(batch, ..., y, x)``."""
+    mirrored = torch.rand(len(images)) < probability
+    return torch.where(mirrored.reshape(-1, *([1] * (images.dim() - 1))), images.flip(-1), images)
+
+
+def cut_out(images: Tensor, size_px: int) -> Tensor:
+    """Return each image with a black square at a random place, clipped at the borders.
+
+    Args:
+        images: uint8 ``(batch, ..., height, width)``.
+        size_px: side of the square.
+    """
+    count, height, width = len(images), *images.shape[-2:]
+    top = torch.randint(height, (count, 1)) - size_px // 2
+    left = torch.randint(width, (count, 1)) - size_px // 2
+    rows, columns = torch.arange(height), torch.arange(width)
+    down, right = (rows >= top) & (rows < top + size_px), (columns >= left) & (columns < left + size_px)
+    square = down.unsqueeze(2) & right.unsqueeze(1)
+    return images.masked_fill(square.reshape(count, *([1] * (images.dim() - 3)), height, width), 0)
 
 
 def _shift_whole_pixels(images: Tensor, limit: int) -> Tensor:
-    count, height, width = images.shape
+    count, height, width = len(images), *images.shape[-2:]
     padded = F.pad(images, (limit, limit, limit, limit))
     down = torch.randint(0, 2 * limit + 1, (count, 1, 1)) + torch.arange(height).reshape(1, -1, 1)
     right = torch.randint(0, 2 * limit + 1, (count, 1, 1)) + torch.arange(width).reshape(1, 1, -1)
-    return padded[torch.arange(count).reshape(-1, 1, 1), down, right]
+    each = torch.arange(count).reshape(-1, 1, 1)
+    if images.dim() == 3:
+        return padded[each, down, right]
+    return padded.movedim(1, -1)[each, down, right].movedim(-1, 1)

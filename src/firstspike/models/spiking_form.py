@@ -44,9 +44,10 @@ class SpikingForm:
 def spiking_form(network: RasterNetwork | WindowNetwork) -> SpikingForm:
     """Return the network as layers that fire at exactly the steps of its evaluation.
 
-    Weights are multiples of ``2^-GRID_BITS``, so sums over spikes are exact in float32 in any order. Average pooling is linear and goes into the weights that follow it: a kernel of ``k`` after a pooling of
-    ``p`` becomes one of ``k p`` with a stride of ``p``. A neuron that a raster network makes fire at the
-    last step stays silent: its spike reaches nobody in time.
+    Weights are multiples of ``2^-GRID_BITS``, so sums over spikes are exact in float32 in any order. Average
+    pooling is linear and goes into the weights that follow it: a kernel of ``k`` after a pooling of ``p``
+    becomes one of ``k p`` with a stride of ``p``. A neuron that a raster network makes fire at the last step
+    stays silent: its spike reaches nobody in time.
 
     Raises:
         ValueError: a shift added at every step, which is a current and no start membrane; or weights so
@@ -61,8 +62,8 @@ def _from_raster(network: RasterNetwork) -> SpikingForm:
     first = cast(RasterLayer, network.layers[0])
     if first.shift is not None and first.weights.shift == "per_step":
         raise ValueError(
-            "a shift added at every step is a constant current, which a layer driven by spikes cannot carry; "
-            "train with shift='once' to convert"
+            "a shift added at every step is a constant current, which a layer driven by spikes cannot "
+            "carry; train with shift='once' to convert"
         )
     layers: list[Layer] = []
     sources = iter(network.layers)
@@ -191,8 +192,8 @@ def _check_exact(weight: Tensor, start: Tensor | None) -> None:
     limit = 2 ** (24 - GRID_BITS)
     if largest >= limit:
         raise ValueError(
-            f"the weights of one neuron sum up to {largest:g}; from {limit} on float32 rounds, and spike times "
-            "could differ"
+            f"the weights of one neuron sum up to {largest:g}; from {limit} on float32 rounds, and spike "
+            "times could differ"
         )
 
 

@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.autograd.function import FunctionCtx
 from torch.nn import functional as F
 
+from firstspike.batch_norm import BatchNorm
 from firstspike.coding import encode_latency
 from firstspike.functional import window_fire
 from firstspike.layout import Conv, Full, Pool, Residual, Shape, layout_shapes, parse_layout
@@ -59,8 +60,7 @@ class WindowLayer(torch.nn.Module):
         torch.nn.init.kaiming_normal_(self.weight, nonlinearity="relu")
         if self.weight.dim() == 4:
             self.weight.data = self.weight.data.contiguous(memory_format=torch.channels_last)
-        flat = self.weight.dim() == 2
-        self.norm = torch.nn.BatchNorm1d(size[0]) if flat else torch.nn.BatchNorm2d(size[0])
+        self.norm = BatchNorm(size[0])
 
     def forward(self, values: Tensor) -> Tensor:
         """Return normalised membranes; in evaluation by the folded weights."""
@@ -73,12 +73,9 @@ class WindowLayer(torch.nn.Module):
 
     def effective(self) -> tuple[Tensor, Tensor]:
         """Return weight and bias with the normalisation folded in, on the grid of `round_to_grid`."""
-        norm = self.norm
-        assert norm.running_var is not None
-        assert norm.running_mean is not None
-        gain = norm.weight * (norm.running_var + norm.eps).rsqrt()
+        gain, shift = self.norm.folded()
         weight = self.weight * gain.reshape(-1, *([1] * (self.weight.dim() - 1)))
-        return round_to_grid(weight), round_to_grid(norm.bias - gain * norm.running_mean)
+        return round_to_grid(weight), round_to_grid(shift)
 
     def _connect(self, values: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
         weight, bias = weight.to(values.dtype), None if bias is None else bias.to(values.dtype)

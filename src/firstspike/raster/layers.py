@@ -11,13 +11,13 @@ from torch import Tensor
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
+from firstspike.batch_norm import BatchNorm
 from firstspike.raster.fire import fire
 from firstspike.raster.settings import RasterNeuron, RasterWeights
 
 # Weights are rounded to multiples of 2^-GRID_BITS. Sums of 0/1 flags are then exact in float32 in any
 # order, so the event form fires at the very same steps.
 GRID_BITS = 14
-_EPSILON = 1e-5
 
 
 class RasterLayer(torch.nn.Module):
@@ -37,9 +37,6 @@ class RasterLayer(torch.nn.Module):
             ``H[t] = (t + 1) X`` with ``X = g (W x) + b``.
         generator: source of the initial weights; torch's global one by default.
     """
-
-    running_mean: Tensor
-    running_variance: Tensor
 
     def __init__(
         self,
@@ -66,13 +63,11 @@ class RasterLayer(torch.nn.Module):
             self.weight.data = self.weight.data.contiguous(memory_format=torch.channels_last)
         self.gain: Tensor | None = None
         self.shift: Tensor | None = None
-        if weights.affine != "none":
+        self.norm = BatchNorm(shape[0]) if weights.norm == "batch" else None
+        if self.norm is None and weights.affine != "none":
             count = shape[0] if weights.affine == "channel" else 1
             self.gain = torch.nn.Parameter(torch.ones(count))
             self.shift = torch.nn.Parameter(torch.zeros(count))
-        if weights.norm == "batch":
-            self.register_buffer("running_mean", torch.zeros(shape[0]))
-            self.register_buffer("running_variance", torch.ones(shape[0]))
 
     @property
     def out_features(self) -> int:
@@ -85,13 +80,8 @@ class RasterLayer(torch.nn.Module):
         Both are multiples of ``2^-GRID_BITS``; rounding is passed straight through by gradients. The weight
         includes ``1 / input_size`` of the pooling before.
         """
-        weight, shift = self._normalised(), self.shift
-        gain = self.gain
-        if self.weights.norm == "batch":
-            assert gain is not None
-            assert shift is not None
-            gain = gain * (self.running_variance + _EPSILON).rsqrt()
-            shift = shift - gain * self.running_mean
+        weight = self._normalised()
+        gain, shift = (self.gain, self.shift) if self.norm is None else self.norm.folded()
         if gain is not None:
             weight = weight * gain.reshape(-1, *([1] * (weight.dim() - 1)))
         return round_to_grid(weight / self.input_size), None if shift is None else round_to_grid(shift)
@@ -111,8 +101,8 @@ class RasterLayer(torch.nn.Module):
         values = flags if self.current else flags.flatten(0, 1)
         ramps = self.weights.shift == "per_step" and not self.current
         start = None
-        if self.training and self.weights.norm == "batch":
-            drive = self._batch_normalise(self._connect(values, self.weight / self.input_size))
+        if self.training and self.norm is not None:
+            drive = self.norm(self._connect(values, self.weight / self.input_size))
         else:
             weight, start = self.effective()
             drive = self._connect(values, weight, None if ramps else start)
@@ -144,17 +134,6 @@ class RasterLayer(torch.nn.Module):
             values, weight.to(values.dtype), start, stride=self.stride, padding=weight.shape[-1] // 2
         )
 
-    def _batch_normalise(self, drive: Tensor) -> Tensor:
-        return F.batch_norm(
-            drive,
-            self.running_mean,
-            self.running_variance,
-            self.gain,
-            self.shift,
-            training=True,
-            eps=_EPSILON,
-        )
-
     def extra_repr(self) -> str:
         """Return the sizes and settings, for printing."""
         return f"{tuple(self.weight.shape)}, stride={self.stride}, {self.neuron}, {self.weights}"
@@ -163,7 +142,8 @@ class RasterLayer(torch.nn.Module):
 def round_to_grid(values: Tensor) -> Tensor:
     """Return `values` rounded to multiples of ``2^-GRID_BITS``; gradients pass straight through."""
     rounded = torch.round(values.detach() * 2**GRID_BITS) / 2**GRID_BITS
-    return values + (rounded - values.detach())
+    # In this order the second term is exactly 0.
+    return rounded + (values - values.detach())
 
 
 def earliest_pool(flags: Tensor, size: int) -> Tensor:

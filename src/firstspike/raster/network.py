@@ -26,7 +26,7 @@ class RasterNetwork(torch.nn.Module):
         neuron, weights: of every layer.
         readout: output neurons and their decoder.
         code: "current": the intensities flow as a constant current into the first layer; "latency": each
-            pixel spikes once, the brighter the earlier; "times": the input already is spike times.
+            pixel spikes once, the brighter the earlier.
 
     The field `dtype` is the precision of flags and membranes: float32, or bfloat16 for training at half the
     memory and time. Weights stay float32.
@@ -138,7 +138,7 @@ class RasterNetwork(torch.nn.Module):
             # A power of two keeps the products with the rounded weights exact.
             values = inputs.to(self.dtype) / 256
         else:
-            times = inputs if self.code == "times" else encode_latency(inputs, self.num_steps)
+            times = encode_latency(inputs, self.num_steps)
             steps = torch.arange(self.num_steps, device=inputs.device)
             values = (times.unsqueeze(0) <= steps.reshape(-1, *([1] * times.dim()))).to(self.dtype)
         maps = values.flatten(0, -4).contiguous(memory_format=torch.channels_last)

@@ -1,9 +1,8 @@
-"""The training loop of the classifiers."""
+"""Training of the classifiers with one hidden layer."""
 
-import copy
 import dataclasses
-import math
-import time
+from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -22,18 +21,6 @@ from firstspike.neurons import Causal, Neuron
 from firstspike.nn import Linear, Stack
 from firstspike.training.config import ClassifierConfig
 from firstspike.training.levels import level_loss, target_times
-from firstspike.training.optimizer import (
-    expected_tensors,
-    load_optimizer,
-    module_tensors,
-    optimizer_tensors,
-    set_rate,
-    tensors_under,
-    update_average,
-)
-from firstspike.training.progress import epochs
-from firstspike.training.run_folder import RunFolder, RunState
-from firstspike.training.seeding import seeded
 
 
 def build_classifier(config: ClassifierConfig, in_features: int, num_classes: int) -> Stack:
@@ -60,83 +47,45 @@ def encode_images(config: ClassifierConfig, images: Tensor) -> Tensor:
     return encode_latency(images.flatten(1), config.num_steps, min_intensity=config.min_intensity)
 
 
-def train_classifier(
-    run: RunFolder, train: ImageSet, validation: ImageSet, *, show_progress: bool = True
-) -> Stack:
-    """Train the run's classifier from where the run stands; return the epoch that validation chose.
+@dataclass(frozen=True)
+class ClassifierTask:
+    """A `ClassifierConfig` as `firstspike.training.supervised` trains it."""
 
-    The kept weights are those after the epoch with the highest strict validation accuracy, the later
-    of equals.
+    config: ClassifierConfig
 
-    Args:
-        run: an open run of a `ClassifierConfig`.
-        train, validation: images and labels.
-        show_progress: draw a bar on stderr.
-    """
-    config = run.config
-    assert isinstance(config, ClassifierConfig)
-    with seeded(run.seed, "initial"):
-        model = build_classifier(config, train.images[0].numel(), train.num_classes)
-    modules = {"model": model, "average": copy.deepcopy(model), "best": copy.deepcopy(model)}
-    optimizer = _optimizer(config, model)
-    state = run.load_state(module_tensors(modules) | expected_tensors(optimizer, "optimizer"))
-    if state.epoch:
-        run.write_metrics(state)
-        for name, module in modules.items():
-            module.load_state_dict(tensors_under(state.tensors, name))
-        load_optimizer(optimizer, state.tensors, "optimizer")
+    def build(self, train: ImageSet) -> Stack:
+        """Return a freshly drawn network."""
+        return build_classifier(self.config, train.images[0].numel(), train.num_classes)
 
-    fixed = encode_images(config, validation.images)
-    records = list(state.records)
-    steps_per_epoch = math.ceil(len(train) / config.batch_size)
-    total_steps = config.epochs * steps_per_epoch
-    for epoch in epochs(state.epoch, config.epochs, run.path.name, records, show=show_progress):
-        began = time.perf_counter()
-        model.train()
-        total = 0.0
-        with seeded(run.seed, "epoch", epoch):
-            batches = torch.randperm(len(train)).split(config.batch_size)
-            for index, batch in enumerate(batches):
-                step = epoch * steps_per_epoch + index
-                set_rate(optimizer, config.rate * _schedule(step, total_steps, config.warmup))
-                images = distort(train.images[batch], **dataclasses.asdict(config.augmentation))
-                loss = _loss(config, model, encode_images(config, images), train.labels[batch])
-                optimizer.zero_grad()
-                loss.backward()
-                optimizer.step()
-                update_average(modules["average"], model, config.ema)
-                total += float(loss.detach()) * len(batch)
-        average = modules["average"]
-        assert isinstance(average, Stack)
-        report = classification_report(average, fixed, validation.labels, validation.num_classes)
-        accuracy = report.strict.accuracy
-        if accuracy >= max((r["validation_accuracy"] for r in records), default=0.0):
-            modules["best"].load_state_dict(average.state_dict())
-        records.append(
-            {
-                "epoch": epoch + 1,
-                "loss": total / len(train),
-                "validation_accuracy": accuracy,
-                "validation_accuracy_papers_rule": report.papers.accuracy,
-                "validation_tie_rate": report.strict.tie_rate,
-                "validation_silent_rate": report.strict.silent_rate,
-                "steps_to_decision": report.steps,
-                "spikes_to_decision": sum(report.spikes),
-                "seconds": time.perf_counter() - began,
-            }
-        )
-        tensors = module_tensors(modules) | optimizer_tensors(optimizer, "optimizer")
-        run.save_state(RunState(tensors, records))
-    best = modules["best"]
-    assert isinstance(best, Stack)
-    run.save_model(best.state_dict())
-    return best
+    def optimizer(self, model: torch.nn.Module) -> torch.optim.Optimizer:
+        """Return the optimiser of `model`."""
+        rate, decay = self.config.rate, self.config.weight_decay
+        if self.config.optimizer == "sgd":
+            return torch.optim.SGD(model.parameters(), rate, weight_decay=decay)
+        return torch.optim.AdamW(model.parameters(), rate, weight_decay=decay, fused=True)
 
+    def augment(self, images: Tensor) -> Tensor:
+        """Return training images, changed at random."""
+        return distort(images, **dataclasses.asdict(self.config.augmentation))
 
-def _schedule(step: int, total: int, warmup: float) -> float:
-    """The rate's factor: up linearly over the share `warmup`, times a half cosine down to 0."""
-    rise = min(1.0, (step + 1) / max(warmup * total, 1))
-    return rise * 0.5 * (1 + math.cos(math.pi * step / total))
+    def loss(self, model: torch.nn.Module, images: Tensor, labels: Tensor) -> Tensor:
+        """Return the loss that the configuration names."""
+        assert isinstance(model, Stack)
+        return _loss(self.config, model, encode_images(self.config, images), labels)
+
+    def judge(self, model: torch.nn.Module, validation: ImageSet) -> dict[str, Any]:
+        """Return the figures of the validation split; the strict accuracy chooses."""
+        assert isinstance(model, Stack)
+        encoded = encode_images(self.config, validation.images)
+        report = classification_report(model, encoded, validation.labels, validation.num_classes)
+        return {
+            "validation_accuracy": report.strict.accuracy,
+            "validation_accuracy_papers_rule": report.papers.accuracy,
+            "validation_tie_rate": report.strict.tie_rate,
+            "validation_silent_rate": report.strict.silent_rate,
+            "steps_to_decision": report.steps,
+            "spikes_to_decision": sum(report.spikes),
+        }
 
 
 def _loss(config: ClassifierConfig, model: Stack, inputs: Tensor, labels: Tensor) -> Tensor:
@@ -157,9 +106,3 @@ def _loss(config: ClassifierConfig, model: Stack, inputs: Tensor, labels: Tensor
         hidden_steps = next(iter(model)).out_steps
         loss = loss + config.spike_penalty * (1 - hidden / hidden_steps).sum(1).mean()
     return loss
-
-
-def _optimizer(config: ClassifierConfig, model: Stack) -> torch.optim.Optimizer:
-    if config.optimizer == "sgd":
-        return torch.optim.SGD(model.parameters(), config.rate, weight_decay=config.weight_decay)
-    return torch.optim.AdamW(model.parameters(), config.rate, weight_decay=config.weight_decay, fused=True)

@@ -10,8 +10,10 @@ from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from firstspike.errors import InputError
 from firstspike.neurons import Causal, Neuron, Phased, Window
+from firstspike.raster.settings import RasterNeuron, RasterWeights, Readout
 from firstspike.rules import ExactRule, RunningMaxRule, StraightThroughRule, TemporalRule
 from firstspike.steps import check_num_steps
+from firstspike.training.deep_config import DeepWindowConfig, EttfsConfig, ImageAugmentation
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -199,17 +201,23 @@ class ClassifierConfig:
                 raise InputError(f"training by levels needs target times, found loss {self.loss!r}")
 
 
-Config = GanConfig | ClassifierConfig
+Config = GanConfig | ClassifierConfig | EttfsConfig | DeepWindowConfig
 
 _TYPES: dict[str, type] = {
     cls.__name__: cls
     for cls in (
         Augmentation,
         ClassifierConfig,
+        DeepWindowConfig,
+        EttfsConfig,
         GanConfig,
+        ImageAugmentation,
         LevelTraining,
         Normal,
         Phased,
+        RasterNeuron,
+        RasterWeights,
+        Readout,
         RunningMaxRule,
         Uniform,
         Causal,
@@ -257,7 +265,7 @@ def from_json(value: Any) -> Any:
         raise InputError(f"{cls.__name__} in the configuration: {error}") from error
 
 
-def _check_sizes(config: Config, *names: str) -> None:
+def _check_sizes(config: GanConfig | ClassifierConfig, *names: str) -> None:
     check_num_steps(config.num_steps)
     for name in names:
         if getattr(config, name) < 1:

@@ -64,5 +64,10 @@ def set_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
 
 @torch.no_grad()
 def update_average(average: torch.nn.Module, model: torch.nn.Module, decay: float) -> None:
-    """Move the weights of `average` towards `model`: ``average = decay average + (1 - decay) model``."""
+    """Move the weights of `average` towards `model`: ``average = decay average + (1 - decay) model``.
+
+    Buffers, which are averages already, are copied.
+    """
     torch._foreach_lerp_(list(average.parameters()), list(model.parameters()), 1 - decay)
+    for own, other in zip(average.buffers(), model.buffers(), strict=True):
+        own.copy_(other)

@@ -1,7 +1,7 @@
 """Training a configuration into a folder, whatever its task."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 
 import torch
@@ -9,10 +9,12 @@ from filelock import FileLock, Timeout
 
 from firstspike.data import load
 from firstspike.errors import InputError
-from firstspike.training.classifier import train_classifier
 from firstspike.training.config import Config, GanConfig
 from firstspike.training.gan import train_gan
+from firstspike.training.processes import first, joined, wait_for_all
 from firstspike.training.run_folder import RunFolder
+from firstspike.training.supervised import train_supervised
+from firstspike.training.tasks import task_for
 
 
 def train(
@@ -24,12 +26,14 @@ def train(
     data_dir: Path | None = None,
     resume: bool = False,
     threads: int = 2,
+    device: str = "cpu",
     show_progress: bool = True,
 ) -> RunFolder:
     """Train `config` into `path` and return the finished run.
 
     With `resume` a run that is there goes on from its last finished epoch, with the threads it was
-    started with, and ends at the same weights to the bit; a finished one is returned as it is.
+    started with, and ends at the same weights to the bit; a finished one is returned as it is. Under
+    ``torchrun`` the processes train one run together; only the first one writes.
 
     Raises:
         InputError: see `RunFolder.create` and `firstspike.data.load`; or another process trains there.
@@ -43,18 +47,30 @@ def train(
     images = load(config.dataset, "train", data_dir)
     validation = None if isinstance(config, GanConfig) else load(config.dataset, "validation", data_dir)
     path.mkdir(parents=True, exist_ok=True)
-    with _alone(path):
+    with joined(device), _alone(path) if first() else nullcontext():
         torch.set_num_threads(threads)
-        run = RunFolder.create(path, preset, config, seed, resume=resume)
+        run = _start(path, preset, config, seed, resume)
         torch.set_num_threads(run.threads)
         # Whoever held the lock before may have finished it.
         if run.finished:
             return run
-        if validation is None:
+        if isinstance(config, GanConfig):
             train_gan(run, images, show_progress=show_progress)
         else:
-            train_classifier(run, images, validation, show_progress=show_progress)
+            assert validation is not None
+            task = task_for(config)
+            train_supervised(run, task, images, validation, device=device, show_progress=show_progress)
     return run
+
+
+def _start(path: Path, preset: str, config: Config, seed: int, resume: bool) -> RunFolder:
+    """The run that all processes train; the first one makes it, the others wait for it."""
+    if first():
+        run = RunFolder.create(path, preset, config, seed, resume=resume)
+        wait_for_all()
+        return run
+    wait_for_all()
+    return RunFolder.open(path)
 
 
 @contextmanager

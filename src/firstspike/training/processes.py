@@ -1,0 +1,70 @@
+"""Several processes that train one network, as ``torchrun`` starts them; alone, all of this is idle."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import distributed
+
+
+@contextmanager
+def joined(device: str) -> Iterator[None]:
+    """Join the processes that ``torchrun`` started, if it did."""
+    if int(os.environ.get("WORLD_SIZE", "1")) == 1 or distributed.is_initialized():
+        yield
+        return
+    distributed.init_process_group("nccl" if device.startswith("cuda") else "gloo")
+    try:
+        yield
+    finally:
+        distributed.destroy_process_group()
+
+
+def count() -> int:
+    """Return how many processes train together."""
+    return (
+        distributed.get_world_size() if distributed.is_available() and distributed.is_initialized() else 1
+    )
+
+
+def first() -> bool:
+    """Return whether this process is the one that writes."""
+    return count() == 1 or distributed.get_rank() == 0
+
+
+def wait_for_all() -> None:
+    """Return once every process has come here."""
+    if count() > 1:
+        distributed.barrier()
+
+
+def share(batch: int) -> slice:
+    """Return which of the samples of a batch are this process's: contiguous, sizes at most one apart."""
+    parts = count()
+    if parts == 1:
+        return slice(0, batch)
+    rank = distributed.get_rank()
+    return slice(batch * rank // parts, batch * (rank + 1) // parts)
+
+
+def sum_gradients(model: torch.nn.Module) -> None:
+    """Replace every gradient by its sum over the processes."""
+    if count() == 1:
+        return
+    gradients = [p.grad for p in model.parameters() if p.grad is not None]
+    flat = torch.cat([g.flatten() for g in gradients])
+    distributed.all_reduce(flat)
+    for gradient, part in zip(gradients, flat.split([g.numel() for g in gradients]), strict=True):
+        gradient.copy_(part.reshape(gradient.shape))
+
+
+def total(value: float) -> float:
+    """Return the sum of a number over the processes."""
+    if count() == 1:
+        return value
+    summed = torch.tensor(value, dtype=torch.float64)
+    if distributed.get_backend() == "nccl":
+        summed = summed.cuda()
+    distributed.all_reduce(summed)
+    return float(summed)

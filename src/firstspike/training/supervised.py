@@ -1,0 +1,155 @@
+"""The loop that trains every classifier, in one process or in several under ``torchrun``."""
+
+import copy
+import math
+import time
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+from firstspike.data import ImageSet
+from firstspike.training import processes
+from firstspike.training.optimizer import (
+    expected_tensors,
+    load_optimizer,
+    module_tensors,
+    optimizer_tensors,
+    set_rate,
+    tensors_under,
+    update_average,
+)
+from firstspike.training.progress import epochs
+from firstspike.training.run_folder import RunFolder, RunState
+from firstspike.training.seeding import seeded
+
+
+class Schedule(Protocol):
+    """What the loop reads of a configuration."""
+
+    @property
+    def batch_size(self) -> int: ...
+
+    @property
+    def epochs(self) -> int: ...
+
+    @property
+    def rate(self) -> float: ...
+
+    @property
+    def warmup(self) -> float: ...
+
+    @property
+    def ema(self) -> float: ...
+
+
+class Task(Protocol):
+    """What is trained: a network, its loss and how it is judged."""
+
+    @property
+    def config(self) -> Schedule:
+        """The numbers of the recipe."""
+        ...
+
+    def build(self, train: ImageSet) -> torch.nn.Module:
+        """Return a freshly drawn network; the weights come from torch's global random state."""
+        ...
+
+    def optimizer(self, model: torch.nn.Module) -> torch.optim.Optimizer:
+        """Return the optimiser of `model`."""
+        ...
+
+    def augment(self, images: Tensor) -> Tensor:
+        """Return training images, changed at random."""
+        ...
+
+    def loss(self, model: torch.nn.Module, images: Tensor, labels: Tensor) -> Tensor:
+        """Return the mean loss of a batch, a scalar."""
+        ...
+
+    def judge(self, model: torch.nn.Module, validation: ImageSet) -> dict[str, Any]:
+        """Return the epoch's figures on the validation split, "validation_accuracy" among them."""
+        ...
+
+
+def train_supervised(
+    run: RunFolder,
+    task: Task,
+    train: ImageSet,
+    validation: ImageSet,
+    *,
+    device: str = "cpu",
+    show_progress: bool = True,
+) -> torch.nn.Module:
+    """Train the run's network from where the run stands; return the epoch that validation chose.
+
+    The kept weights are those after the epoch with the highest validation accuracy, the later of equals.
+    Under ``torchrun`` every process draws the same batches and takes its share of each; gradients are
+    summed, so the result is that of one process up to rounding. The first process writes the run.
+
+    Args:
+        run: an open run.
+        task: what is trained.
+        train, validation: images and labels.
+        device: where to compute.
+        show_progress: draw a bar on stderr.
+    """
+    config = task.config
+    with seeded(run.seed, "initial"):
+        model = task.build(train).to(device)
+    modules = {"model": model, "average": copy.deepcopy(model), "best": copy.deepcopy(model)}
+    optimizer = task.optimizer(model)
+    state = run.load_state(module_tensors(modules) | expected_tensors(optimizer, "optimizer"))
+    if state.epoch:
+        run.write_metrics(state)
+        for name, module in modules.items():
+            module.load_state_dict(tensors_under(state.tensors, name))
+        load_optimizer(optimizer, state.tensors, "optimizer")
+
+    records = list(state.records)
+    steps_per_epoch = math.ceil(len(train) / config.batch_size)
+    total_steps = config.epochs * steps_per_epoch
+    show = show_progress and processes.first()
+    for epoch in epochs(state.epoch, config.epochs, run.path.name, records, show=show):
+        began = time.perf_counter()
+        model.train()
+        total = 0.0
+        with seeded(run.seed, "epoch", epoch):
+            for index, batch in enumerate(torch.randperm(len(train)).split(config.batch_size)):
+                step = epoch * steps_per_epoch + index
+                set_rate(optimizer, config.rate * _schedule(step, total_steps, config.warmup))
+                images = task.augment(train.images[batch])
+                own = processes.share(len(batch))
+                loss = task.loss(model, images[own].to(device), train.labels[batch][own].to(device)) * (
+                    len(images[own]) / len(batch)
+                )
+                optimizer.zero_grad()
+                loss.backward()
+                processes.sum_gradients(model)
+                optimizer.step()
+                update_average(modules["average"], model, config.ema)
+                total += float(loss.detach()) * len(batch)
+        figures = task.judge(modules["average"], validation)
+        if figures["validation_accuracy"] >= max((r["validation_accuracy"] for r in records), default=0.0):
+            modules["best"].load_state_dict(modules["average"].state_dict())
+        loss_sum = processes.total(total)
+        records.append(
+            {
+                "epoch": epoch + 1,
+                "loss": loss_sum / len(train),
+                **figures,
+                "seconds": time.perf_counter() - began,
+            }
+        )
+        tensors = module_tensors(modules) | optimizer_tensors(optimizer, "optimizer")
+        if processes.first():
+            run.save_state(RunState({name: t.cpu() for name, t in tensors.items()}, records))
+    if processes.first():
+        run.save_model({name: t.cpu() for name, t in modules["best"].state_dict().items()})
+    return modules["best"]
+
+
+def _schedule(step: int, total: int, warmup: float) -> float:
+    """The rate's factor: up linearly over the share `warmup`, times a half cosine down to 0."""
+    rise = min(1.0, (step + 1) / max(warmup * total, 1))
+    return rise * 0.5 * (1 + math.cos(math.pi * step / total))
