@@ -48,9 +48,12 @@ def run(options: argparse.Namespace) -> None:
     from firstspike.training.presets import preset
 
     check_device(options.device)
-    dataset = options.dataset or default_dataset(options.data_dir)
-    config = preset(options.preset).configure(dataset=dataset, digit=options.digit, epochs=options.epochs)
-    parts = [options.preset, dataset, *([] if options.digit is None else [str(options.digit)])]
+    chosen = preset(options.preset)
+    own = chosen.config.dataset if chosen.one_dataset else default_dataset(options.data_dir)
+    dataset = options.dataset or own
+    config = chosen.configure(dataset=dataset, digit=options.digit, epochs=options.epochs)
+    named = [] if chosen.one_dataset else [dataset]
+    parts = [options.preset, *named, *([] if options.digit is None else [str(options.digit)])]
     out = options.out or Path("runs") / f"{'-'.join(parts)}-seed{options.seed}"
 
     from firstspike.training.run import train

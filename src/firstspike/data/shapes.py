@@ -2,11 +2,29 @@
 
 from firstspike.errors import InputError
 
-_SHAPES = {"digits": (8, 8), "mnist": (28, 28), "fashion-mnist": (28, 28)}
+_SHAPES = {
+    "digits": (1, 8, 8),
+    "mnist": (1, 28, 28),
+    "fashion-mnist": (1, 28, 28),
+    "cifar-10": (3, 32, 32),
+    "cifar-100": (3, 32, 32),
+    "n-mnist": (2, 34, 34),
+    "dvs-gesture": (2, 128, 128),
+}
+_CLASSES = {"cifar-100": 100, "dvs-gesture": 11}
 
 
 def image_shape(dataset: str) -> tuple[int, int]:
     """Return ``(height, width)`` of the images of `dataset`.
+
+    Raises:
+        InputError: the data set is unknown.
+    """
+    return input_shape(dataset)[1:]
+
+
+def input_shape(dataset: str) -> tuple[int, int, int]:
+    """Return ``(channels, height, width)`` of a sample; an event set's channels are its polarities.
 
     Raises:
         InputError: the data set is unknown.
@@ -17,6 +35,10 @@ def image_shape(dataset: str) -> tuple[int, int]:
 
 
 def number_of_classes(dataset: str) -> int:
-    """Return the number of classes of `dataset`: 10 for every one there is."""
-    image_shape(dataset)
-    return 10
+    """Return the number of classes of `dataset`.
+
+    Raises:
+        InputError: the data set is unknown.
+    """
+    input_shape(dataset)
+    return _CLASSES.get(dataset, 10)

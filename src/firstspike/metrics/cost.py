@@ -32,7 +32,7 @@ def steps_to_decision(stack: Stack, output_times: Tensor) -> Tensor:
     return output_times.flatten(1).min(1).values + stack.offsets[-1]
 
 
-def spikes_to_decision(stack: Stack, traced: Sequence[Tensor]) -> Tensor:
+def spikes_to_decision(stack: Stack, traced: Sequence[Tensor], decision: Tensor | None = None) -> Tensor:
     """Return the spikes of the input and of each layer up to the decision, float32 ``(batch, layers + 1)``.
 
     A spike counts if it comes no later than the first output spike; without one, all count.
@@ -40,18 +40,26 @@ def spikes_to_decision(stack: Stack, traced: Sequence[Tensor]) -> Tensor:
     Args:
         stack: the network.
         traced: spike times of the input and of every layer, as `Stack.trace` returns.
+        decision: step ``(batch,)`` up to which to count, if it is not the first output spike's.
     """
-    counts = [active.flatten(1).sum(1) for active in _active(stack, traced, until_decision=True)]
+    decision = steps_to_decision(stack, traced[-1]) if decision is None else decision
+    counts = [active.flatten(1).sum(1) for active in _active(stack, traced, decision)]
     return torch.stack(counts, 1).to(torch.float32)
 
 
 def spikes_per_layer(stack: Stack, traced: Sequence[Tensor]) -> Tensor:
     """Return all spikes of the input and of each layer over the whole window, ``(batch, layers + 1)``."""
-    counts = [active.flatten(1).sum(1) for active in _active(stack, traced, until_decision=False)]
+    counts = [active.flatten(1).sum(1) for active in _active(stack, traced, None)]
     return torch.stack(counts, 1).to(torch.float32)
 
 
-def synaptic_operations(stack: Stack, traced: Sequence[Tensor], *, until_decision: bool = True) -> Tensor:
+def synaptic_operations(
+    stack: Stack,
+    traced: Sequence[Tensor],
+    *,
+    until_decision: bool = True,
+    decision: Tensor | None = None,
+) -> Tensor:
     """Return the additions that spikes cause at their targets, float32 ``(batch,)``: spikes x fan-out.
 
     A spike's fan-out is the number of neurons that hear it, which in a convolution is smaller near the
@@ -61,9 +69,12 @@ def synaptic_operations(stack: Stack, traced: Sequence[Tensor], *, until_decisio
         stack: the network.
         traced: spike times of the input and of every layer, as `Stack.trace` returns.
         until_decision: count the spikes that `spikes_to_decision` counts; otherwise all.
+        decision: as for `spikes_to_decision`.
     """
+    if until_decision and decision is None:
+        decision = steps_to_decision(stack, traced[-1])
     total = torch.zeros(len(traced[-1]), dtype=torch.float64, device=traced[-1].device)
-    for depth, active in enumerate(_active(stack, traced, until_decision)):
+    for depth, active in enumerate(_active(stack, traced, decision)):
         for fan_out in _fan_outs(stack, depth, tuple(active.shape[1:])):
             fan_out = fan_out.to(active.device)
             counts = active.sum(tuple(range(1, active.dim() - fan_out.dim())))
@@ -71,14 +82,13 @@ def synaptic_operations(stack: Stack, traced: Sequence[Tensor], *, until_decisio
     return total.to(torch.float32)
 
 
-def _active(stack: Stack, traced: Sequence[Tensor], until_decision: bool) -> Iterator[Tensor]:
-    """Which neurons of the input and of each layer spike, bool; only those up to the decision if asked."""
+def _active(stack: Stack, traced: Sequence[Tensor], until: Tensor | None) -> Iterator[Tensor]:
+    """Which neurons of the input and of each layer spike, bool; only up to a step ``(batch,)`` if given."""
     windows = [stack.num_steps, *(layer.out_steps for layer in stack)]
-    decision = steps_to_decision(stack, traced[-1])
     for times, steps, start in zip(traced, windows, stack.offsets, strict=True):
         active = times < steps
-        if until_decision:
-            active &= times + start <= decision.reshape(-1, *([1] * (times.dim() - 1)))
+        if until is not None:
+            active &= times + start <= until.reshape(-1, *([1] * (times.dim() - 1)))
         yield active
 
 

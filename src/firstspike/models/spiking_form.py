@@ -44,10 +44,10 @@ class SpikingForm:
 def spiking_form(network: RasterNetwork | WindowNetwork) -> SpikingForm:
     """Return the network as layers that fire at exactly the steps of its evaluation.
 
-    Weights are multiples of ``2^-GRID_BITS``, so sums over spikes are exact in float32 in any order. Average
-    pooling is linear and goes into the weights that follow it: a kernel of ``k`` after a pooling of ``p``
-    becomes one of ``k p`` with a stride of ``p``. A neuron that a raster network makes fire at the last step
-    stays silent: its spike reaches nobody in time.
+    Weights are multiples of ``2^-GRID_BITS``, so sums over spikes are exact in float32 in any order.
+    Average pooling is linear and goes into the weights that follow it: a kernel of ``k`` after a pooling of
+    ``p`` becomes one of ``k p`` with a stride of ``p``. A neuron that a raster network makes fire at the
+    last step stays silent: its spike reaches nobody in time.
 
     Raises:
         ValueError: a shift added at every step, which is a current and no start membrane; or weights so

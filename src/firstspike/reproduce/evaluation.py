@@ -7,18 +7,25 @@ from typing import Any
 import torch
 
 from firstspike.data import ImageSet, load
+from firstspike.data.shapes import image_shape, input_shape, number_of_classes
 from firstspike.errors import InputError
 from firstspike.functional import phased_parameters
 from firstspike.kernels.reference import simulate_causal, simulate_phased, simulate_window
 from firstspike.metrics.classification import ClassificationReport, classification_report
 from firstspike.metrics.controls import GenerationQuality, mean_image_control, quality
 from firstspike.metrics.cost import energy
+from firstspike.metrics.deep import DeepReport, deep_report
 from firstspike.metrics.features import Features, feature_network
 from firstspike.models import SpikingGenerator
+from firstspike.models.spiking_form import spiking_form
+from firstspike.models.window_network import WindowNetwork
 from firstspike.neurons import Phased, Window
 from firstspike.nn import Linear, Stack
+from firstspike.raster.network import RasterNetwork
 from firstspike.training.classifier import build_classifier, encode_images
 from firstspike.training.config import ClassifierConfig, GanConfig
+from firstspike.training.deep import build_deep, maps
+from firstspike.training.deep_config import DeepConfig, DeepWindowConfig, EttfsConfig
 from firstspike.training.run_folder import RunFolder
 from firstspike.training.sampling import Samples, load_generator, sample
 
@@ -39,16 +46,20 @@ def evaluate(run: RunFolder, data_dir: Path | None = None) -> dict[str, Any]:
         "split": "test",
     }
     # A run without usable weights is refused before data is fetched or a feature network trained.
-    (load_classifier if isinstance(run.config, ClassifierConfig) else load_generator)(run)
-    if isinstance(run.config, ClassifierConfig):
-        test = load(run.config.dataset, "test", data_dir)
-        return header | classify(run, test).as_dict()
-    test, train = generation_sets(run.config, data_dir)
-    features = feature_network(run.config.dataset, data_dir)
+    config = run.config
+    if isinstance(config, ClassifierConfig):
+        load_classifier(run)
+        return header | classify(run, load(config.dataset, "test", data_dir)).as_dict()
+    if isinstance(config, DeepConfig):
+        load_deep(run)
+        return header | classify_deeply(run, load(config.dataset, "test", data_dir)).as_dict()
+    load_generator(run)
+    test, train = generation_sets(config, data_dir)
+    features = feature_network(config.dataset, data_dir)
     samples, measured = generate(run, test, train, features)
     controls = {
         name: figures.as_dict()
-        for name, figures in control_quality(test, train, features, run.config.conditional).items()
+        for name, figures in control_quality(test, train, features, config.conditional).items()
     }
     return header | measured.as_dict() | generation_cost(run, samples) | {"controls": controls}
 
@@ -62,8 +73,6 @@ def load_classifier(run: RunFolder) -> Stack:
     config = run.config
     if not isinstance(config, ClassifierConfig):
         raise InputError(f"{run.path} holds a GAN ({run.preset}); give the folder of a classifier")
-    from firstspike.data.shapes import image_shape, number_of_classes
-
     height, width = image_shape(config.dataset)
     stack = build_classifier(config, height * width, number_of_classes(config.dataset))
     run.load_model(stack)
@@ -76,6 +85,25 @@ def classify(run: RunFolder, images: ImageSet) -> ClassificationReport:
     assert isinstance(run.config, ClassifierConfig)
     times = encode_images(run.config, images.images)
     return classification_report(stack, times, images.labels, images.num_classes)
+
+
+def load_deep(run: RunFolder) -> RasterNetwork | WindowNetwork:
+    """Return the run's deep network.
+
+    Raises:
+        InputError: the run is no deep network, is not finished or is damaged.
+    """
+    config = run.config
+    if not isinstance(config, EttfsConfig | DeepWindowConfig):
+        raise InputError(f"{run.path} holds no deep network ({run.preset}); give the folder of one")
+    network = build_deep(config, input_shape(config.dataset), number_of_classes(config.dataset))
+    run.load_model(network)
+    return network.eval()
+
+
+def classify_deeply(run: RunFolder, images: ImageSet) -> DeepReport:
+    """Return the accuracy and cost of the run's deep network on `images`."""
+    return deep_report(spiking_form(load_deep(run)), maps(images.images), images.labels)
 
 
 def generation_sets(config: GanConfig, data_dir: Path | None) -> tuple[ImageSet, ImageSet]:

@@ -54,6 +54,14 @@ def build_window(config: DeepWindowConfig, in_shape: tuple[int, ...], num_classe
     )
 
 
+def build_deep(
+    config: EttfsConfig | DeepWindowConfig, in_shape: tuple[int, ...], num_classes: int
+) -> RasterNetwork | WindowNetwork:
+    """Return a freshly drawn network of either kind; the weights come from torch's global random state."""
+    build = build_ettfs if isinstance(config, EttfsConfig) else build_window
+    return build(config, in_shape, num_classes)  # type: ignore[arg-type]
+
+
 def _augment(config: DeepConfig, images: Tensor) -> Tensor:
     how = config.augmentation
     images = distort(

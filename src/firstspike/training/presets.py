@@ -19,6 +19,7 @@ from firstspike.training.config import (
     Normal,
     Uniform,
 )
+from firstspike.training.deep_presets import DEEP
 
 SPIKING_GAN = "Kotariya & Ganguly 2021, arXiv 2106.15420 (Spiking-GAN)"
 S4NN = "Kheradpisheh & Masquelier 2020, arXiv 1910.09495 (S4NN)"
@@ -36,6 +37,7 @@ class Preset:
         config: the recipe on MNIST.
         on_digits: fields that differ on the small embedded digits.
         takes_digit: whether ``--digit`` chooses the class.
+        one_dataset: the recipe is for its own data set only.
     """
 
     name: str
@@ -45,6 +47,7 @@ class Preset:
     config: Config
     on_digits: tuple[tuple[str, Any], ...] = ()
     takes_digit: bool = False
+    one_dataset: bool = False
 
     def configure(
         self, *, dataset: str | None = None, digit: int | None = None, epochs: int | None = None
@@ -52,10 +55,15 @@ class Preset:
         """Return the recipe for a data set, a digit and a number of epochs.
 
         Raises:
-            InputError: a digit that the preset does not take, lacks, or that does not exist.
+            InputError: a digit that the preset does not take, lacks, or that does not exist; or another
+                data set than its only one.
         """
         changes: dict[str, Any] = {}
         if dataset is not None:
+            if self.one_dataset and dataset != self.config.dataset:
+                raise InputError(
+                    f"preset {self.name} is made for {self.config.dataset}; leave --dataset out"
+                )
             changes["dataset"] = dataset
             if dataset == "digits":
                 changes |= dict(self.on_digits)
@@ -289,4 +297,13 @@ _ALL = (
         (*_SMALL_GAN[:2], ("epochs", 100), ("batch_size", 32)),
     ),
 )
-PRESETS = {entry.name: entry for entry in _ALL}
+PRESETS = {
+    entry.name: entry
+    for entry in (
+        *_ALL,
+        *(
+            Preset(name, summary, paper, expected, config, one_dataset=True)
+            for name, summary, paper, expected, config in DEEP
+        ),
+    )
+}

@@ -1,0 +1,175 @@
+"""The recipes of the deep networks. Free of torch."""
+
+from dataclasses import replace
+
+from firstspike.raster.settings import RasterNeuron, Readout
+from firstspike.training.deep_config import (
+    DeepWindowConfig,
+    EttfsConfig,
+    ImageAugmentation,
+)
+
+ETTFS = "Che et al. 2024, arXiv 2410.23619 (ETTFS)"
+STANOJEVIC = "Stanojevic et al. 2024, arXiv 2306.08744 (window neuron); quantised training: our own"
+
+# Letters may not be mirrored, clothes and photographs may.
+_DIGITS = ImageAugmentation(shift_px=1.5, rotation_deg=10, scale=0.1, shear=0.1, elastic_px=1)
+_CLOTHES = ImageAugmentation(shift_px=2, flip=True)
+_PHOTOGRAPHS = ImageAugmentation(shift_px=4, flip=True, cutout_px=8)
+_EVENTS = ImageAugmentation(shift_px=2, rotation_deg=10, scale=0.1)
+
+_ETTFS = EttfsConfig(
+    layout="32C5s2-64C3-A2-128C3-F128",
+    neuron=RasterNeuron(),
+    readout=Readout(gamma=1.5, scale=10, neurons_per_class=10),
+    epochs=30,
+)
+_WINDOW = DeepWindowConfig(layout="32C3-32C3-E2-64C3-64C3-E2-128C3-128C3-F128", dropout=0.2, epochs=30)
+_VGG = "64C3-64C3-{0}2-128C3-128C3-{0}2-256C3-256C3-256C3-{0}2-512C3-512C3-512C3-{0}2-F512"
+_RESNET = "64C3-64R-64R-128Rs2-128R-256Rs2-256R-512Rs2-512R-A4"
+
+# Name, what it is, source, expected figures, recipe.
+DEEP: tuple[tuple[str, str, str, str, EttfsConfig | DeepWindowConfig], ...] = (
+    (
+        "ettfs-mnist",
+        "deep causal network on one clock of 8 steps, votes of the output spikes",
+        ETTFS,
+        "to be measured (paper: 99.48 %)",
+        replace(_ETTFS, dataset="mnist", augmentation=_DIGITS),
+    ),
+    (
+        "ettfs-fashion-mnist",
+        "the same on Fashion-MNIST",
+        ETTFS,
+        "to be measured (paper: 92.90 %)",
+        replace(_ETTFS, dataset="fashion-mnist", augmentation=_CLOTHES),
+    ),
+    (
+        "ettfs-cifar-10",
+        "VGG-16 of causal neurons with average pooling",
+        ETTFS,
+        "paper: 90.56 %; needs a GPU",
+        replace(
+            _ETTFS,
+            dataset="cifar-10",
+            layout=_VGG.format("A"),
+            augmentation=_PHOTOGRAPHS,
+            epochs=150,
+        ),
+    ),
+    (
+        "ettfs-cifar-100",
+        "the same on CIFAR-100",
+        ETTFS,
+        "paper: 70.27 %; needs a GPU",
+        replace(
+            _ETTFS,
+            dataset="cifar-100",
+            layout=_VGG.format("A"),
+            augmentation=_PHOTOGRAPHS,
+            epochs=200,
+        ),
+    ),
+    (
+        "ettfs-n-mnist",
+        "deep causal network on the first event of each pixel and polarity",
+        ETTFS,
+        "above a linear read-out of event counts",
+        replace(
+            _ETTFS,
+            dataset="n-mnist",
+            layout="32C5s2-64C3s2-F128",
+            code="latency",
+            augmentation=_EVENTS,
+            batch_size=32,
+            epochs=60,
+        ),
+    ),
+    (
+        "ettfs-dvs-gesture",
+        "five convolutions on the first event of each pixel and polarity",
+        ETTFS,
+        "paper: 95.83 %; not measured here",
+        replace(
+            _ETTFS,
+            dataset="dvs-gesture",
+            layout="128C3s2-128C3-A2-128C3-A2-128C3-A2-128C3-A2-F256",
+            code="latency",
+            augmentation=_EVENTS,
+            batch_size=16,
+            epochs=100,
+        ),
+    ),
+    (
+        "window-mnist",
+        "deep network of window neurons, first output spike decides",
+        STANOJEVIC,
+        "to be measured",
+        replace(_WINDOW, dataset="mnist", augmentation=_DIGITS),
+    ),
+    (
+        "window-fashion-mnist",
+        "the same on Fashion-MNIST",
+        STANOJEVIC,
+        "to be measured",
+        replace(_WINDOW, dataset="fashion-mnist", augmentation=_CLOTHES),
+    ),
+    (
+        "window-cifar-10",
+        "ResNet-18 of window neurons",
+        STANOJEVIC,
+        "needs a GPU",
+        replace(
+            _WINDOW,
+            dataset="cifar-10",
+            layout=_RESNET,
+            in_steps=32,
+            label_smoothing=0.1,
+            augmentation=_PHOTOGRAPHS,
+            epochs=150,
+        ),
+    ),
+    (
+        "window-cifar-100",
+        "the same on CIFAR-100",
+        STANOJEVIC,
+        "needs a GPU",
+        replace(
+            _WINDOW,
+            dataset="cifar-100",
+            layout=_RESNET,
+            in_steps=32,
+            label_smoothing=0.1,
+            augmentation=_PHOTOGRAPHS,
+            epochs=200,
+        ),
+    ),
+    (
+        "window-n-mnist",
+        "deep network of window neurons on the first event of each pixel and polarity",
+        STANOJEVIC,
+        "to be measured",
+        replace(
+            _WINDOW,
+            dataset="n-mnist",
+            layout="32C5s2-64C3s2-F128",
+            augmentation=_EVENTS,
+            batch_size=32,
+            epochs=60,
+        ),
+    ),
+    (
+        "window-dvs-gesture",
+        "five convolutions of window neurons on the first event of each pixel and polarity",
+        STANOJEVIC,
+        "not measured here",
+        replace(
+            _WINDOW,
+            dataset="dvs-gesture",
+            layout="64C3s2-64C3-E2-128C3-E2-128C3-E2-128C3-E2-F256",
+            augmentation=_EVENTS,
+            batch_size=16,
+            epochs=100,
+        ),
+    ),
+)
