@@ -185,6 +185,8 @@ def _check_layer(layer: Layer, depth: int) -> None:
             "the engine runs causal layers with the step synapse, which share one clock; "
             f"layer {depth} has {layer.neuron}"
         )
+    if not isinstance(layer, AvgPool2d) and layer.bias is not None and layer.bias_steps > 1:
+        raise ValueError(f"the engine knows start membranes, but layer {depth} has a constant current")
 
 
 def _causal(layer: Layer) -> Causal:

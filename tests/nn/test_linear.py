@@ -187,8 +187,10 @@ def test_sizes_below_one_are_refused(sizes: tuple[int, int]) -> None:
 
 
 def test_other_bad_arguments_are_refused() -> None:
-    with pytest.raises(ValueError, match="a causal layer has no bias"):
-        Linear(2, 2, T, Causal(), bias=True)
+    with pytest.raises(ValueError, match="a causal layer with the ramp synapse has no bias"):
+        Linear(2, 2, T, Causal(synapse="ramp"), bias=True)
+    with pytest.raises(ValueError, match="a constant current is the bias of causal neurons"):
+        Linear(2, 2, T, Causal(), constant=True)
     for dropout in (-0.1, 1.0, float("nan")):
         with pytest.raises(ValueError, match=r"dropout must be in \[0, 1\)"):
             Linear(2, 2, T, Causal(), dropout=dropout)

@@ -70,6 +70,24 @@ def test_the_engine_starts_from_it_too(seed):
     assert torch.equal(early.labels, decisions.labels)
 
 
+def test_a_constant_current_is_added_at_every_step():
+    conv, linear = layers(1)
+    for layer in (conv, linear):
+        layer.bias_steps = T
+    maps = torch.randint(0, T + 1, (9, 2, 8, 6)).to(torch.float32)
+    flags = lambda times, t: (times <= t).to(torch.float32)  # noqa: E731
+    hidden = conv(maps)
+    expected = simulated(
+        lambda t: F.conv2d(flags(maps, t), conv.weight, conv.bias * (t + 1), stride=2, padding=1)
+    )
+    assert torch.equal(hidden, expected)
+    flat = hidden.detach().flatten(1)
+    expected = simulated(lambda t: F.linear(flags(flat, t), linear.weight, linear.bias * (t + 1)))
+    assert torch.equal(linear(flat), expected)
+    with pytest.raises(ValueError, match="layer 0 has a constant current"):
+        Engine(Stack([conv, linear]), (2, 8, 6))
+
+
 def test_gradients_reach_the_bias():
     conv, linear = layers(0)
     maps = torch.randint(0, T + 1, (9, 2, 8, 6)).to(torch.float32)

@@ -50,8 +50,7 @@ def spiking_form(network: RasterNetwork | WindowNetwork) -> SpikingForm:
     last step stays silent: its spike reaches nobody in time.
 
     Raises:
-        ValueError: a shift added at every step, which is a current and no start membrane; or weights so
-            large that float32 sums are not exact.
+        ValueError: weights so large that float32 sums are not exact.
     """
     with torch.no_grad():
         return _from_raster(network) if isinstance(network, RasterNetwork) else _from_window(network)
@@ -59,12 +58,6 @@ def spiking_form(network: RasterNetwork | WindowNetwork) -> SpikingForm:
 
 def _from_raster(network: RasterNetwork) -> SpikingForm:
     parts, shapes, steps = network.parts, network.shapes, network.num_steps
-    first = cast(RasterLayer, network.layers[0])
-    if first.shift is not None and first.weights.shift == "per_step":
-        raise ValueError(
-            "a shift added at every step is a constant current, which a layer driven by spikes cannot "
-            "carry; train with shift='once' to convert"
-        )
     layers: list[Layer] = []
     sources = iter(network.layers)
     average, by_current = 1, network.code == "current"
@@ -76,7 +69,9 @@ def _from_raster(network: RasterNetwork) -> SpikingForm:
             continue
         source = cast(RasterLayer, next(sources))
         if depth > 0 or not by_current:
-            layers.append(_layer(part, shape, average, steps, Causal(), *source.effective()))
+            constant = source.weights.shift == "per_step"
+            weight, bias = source.effective()
+            layers.append(_layer(part, shape, average, steps, Causal(), weight, bias, constant))
         average = 1
     counts = list(_multiply_adds(parts, shapes))
     return SpikingForm(
@@ -155,10 +150,11 @@ def _layer(
     neuron: Causal | Window,
     weight: Tensor,
     bias: Tensor | None,
+    constant: bool = False,
 ) -> Conv2d | Linear:
     """The layer with these weights, which are spread over the patches that were averaged before it."""
     if isinstance(neuron, Causal):
-        _check_exact(weight, bias)
+        _check_exact(weight, bias, num_steps if constant else 1)
     if average > 1:
         maps = weight if isinstance(part, Conv) else weight.unflatten(1, shape)
         maps = maps.repeat_interleave(average, 2).repeat_interleave(average, 3)
@@ -174,9 +170,17 @@ def _layer(
             stride=part.stride * average,
             padding=part.kernel // 2 * average,
             bias=bias is not None,
+            constant=constant and bias is not None,
         )
     else:
-        layer = Linear(weight.shape[1], part.features, num_steps, neuron, bias=bias is not None)
+        layer = Linear(
+            weight.shape[1],
+            part.features,
+            num_steps,
+            neuron,
+            bias=bias is not None,
+            constant=constant and bias is not None,
+        )
     layer.weight.copy_(weight)
     if bias is not None:
         assert layer.bias is not None
@@ -184,11 +188,10 @@ def _layer(
     return layer
 
 
-def _check_exact(weight: Tensor, start: Tensor | None) -> None:
+def _check_exact(weight: Tensor, bias: Tensor | None, steps: int) -> None:
     """Raise ValueError if a sum of these weights may need more than float32's 24 bits."""
-    largest = float(weight.flatten(1).abs().sum(1).max()) + (
-        0 if start is None else float(start.abs().max())
-    )
+    largest = float(weight.flatten(1).abs().sum(1).max())
+    largest += 0 if bias is None else steps * float(bias.abs().max())
     limit = 2 ** (24 - GRID_BITS)
     if largest >= limit:
         raise ValueError(

@@ -17,7 +17,7 @@ from firstspike.nn.geometry import (
     reach_transposed,
     transposed_size,
 )
-from firstspike.nn.start import check_bias, check_start, with_start
+from firstspike.nn.start import check_bias, check_start, with_bias
 from firstspike.spikes import check_num_steps, check_times
 from firstspike.window_convolution import window_conv2d_membrane, window_conv_transpose2d_membrane
 
@@ -36,6 +36,7 @@ class Conv2d(torch.nn.Module):
         groups: parts of the channels that do not hear each other.
         bias: learn a bias per map; of causal neurons it is the membrane before the first input, and a
             neuron whose start reaches the threshold fires at step 0.
+        constant: the bias of causal neurons is a constant current, added at every step instead.
         generator: source of the initial weights; torch's global one by default.
 
     Weights ``(out_channels, in_channels / groups, y, x)`` start uniform in ``+- 1/sqrt(fan-in)``, scaled by
@@ -59,13 +60,14 @@ class Conv2d(torch.nn.Module):
         padding: int | Pair = 0,
         groups: int = 1,
         bias: bool = False,
+        constant: bool = False,
         generator: torch.Generator | None = None,
     ) -> None:
         super().__init__()
         check_channels(in_channels, out_channels, groups)
         if not (isinstance(neuron, Window) or (isinstance(neuron, Causal) and neuron.synapse == "step")):
             raise ValueError(f"Conv2d takes Window or Causal neurons with the step synapse, found {neuron}")
-        check_bias(bias, neuron)
+        check_bias(bias, constant, neuron)
         self.in_channels, self.out_channels, self.groups = in_channels, out_channels, groups
         self.kernel_size = pair(kernel_size, "kernel_size", 1)
         self.stride, self.padding = pair(stride, "stride", 1), pair(padding, "padding", 0)
@@ -73,6 +75,7 @@ class Conv2d(torch.nn.Module):
             check_start(self.kernel_size, self.padding, groups)
         self.num_steps = check_num_steps(num_steps)
         self.neuron: Causal | Window = neuron
+        self.bias_steps = num_steps if constant else 1
         fan_in = in_channels // groups * self.kernel_size[0] * self.kernel_size[1]
         bound = fan_in**-0.5 * (neuron.threshold if isinstance(neuron, Causal) else 1)
         rows = torch.empty(groups, fan_in, out_channels // groups)
@@ -107,7 +110,7 @@ class Conv2d(torch.nn.Module):
             return window_fire(self.membrane(times), self.out_steps, self.neuron)
         weight: Tensor = self.weight
         if self.bias is not None:
-            times, weight = with_start(times, weight, self.bias, self.padding)
+            times, weight = with_bias(times, weight, self.bias, self.bias_steps, self.padding)
         return causal_conv2d(
             times,
             weight,
@@ -136,8 +139,9 @@ class Conv2d(torch.nn.Module):
                 groups=self.groups,
             )
         fired = (check_times(times, self.num_steps) < self.num_steps).to(self.weight.dtype)
+        bias = None if self.bias is None else self.bias * self.bias_steps
         return torch.nn.functional.conv2d(
-            fired, self.weight, self.bias, stride=self.stride, padding=self.padding, groups=self.groups
+            fired, self.weight, bias, stride=self.stride, padding=self.padding, groups=self.groups
         )
 
     def read(self, times: Tensor) -> tuple[Tensor, Tensor]:

@@ -13,7 +13,7 @@ from firstspike.functional import (
 )
 from firstspike.neurons import Causal, Neuron, Phased, Window
 from firstspike.nn.geometry import Shape, check_features
-from firstspike.nn.start import check_bias, with_start
+from firstspike.nn.start import check_bias, with_bias
 from firstspike.spikes import check_num_steps
 
 
@@ -29,6 +29,7 @@ class Linear(torch.nn.Module):
         neuron: `Causal`, `Window` or `Phased`.
         bias: learn a bias; of causal neurons with the step synapse it is the membrane before the first
             input, and a neuron whose start reaches the threshold fires at step 0.
+        constant: the bias of causal neurons is a constant current, added at every step instead.
         dropout: during training each input is cut off with this probability and the other weights are
             scaled by ``1 / (1 - dropout)``, so that the mean drive stays if silence stands for the
             value 0. A cut input is silent to this layer only.
@@ -49,18 +50,20 @@ class Linear(torch.nn.Module):
         neuron: Neuron,
         *,
         bias: bool = False,
+        constant: bool = False,
         dropout: float = 0.0,
         generator: torch.Generator | None = None,
     ) -> None:
         super().__init__()
         if in_features < 1 or out_features < 1:
             raise ValueError(f"sizes must be 1 or more, found {in_features} and {out_features}")
-        check_bias(bias, neuron)
+        check_bias(bias, constant, neuron)
         if not 0 <= dropout < 1:
             raise ValueError(f"dropout must be in [0, 1), found {dropout}")
         self.in_features, self.out_features = in_features, out_features
         self.num_steps = check_num_steps(num_steps)
         self.neuron = neuron
+        self.bias_steps = num_steps if constant else 1
         self.dropout = dropout
         bound = in_features**-0.5
         if isinstance(neuron, Causal):
@@ -117,7 +120,7 @@ class Linear(torch.nn.Module):
             return phased_linear(times, weight, self.bias, self.num_steps, self.neuron)
         assert isinstance(self.neuron, Causal)
         if self.bias is not None:
-            times, weight = with_start(times, weight, self.bias)
+            times, weight = with_bias(times, weight, self.bias, self.bias_steps)
         return causal_linear(times, weight, self.num_steps, self.neuron)
 
     def _membrane(self, times: Tensor, weight: Tensor) -> Tensor:
@@ -126,7 +129,7 @@ class Linear(torch.nn.Module):
         if isinstance(self.neuron, Phased):
             return phased_membrane(times, weight, self.bias, self.num_steps, self.neuron)
         membrane = causal_membrane(times, weight, self.num_steps, self.neuron)
-        return membrane if self.bias is None else membrane + self.bias
+        return membrane if self.bias is None else membrane + self.bias * self.bias_steps
 
     def _drop(self, times: Tensor) -> tuple[Tensor, Tensor]:
         if not self.training or self.dropout == 0:

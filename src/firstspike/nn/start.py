@@ -1,4 +1,4 @@
-"""The start membrane of causal neurons: a bias, heard as an input that always spikes at step 0."""
+"""Biases of causal neurons, heard as inputs that always spike: a start membrane or a constant current."""
 
 import torch
 from torch import Tensor
@@ -8,10 +8,12 @@ from firstspike.neurons import Causal, Neuron
 from firstspike.nn.geometry import Pair
 
 
-def check_bias(bias: bool, neuron: Neuron) -> None:
-    """Raise ValueError for a bias of causal neurons with the ramp synapse."""
+def check_bias(bias: bool, constant: bool, neuron: Neuron) -> None:
+    """Raise ValueError for a bias with the ramp synapse, or a constant current of other neurons."""
     if bias and isinstance(neuron, Causal) and neuron.synapse == "ramp":
         raise ValueError("a causal layer with the ramp synapse has no bias; change its threshold instead")
+    if constant and not (bias and isinstance(neuron, Causal)):
+        raise ValueError("a constant current is the bias of causal neurons: give bias=True and Causal")
 
 
 def check_start(kernel_size: Pair, padding: Pair, groups: int) -> None:
@@ -23,23 +25,25 @@ def check_start(kernel_size: Pair, padding: Pair, groups: int) -> None:
         )
 
 
-def with_start(
-    times: Tensor, weight: Tensor, bias: Tensor, padding: Pair = (0, 0)
+def with_bias(
+    times: Tensor, weight: Tensor, bias: Tensor, steps: int, padding: Pair = (0, 0)
 ) -> tuple[Tensor, Tensor]:
-    """Return times and weight with one input more, which spikes at step 0 and adds the bias.
+    """Return times and weight with `steps` more inputs, which spike at step 0, 1, ... and add the bias.
 
-    Of a convolution it is one map more, of which each output hears one place, through the kernel's tap at
+    Of a convolution they are maps, of which each output hears one place, through the kernel's tap at
     `padding`, which lies inside the map for every output.
 
     Args:
         times: ``(batch, in_features)`` or ``(batch, in_channels, y, x)``.
         weight: ``(out_features, in_features)`` or ``(out_channels, in_channels, y, x)``.
         bias: ``(out_features,)`` or ``(out_channels,)``.
+        steps: 1 for a start membrane, ``T`` for a constant current.
         padding: of the convolution.
     """
-    always = torch.zeros_like(times[:, :1])
-    if weight.dim() == 2:
-        return torch.cat([times, always], 1), torch.cat([weight, bias.unsqueeze(1)], 1)
-    (above, left), (rows, columns) = padding, weight.shape[2:]
-    tap = F.pad(bias.reshape(-1, 1, 1, 1), (left, columns - 1 - left, above, rows - 1 - above))
-    return torch.cat([times, always], 1), torch.cat([weight, tap], 1)
+    clock = torch.arange(steps, dtype=times.dtype, device=times.device)
+    clock = clock.reshape(1, -1, *([1] * (times.dim() - 2))).expand(len(times), steps, *times.shape[2:])
+    added = bias.unsqueeze(1).expand(-1, steps)
+    if weight.dim() == 4:
+        (above, left), (rows, columns) = padding, weight.shape[2:]
+        added = F.pad(added[..., None, None], (left, columns - 1 - left, above, rows - 1 - above))
+    return torch.cat([times, clock], 1), torch.cat([weight, added], 1)

@@ -58,7 +58,7 @@ class RasterWeights:
             and time, folded into weights and start membrane for inference; "none".
         affine: a gain and a shift (Eq. 17) per "channel", one pair per "layer", or "none".
         shift: when the shift is added: "once", which is a start membrane, or "per_step" (as the paper
-            writes it), which is a constant current and has no event form.
+            writes it), which is a constant current.
     """
 
     init: Init = "ettfs"

@@ -1,7 +1,7 @@
 """Training of the deep networks."""
 
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
+import copy
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -10,15 +10,12 @@ from torch.nn import functional as F
 
 from firstspike.data import ImageSet
 from firstspike.data.augment import cut_out, distort, flip_horizontally
-from firstspike.decision import STRICT
 from firstspike.losses import first_spike_cross_entropy
+from firstspike.metrics.deep import deep_report
+from firstspike.models.spiking_form import spiking_form
 from firstspike.models.window_network import WindowNetwork
-from firstspike.raster.fire import crossed, flags_to_times
 from firstspike.raster.network import RasterNetwork
-from firstspike.raster.readout import decide, logits
 from firstspike.training.deep_config import DeepConfig, DeepWindowConfig, EttfsConfig
-
-_JUDGED_AT_A_TIME = 250
 
 
 def maps(images: Tensor) -> Tensor:
@@ -89,12 +86,29 @@ def _optimizer(config: DeepConfig, model: torch.nn.Module) -> torch.optim.Optimi
     return torch.optim.AdamW([group for group in groups if group["params"]], config.rate, fused=True)
 
 
-def _batches(model: torch.nn.Module, data: ImageSet) -> Iterator[tuple[Tensor, Tensor]]:
-    device = next(model.parameters()).device
-    for images, labels in zip(
-        data.images.split(_JUDGED_AT_A_TIME), data.labels.split(_JUDGED_AT_A_TIME), strict=True
-    ):
-        yield maps(images).to(device), labels.to(device)
+def judge_deep(
+    model: RasterNetwork | WindowNetwork, validation: ImageSet, *, by_membrane: bool
+) -> dict[str, Any]:
+    """Return the figures of the validation split, measured on the layers of spike times.
+
+    Args:
+        model: the network.
+        validation: images and labels.
+        by_membrane: "validation_accuracy", which chooses the epoch, is that of the output membranes, which
+            are no spike decision. Otherwise it is that of the output spikes, ties and silence wrong.
+    """
+    # Spike times have their fast kernels on the CPU, and are the same everywhere.
+    form = spiking_form(copy.deepcopy(model).cpu().eval())
+    report = deep_report(form, maps(validation.images), validation.labels)
+    return {
+        "validation_accuracy": report.accuracy_membrane if by_membrane else report.accuracy,
+        "validation_accuracy_spikes": report.accuracy,
+        "validation_accuracy_membrane": report.accuracy_membrane,
+        "validation_tie_rate": report.tie_rate,
+        "validation_silent_rate": report.silent_rate,
+        "steps_to_decision": report.steps,
+        "spikes_per_hidden_neuron": report.spikes_per_neuron,
+    }
 
 
 @dataclass(frozen=True)
@@ -121,43 +135,10 @@ class EttfsTask:
         model.dtype = getattr(torch, self.config.precision)
         return F.cross_entropy(model(maps(images)), labels, label_smoothing=self.config.label_smoothing)
 
-    @torch.no_grad()
     def judge(self, model: torch.nn.Module, validation: ImageSet) -> dict[str, Any]:
-        """Return the figures of the validation split; ties and silence count as wrong.
-
-        For the membrane decoder, which is no spike decision, "validation_accuracy" is the membrane's; the
-        figure under "validation_accuracy_spikes" then is what its spikes say.
-        """
+        """Return the figures of the validation split, see `judge_deep`."""
         assert isinstance(model, RasterNetwork)
-        config = self.config
-        model.eval()
-        model.dtype = torch.float32
-        right = by_membrane = tied = silent = 0
-        steps, fired, neurons = 0.0, 0.0, 0.0
-        for images, labels in _batches(model, validation):
-            traced = [membrane for membrane, _ in model.trace(images)]
-            times = [flags_to_times(crossed(membrane)) for membrane in traced]
-            verdict = decide(times[-1], config.num_steps, config.readout)
-            right += int(((verdict.label == labels) & ~verdict.tied & ~verdict.silent).sum())
-            read = logits(times[-1], traced[-1], replace(config.readout, decoder="membrane"))
-            by_membrane += int((read.argmax(1) == labels).sum())
-            tied += int((verdict.tied & ~verdict.silent).sum())
-            silent += int(verdict.silent.sum())
-            steps += float(verdict.steps.sum())
-            fired += float(sum((t < config.num_steps).sum() for t in times[:-1]))
-            neurons += float(sum(t.numel() for t in times[:-1]))
-        count = len(validation)
-        spikes, membrane = right / count, by_membrane / count
-        reads_membrane = config.readout.decoder == "membrane"
-        return {
-            "validation_accuracy": membrane if reads_membrane else spikes,
-            "validation_accuracy_spikes": spikes,
-            "validation_accuracy_membrane": membrane,
-            "validation_tie_rate": tied / count,
-            "validation_silent_rate": silent / count,
-            "steps_to_decision": steps / count,
-            "spikes_per_hidden_neuron": fired / neurons,
-        }
+        return judge_deep(model, validation, by_membrane=self.config.readout.decoder == "membrane")
 
 
 @dataclass(frozen=True)
@@ -195,30 +176,7 @@ class WindowTask:
             loss = loss + config.spike_penalty * share
         return loss
 
-    @torch.no_grad()
     def judge(self, model: torch.nn.Module, validation: ImageSet) -> dict[str, Any]:
-        """Return the figures of the validation split; ties and silence count as wrong."""
+        """Return the figures of the validation split, see `judge_deep`."""
         assert isinstance(model, WindowNetwork)
-        config = self.config
-        model.eval()
-        model.dtype = torch.float32
-        score = None
-        by_membrane, fired, neurons, first = 0, 0.0, 0.0, 0.0
-        for images, labels in _batches(model, validation):
-            *values, membrane = model.walk(images)
-            times = model.fire(membrane)
-            part = STRICT.score(times.cpu(), labels.cpu(), config.out_steps)
-            score = part if score is None else score + part
-            by_membrane += int((membrane.argmax(1) == labels).sum())
-            fired += float(sum((v > 0).sum() for v in values[1:]))
-            neurons += float(sum(v.numel() for v in values[1:]))
-            first += float(times.min(1).values.sum())
-        assert score is not None
-        return {
-            "validation_accuracy": score.accuracy,
-            "validation_accuracy_membrane": by_membrane / len(validation),
-            "validation_tie_rate": score.tie_rate,
-            "validation_silent_rate": score.silent_rate,
-            "output_step": first / len(validation),
-            "spikes_per_hidden_neuron": fired / neurons,
-        }
+        return judge_deep(model, validation, by_membrane=False)
