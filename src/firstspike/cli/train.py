@@ -1,6 +1,7 @@
 """``firstspike train``: one run into one folder."""
 
 import argparse
+import sys
 from pathlib import Path
 
 from firstspike.cli.options import (
@@ -39,6 +40,11 @@ def add_parser(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> 
         "--device", choices=("cpu", "cuda"), default="cpu", help="where to compute; this version: cpu"
     )
     parser.add_argument("--resume", action="store_true", help="go on with the run in --out if there is one")
+    parser.add_argument(
+        "--diagnose",
+        action="store_true",
+        help="report every layer before training and after each epoch: who fires, when, gradients",
+    )
     add_threads(parser)
     parser.set_defaults(run=run, kept="finished epochs are kept, --resume goes on")
 
@@ -66,5 +72,10 @@ def run(options: argparse.Namespace) -> None:
         data_dir=options.data_dir,
         resume=options.resume,
         threads=options.threads,
+        diagnose=_to_stderr if options.diagnose else None,
     )
     print(out)
+
+
+def _to_stderr(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)

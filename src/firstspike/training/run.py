@@ -1,6 +1,6 @@
 """Training a configuration into a folder, whatever its task."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 
@@ -10,6 +10,7 @@ from filelock import FileLock, Timeout
 from firstspike.data import load
 from firstspike.errors import InputError
 from firstspike.training.config import Config, GanConfig
+from firstspike.training.diagnose import Diary
 from firstspike.training.gan import train_gan
 from firstspike.training.processes import first, joined, wait_for_all
 from firstspike.training.run_folder import RunFolder
@@ -28,17 +29,22 @@ def train(
     threads: int = 2,
     device: str = "cpu",
     show_progress: bool = True,
+    diagnose: Callable[[str], None] | None = None,
 ) -> RunFolder:
     """Train `config` into `path` and return the finished run.
 
     With `resume` a run that is there goes on from its last finished epoch, with the threads it was
     started with, and ends at the same weights to the bit; a finished one is returned as it is. Under
-    ``torchrun`` the processes train one run together; only the first one writes.
+    ``torchrun`` the processes train one run together; only the first one writes. `diagnose` is told the
+    state of every layer before the first epoch and after each, see `firstspike.training.diagnose`.
 
     Raises:
-        InputError: see `RunFolder.create` and `firstspike.data.load`; or another process trains there.
+        InputError: a GAN with `diagnose`; see `RunFolder.create` and `firstspike.data.load`; or another
+            process trains there.
         OSError: the data cannot be read or the folder cannot be written.
     """
+    if diagnose is not None and isinstance(config, GanConfig):
+        raise InputError(f"--diagnose looks into classifiers; {preset} is a GAN")
     # Looked at before the data, which may be a download; made after them, so that none is left empty.
     found = RunFolder.find(path, preset, config, seed, resume=resume)
     if found is not None and found.finished:
@@ -59,7 +65,10 @@ def train(
         else:
             assert validation is not None
             task = task_for(config)
-            train_supervised(run, task, images, validation, device=device, show_progress=show_progress)
+            watch = None if diagnose is None else Diary(run.path, task, validation, diagnose)
+            train_supervised(
+                run, task, images, validation, device=device, show_progress=show_progress, watch=watch
+            )
     return run
 
 

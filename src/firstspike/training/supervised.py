@@ -3,6 +3,7 @@
 import copy
 import math
 import time
+from collections.abc import Callable
 from typing import Any, Protocol
 
 import torch
@@ -80,6 +81,7 @@ def train_supervised(
     *,
     device: str = "cpu",
     show_progress: bool = True,
+    watch: Callable[[int, torch.nn.Module], None] | None = None,
 ) -> torch.nn.Module:
     """Train the run's network from where the run stands; return the epoch that validation chose.
 
@@ -93,6 +95,7 @@ def train_supervised(
         train, validation: images and labels.
         device: where to compute.
         show_progress: draw a bar on stderr.
+        watch: is shown the model before the first epoch and after each, with the number of epochs.
     """
     config = task.config
     with seeded(run.seed, "initial"):
@@ -106,6 +109,8 @@ def train_supervised(
             module.load_state_dict(tensors_under(state.tensors, name))
         load_optimizer(optimizer, state.tensors, "optimizer")
 
+    if watch is not None and not state.epoch and processes.first():
+        watch(0, model)
     records = list(state.records)
     steps_per_epoch = math.ceil(len(train) / config.batch_size)
     total_steps = config.epochs * steps_per_epoch
@@ -144,6 +149,8 @@ def train_supervised(
         tensors = module_tensors(modules) | optimizer_tensors(optimizer, "optimizer")
         if processes.first():
             run.save_state(RunState({name: t.cpu() for name, t in tensors.items()}, records))
+            if watch is not None:
+                watch(epoch + 1, model)
     if processes.first():
         run.save_model({name: t.cpu() for name, t in modules["best"].state_dict().items()})
     return modules["best"]

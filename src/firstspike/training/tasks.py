@@ -4,10 +4,11 @@ from firstspike.training.classifier import ClassifierTask
 from firstspike.training.config import ClassifierConfig
 from firstspike.training.deep import EttfsTask, WindowTask
 from firstspike.training.deep_config import DeepWindowConfig, EttfsConfig
-from firstspike.training.supervised import Task
 
 
-def task_for(config: ClassifierConfig | EttfsConfig | DeepWindowConfig) -> Task:
+def task_for(
+    config: ClassifierConfig | EttfsConfig | DeepWindowConfig,
+) -> ClassifierTask | EttfsTask | WindowTask:
     """Return what `firstspike.training.supervised` trains."""
     if isinstance(config, ClassifierConfig):
         return ClassifierTask(config)

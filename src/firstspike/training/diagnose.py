@@ -1,0 +1,191 @@
+"""A look into a classifier's layers: who fires, when, how membranes spread, what gradients arrive."""
+
+import json
+import logging
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import cast
+
+import torch
+from torch import Tensor
+
+from firstspike.data import ImageSet
+from firstspike.models.window_network import WindowLayer, WindowNetwork
+from firstspike.neurons import Window
+from firstspike.nn import AvgPool2d, Stack
+from firstspike.raster.fire import crossed, flags_to_times
+from firstspike.raster.network import RasterNetwork
+from firstspike.training.classifier import ClassifierTask, encode_images
+from firstspike.training.deep import EttfsTask, WindowTask, maps
+
+_log = logging.getLogger(__name__)
+
+IMAGES = 200
+DEAD_BELOW = 0.005
+
+
+@dataclass(frozen=True)
+class LayerState:
+    """What a layer does on some images.
+
+    Attributes:
+        layer: number from the input on, 1 the first.
+        kind: shape of its weights, ``out x in`` or ``out x in x y x``.
+        fired: share of neurons that fire, mean over images.
+        never: share of neurons that fire for none of the images.
+        mean_step: mean spike time of those that fire, in steps of the layer's window; None if none does.
+        membrane_mean, membrane_sd: of the membranes at the end of the inputs, over neurons and images.
+        gradient_norm: L2 norm of the loss's gradient for the weights.
+    """
+
+    layer: int
+    kind: str
+    fired: float
+    never: float
+    mean_step: float | None
+    membrane_mean: float
+    membrane_sd: float
+    gradient_norm: float
+
+    @property
+    def dead(self) -> bool:
+        """Whether so few neurons fire that next to nothing passes."""
+        return self.fired < DEAD_BELOW
+
+
+def diagnose(
+    task: ClassifierTask | EttfsTask | WindowTask, model: torch.nn.Module, data: ImageSet
+) -> list[LayerState]:
+    """Return the state of every layer on the first `IMAGES` images of `data`, in evaluation mode.
+
+    The model's gradients are cleared, and nothing else about it changes.
+    """
+    training, images, labels = model.training, data.images[:IMAGES], data.labels[:IMAGES]
+    device = next(model.parameters()).device
+    images, labels = images.to(device), labels.to(device)
+    model.eval()
+    model.zero_grad()
+    task.loss(model, images, labels).backward()
+    norms = [0.0 if w.grad is None else float(w.grad.norm()) for w in _weights(model)]
+    model.zero_grad()
+    with torch.no_grad():
+        seen = list(_layers(task, model, images))
+    model.train(training)
+    states = []
+    for depth, (weight, norm, (times, num_steps, membrane)) in enumerate(
+        zip(_weights(model), norms, seen, strict=True), 1
+    ):
+        spikes = times < num_steps
+        states.append(
+            LayerState(
+                layer=depth,
+                kind=" x ".join(map(str, weight.shape)),
+                fired=float(spikes.float().mean()),
+                never=float((~spikes.flatten(1).any(0)).float().mean()),
+                mean_step=float(times[spikes].float().mean()) if spikes.any() else None,
+                membrane_mean=float(membrane.float().mean()),
+                membrane_sd=float(membrane.float().std()),
+                gradient_norm=norm,
+            )
+        )
+    return states
+
+
+def _weights(model: torch.nn.Module) -> list[Tensor]:
+    """The weights of every layer that has some, from the input on."""
+    return [parameter for name, parameter in model.named_parameters() if name.split(".")[-1] == "weight"]
+
+
+def _layers(
+    task: ClassifierTask | EttfsTask | WindowTask, model: torch.nn.Module, images: Tensor
+) -> Iterator[tuple[Tensor, int, Tensor]]:
+    """Spike times, length of the window, and membranes of the layers that `_weights` lists."""
+    if isinstance(model, RasterNetwork):
+        model.dtype = torch.float32
+        for membrane, _ in model.trace(maps(images)):
+            yield flags_to_times(crossed(membrane)), model.num_steps, membrane[-1]
+    elif isinstance(model, WindowNetwork):
+        yield from _window_layers(model, images)
+    else:
+        assert isinstance(task, ClassifierTask)
+        stack = cast(Stack, model)
+        traced = stack.trace(encode_images(task.config, images))
+        for layer, heard, times in zip(stack, traced, traced[1:], strict=False):
+            if not isinstance(layer, AvgPool2d):
+                yield times, layer.out_steps, layer.membrane(heard)
+
+
+def _window_layers(model: WindowNetwork, images: Tensor) -> Iterator[tuple[Tensor, int, Tensor]]:
+    model.dtype = torch.float32
+    membranes: list[Tensor] = []
+    hooks = [
+        layer.register_forward_hook(lambda _, __, out: membranes.append(out))
+        for layer in model.modules()
+        if isinstance(layer, WindowLayer)
+    ]
+    try:
+        *_, output = model.walk(maps(images))
+    finally:
+        for hook in hooks:
+            hook.remove()
+    hidden = Window(low=0.0, high=model.clip, out_steps=model.num_steps)
+    half_level = model.clip / model.num_steps / 2
+    for membrane in membranes:
+        level = ((membrane + half_level) / hidden.high * model.num_steps).clamp(0, model.num_steps).floor()
+        yield model.num_steps - level, model.num_steps, membrane
+    yield model.fire(output), model.output_neuron.out_steps_for(0), output
+
+
+def table(states: list[LayerState]) -> str:
+    """Return the states as lines of text."""
+    lines = ["layer  weights                  fired   never  mean step   membrane (sd)      gradient"]
+    for s in states:
+        step = "-" if s.mean_step is None else f"{s.mean_step:.2f}"
+        lines.append(
+            f"{s.layer:>5}  {s.kind:<22}  {s.fired:6.1%}  {s.never:6.1%}  {step:>9}  "
+            f"{s.membrane_mean:8.3f} ({s.membrane_sd:.3f})  {s.gradient_norm:10.3g}"
+        )
+    return "\n".join(lines)
+
+
+class Diary:
+    """Writes the layers' states to ``diagnosis.jsonl`` in a run folder, one line per epoch.
+
+    Args:
+        folder: the run folder.
+        task: what is trained.
+        data: images to look at.
+        say: is given each epoch's table.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        task: ClassifierTask | EttfsTask | WindowTask,
+        data: ImageSet,
+        say: Callable[[str], None],
+    ) -> None:
+        self._file, self._task, self._data, self._say = folder / "diagnosis.jsonl", task, data, say
+
+    def __call__(self, epoch: int, model: torch.nn.Module) -> None:
+        """Look at `model` after `epoch` epochs; 0 is the freshly drawn one."""
+        states = diagnose(self._task, model, self._data)
+        earlier = []
+        if epoch and self._file.exists():
+            lines = [json.loads(line) for line in self._file.read_text(encoding="utf-8").splitlines()]
+            earlier = [line for line in lines if line["epoch"] < epoch]
+        entry = {"epoch": epoch, "layers": [asdict(state) for state in states]}
+        self._file.write_text(
+            "".join(json.dumps(line) + "\n" for line in [*earlier, entry]), encoding="utf-8"
+        )
+        self._say(f"{'at initialisation' if epoch == 0 else f'after epoch {epoch}'}\n{table(states)}")
+        for state in states:
+            if state.dead:
+                _log.warning(
+                    "layer %d (%s) is dead: %.2f %% of its neurons fire; larger weights, ETTFS "
+                    "initialisation or normalisation wake it",
+                    state.layer,
+                    state.kind,
+                    100 * state.fired,
+                )
