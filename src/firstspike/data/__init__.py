@@ -1,14 +1,15 @@
-"""Data sets as `ImageSet`: grey images, labels, and a fixed train / validation / test split."""
+"""Data sets as `ImageSet`: images, labels, and a fixed train / validation / test split."""
 
 import os
 
 from firstspike.data.catalog import IDX_DATASETS
+from firstspike.data.cifar import CIFAR_DATASETS, load_cifar
 from firstspike.data.digits import load_digits
 from firstspike.data.images import ImageSet
 from firstspike.data.mnist import load_idx_dataset
 from firstspike.errors import InputError
 
-DATASETS = ("digits", *IDX_DATASETS)
+DATASETS = ("digits", *IDX_DATASETS, *CIFAR_DATASETS)
 SPLITS = ("train", "validation", "test")
 
 __all__ = ["DATASETS", "SPLITS", "ImageSet", "load"]
@@ -17,13 +18,15 @@ __all__ = ["DATASETS", "SPLITS", "ImageSet", "load"]
 def load(name: str, split: str, data_dir: str | os.PathLike[str] | None = None) -> ImageSet:
     """Return one split of a data set, the same images in the same order on every machine.
 
-    ===============  ======  ==========  ======  =======  ============================
-    name             train   validation  test    pixels   from
-    ===============  ======  ==========  ======  =======  ============================
-    "digits"         1,197   300         300     8 x 8    scikit-learn, embedded
-    "mnist"          55,000  5,000       10,000  28 x 28  `data_dir`, or downloaded
-    "fashion-mnist"  55,000  5,000       10,000  28 x 28  `data_dir`, or downloaded
-    ===============  ======  ==========  ======  =======  ============================
+    ===============  ======  ==========  ======  ===========  ===========================
+    name             train   validation  test    pixels       from
+    ===============  ======  ==========  ======  ===========  ===========================
+    "digits"         1,197   300         300     8 x 8        scikit-learn, embedded
+    "mnist"          55,000  5,000       10,000  28 x 28      `data_dir`, or downloaded
+    "fashion-mnist"  55,000  5,000       10,000  28 x 28      `data_dir`, or downloaded
+    "cifar-10"       45,000  5,000       10,000  3 x 32 x 32  `data_dir`, else the cache
+    "cifar-100"      45,000  5,000       10,000  3 x 32 x 32  `data_dir`, else the cache
+    ===============  ======  ==========  ======  ===========  ===========================
 
     Args:
         name: one of `DATASETS`.
@@ -47,4 +50,6 @@ def load(name: str, split: str, data_dir: str | os.PathLike[str] | None = None) 
         raise InputError(f"unknown split {split!r}: expected one of {', '.join(SPLITS)}")
     if name == "digits":
         return load_digits(split)
+    if name in CIFAR_DATASETS:
+        return load_cifar(CIFAR_DATASETS[name], split, data_dir)
     return load_idx_dataset(IDX_DATASETS[name], split, data_dir)

@@ -1,4 +1,4 @@
-"""A labelled set of grey images, as every data set of this package is handed out."""
+"""A labelled set of images, as every data set of this package is handed out."""
 
 from dataclasses import dataclass, replace
 
@@ -10,12 +10,13 @@ from firstspike.errors import InputError
 
 @dataclass(frozen=True, eq=False)
 class ImageSet:
-    """Grey images with one class label each.
+    """Images with one class label each.
 
     Args:
         name: the data set, such as "mnist".
         split: "train", "validation" or "test".
-        images: uint8 intensities ``(count, height, width)`` in 0 ... 255.
+        images: uint8 intensities in 0 ... 255, grey ``(count, height, width)`` or with channels
+            ``(count, channels, height, width)``.
         labels: int64 classes ``(count,)`` in ``0 ... num_classes - 1``.
         num_classes: how many classes there are, whether or not each one occurs here.
 
@@ -35,8 +36,11 @@ class ImageSet:
             raise TypeError(f"images must be torch.uint8, found {self.images.dtype}")
         if self.labels.dtype != torch.int64:
             raise TypeError(f"labels must be torch.int64, found {self.labels.dtype}")
-        if self.images.ndim != 3:
-            raise ValueError(f"images must be (count, height, width), found {tuple(self.images.shape)}")
+        if self.images.ndim not in (3, 4):
+            raise ValueError(
+                "images must be (count, height, width) or (count, channels, height, width), found "
+                f"{tuple(self.images.shape)}"
+            )
         if self.labels.shape != self.images.shape[:1]:
             raise ValueError(
                 f"labels must be ({len(self.images)},), one for each image, "
