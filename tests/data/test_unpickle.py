@@ -121,6 +121,6 @@ def test_an_array_must_have_the_size_that_it_claims():
     ],
 )
 def test_a_damaged_file_is_one_clear_line(content):
-    with pytest.raises(InputError, match="^file: damaged or no pickle") as caught:
+    with pytest.raises(InputError, match=r"^file: damaged or no pickle") as caught:
         load_arrays(content, "file")
     assert "\n" not in str(caught.value)

@@ -5,11 +5,14 @@ import os
 from firstspike.data.catalog import IDX_DATASETS
 from firstspike.data.cifar import CIFAR_DATASETS, load_cifar
 from firstspike.data.digits import load_digits
+from firstspike.data.dvs_gesture import load_dvs_gesture
 from firstspike.data.images import ImageSet
 from firstspike.data.mnist import load_idx_dataset
+from firstspike.data.n_mnist import load_n_mnist
 from firstspike.errors import InputError
 
-DATASETS = ("digits", *IDX_DATASETS, *CIFAR_DATASETS)
+_EVENT_DATASETS = {"n-mnist": load_n_mnist, "dvs-gesture": load_dvs_gesture}
+DATASETS = ("digits", *IDX_DATASETS, *CIFAR_DATASETS, *_EVENT_DATASETS)
 SPLITS = ("train", "validation", "test")
 
 __all__ = ["DATASETS", "SPLITS", "ImageSet", "load"]
@@ -26,7 +29,11 @@ def load(name: str, split: str, data_dir: str | os.PathLike[str] | None = None) 
     "fashion-mnist"  55,000  5,000       10,000  28 x 28      `data_dir`, or downloaded
     "cifar-10"       45,000  5,000       10,000  3 x 32 x 32  `data_dir`, else the cache
     "cifar-100"      45,000  5,000       10,000  3 x 32 x 32  `data_dir`, else the cache
+    "n-mnist"        85 %    15 %        all     2 x 34 x 34  `data_dir`, else the cache
+    "dvs-gesture"    85 %    15 %        all     2x128x128    `data_dir`, or by tonic
     ===============  ======  ==========  ======  ===========  ===========================
+
+    Event sets come as the first event of each pixel and polarity (`events.EventSet.first_spikes`).
 
     Args:
         name: one of `DATASETS`.
@@ -52,4 +59,6 @@ def load(name: str, split: str, data_dir: str | os.PathLike[str] | None = None) 
         return load_digits(split)
     if name in CIFAR_DATASETS:
         return load_cifar(CIFAR_DATASETS[name], split, data_dir)
+    if name in _EVENT_DATASETS:
+        return _EVENT_DATASETS[name](split, data_dir).first_spikes()
     return load_idx_dataset(IDX_DATASETS[name], split, data_dir)

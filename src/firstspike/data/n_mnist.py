@@ -1,0 +1,81 @@
+"""N-MNIST (Orchard et al. 2015): MNIST before a moving event camera, in its own binary files."""
+
+import os
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from firstspike.cache import cache_dir
+from firstspike.data.events import EventSet, Recording, check_recording
+from firstspike.data.mnist import DATA_VARIABLE
+from firstspike.errors import InputError
+
+SENSOR = (34, 34)
+_FOLDERS = ("", "n-mnist", "n-mnist-subset", "N-MNIST", "NMNIST")
+_VALIDATION_SHARE = 0.15
+
+
+def read_n_mnist(path: Path) -> Recording:
+    """Return the events of one ``.bin`` file.
+
+    An event has 40 bits: column, row (8 each), polarity (1), microseconds (23, the highest first).
+
+    Raises:
+        InputError: the file is empty, truncated, or holds an event off the sensor or out of order.
+        OSError: it cannot be read.
+    """
+    content = np.fromfile(path, np.uint8)
+    if len(content) % 5:
+        raise InputError(
+            f"{path}: truncated, {len(content):,} bytes are no whole events of 5; fetch the file again"
+        )
+    one, two, three, four, five = content.reshape(-1, 5).astype(np.int64).T
+    time_us = ((three & 127) << 16) | (four << 8) | five
+    return check_recording(Recording(one, two, three >> 7, time_us, SENSOR), path)
+
+
+def load_n_mnist(split: str, data_dir: str | os.PathLike[str] | None = None) -> EventSet:
+    """Return one split of N-MNIST, or of a part of it in the same layout ``Train/<digit>/<id>.bin``.
+
+    Training and validation recordings are those under ``Train`` in the order of
+    ``numpy.random.default_rng(0).permutation(count)``, the last 15 % of which validate; the test recordings
+    are those under ``Test``. Nothing is downloaded.
+
+    Args:
+        split: "train", "validation" or "test".
+        data_dir: a folder that holds ``Train`` and ``Test``, itself or in ``n-mnist`` or
+            ``n-mnist-subset``. Without it the folder that FIRSTSPIKE_DATA names is searched, then the
+            download cache.
+
+    Raises:
+        InputError: no recordings, or a damaged one.
+        OSError: a file cannot be read.
+    """
+    folder = _find("Test" if split == "test" else "Train", data_dir)
+    paths = sorted(folder.glob("[0-9]/*.bin"), key=lambda path: (path.parent.name, path.name))
+    if not paths:
+        raise InputError(f"{folder}: expected recordings <digit>/<id>.bin, found none")
+    if split != "test":
+        order = np.random.default_rng(0).permutation(len(paths))
+        num_train = len(paths) - int(_VALIDATION_SHARE * len(paths))
+        chosen = order[:num_train] if split == "train" else order[num_train:]
+        paths = [paths[k] for k in chosen]
+    labels = torch.tensor([int(path.parent.name) for path in paths])
+    return EventSet("n-mnist", split, tuple(map(read_n_mnist, paths)), labels, 10)
+
+
+def _find(part: str, data_dir: str | os.PathLike[str] | None) -> Path:
+    named = os.environ.get(DATA_VARIABLE) if data_dir is None else os.fspath(data_dir)
+    roots = [Path(named).expanduser()] if named else []
+    if data_dir is None:
+        roots.append(cache_dir())
+    for root in roots:
+        for folder in _FOLDERS:
+            if (root / folder / part).is_dir():
+                return root / folder / part
+    raise InputError(
+        f"n-mnist: no folder {part} in {' or '.join(map(str, roots))} or in n-mnist or n-mnist-subset "
+        "below; unpack the archives of https://www.garrickorchard.com/datasets/n-mnist and name their folder "
+        "by --data-dir"
+    )

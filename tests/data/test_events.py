@@ -1,0 +1,150 @@
+"""Event recordings: their formats by hand-made bytes, first events and frames against loops."""
+
+import os
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from firstspike.coding import encode_latency
+from firstspike.data import load
+from firstspike.data.dvs_gesture import load_dvs_gesture, read_dvs_gesture
+from firstspike.data.events import EventSet, Recording, first_spike_maps, frames
+from firstspike.data.n_mnist import load_n_mnist, read_n_mnist
+from firstspike.errors import InputError
+
+
+def recording(events, sensor=(3, 4)):
+    x, y, polarity, time_us = np.array(sorted(events, key=lambda e: e[3]), np.int64).T
+    return Recording(x, y, polarity, time_us, sensor)
+
+
+EVENT = st.tuples(st.integers(0, 3), st.integers(0, 2), st.integers(0, 1), st.integers(0, 5000))
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(EVENT, min_size=1, max_size=40), st.integers(1, 255), st.none() | st.integers(1, 6000))
+def test_first_events_and_frames_against_a_loop(events, num_steps, duration_us):
+    duration = max(e[3] for e in events) + 1 if duration_us is None else duration_us
+    first = np.full((2, 3, 4), num_steps)
+    counts = np.zeros((num_steps, 2, 3, 4))
+    for x, y, polarity, time_us in events:
+        step = time_us * num_steps // duration
+        if step < num_steps:
+            first[polarity, y, x] = min(first[polarity, y, x], step)
+            counts[step, polarity, y, x] += 1
+    made = recording(events)
+    assert np.array_equal(first_spike_maps([made], num_steps, duration_us)[0].numpy(), first)
+    assert np.array_equal(frames([made], num_steps, duration_us)[0].numpy(), counts)
+
+
+def test_the_earlier_the_brighter():
+    made = recording([(0, 0, 1, 0), (1, 0, 1, 500), (1, 0, 0, 999), (0, 0, 1, 700)])
+    events = EventSet("n-mnist", "test", (made,), torch.tensor([3]), 10, duration_us=1000)
+    images = events.first_spikes().images
+    assert images[0, 1, 0, :2].tolist() == [255, 255 - 127]
+    assert images[0, 0, 0, :2].tolist() == [0, 1]
+    # And a latency code gives the time back.
+    assert encode_latency(images, 10)[0, 1, 0, :3].tolist() == [0, 4, 10]
+    assert encode_latency(images, 10)[0, 0, 0, 1] == 9
+
+
+def event_bytes(x, y, polarity, time_us):
+    return bytes([x, y, polarity << 7 | time_us >> 16, time_us >> 8 & 255, time_us & 255])
+
+
+def test_five_bytes_of_n_mnist(tmp_path):
+    path = tmp_path / "a.bin"
+    # Column 33, row 2, brighter, 0x012345 us; column 0, row 33, darker, the last that 23 bits hold.
+    path.write_bytes(bytes([33, 2, 0x81, 0x23, 0x45, 0, 33, 0x7F, 0xFF, 0xFF]))
+    made = read_n_mnist(path)
+    assert (made.x.tolist(), made.y.tolist(), made.polarity.tolist()) == ([33, 0], [2, 33], [1, 0])
+    assert made.time_us.tolist() == [0x012345, 2**23 - 1]
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"", "expected events, found none"),
+        (b"1234", "truncated, 4 bytes are no whole events of 5"),
+        (event_bytes(3, 4, 1, 9) + event_bytes(34, 4, 1, 9), "event 1 has column 34, expected 0 ... 33"),
+        (event_bytes(3, 240, 1, 9), "event 0 has row 240, expected 0 ... 33"),
+        (event_bytes(3, 4, 1, 9) + event_bytes(3, 4, 1, 8), "event 1 comes before the one before it"),
+    ],
+)
+def test_a_damaged_n_mnist_file_is_one_clear_line(tmp_path, content, message):
+    path = tmp_path / "a.bin"
+    path.write_bytes(content)
+    with pytest.raises(InputError, match=message) as caught:
+        read_n_mnist(path)
+    assert str(caught.value).startswith(str(path))
+    assert "\n" not in str(caught.value)
+
+
+def test_n_mnist_folders(tmp_path):
+    for part, count in (("Train", 4), ("Test", 1)):
+        for digit in range(10):
+            folder = tmp_path / "n-mnist" / part / str(digit)
+            folder.mkdir(parents=True)
+            for k in range(count):
+                (folder / f"{k:05}.bin").write_bytes(event_bytes(digit, k, 1, 7) + event_bytes(0, 0, 0, 9))
+    sets = {split: load_n_mnist(split, tmp_path) for split in ("train", "validation", "test")}
+    assert {split: len(events) for split, events in sets.items()} == {
+        "train": 34,
+        "validation": 6,
+        "test": 10,
+    }
+    for events in sets.values():
+        assert [int(r.x[0]) for r in events.recordings] == events.labels.tolist()
+    seen = [(int(r.x[0]), int(r.y[0])) for s in ("train", "validation") for r in sets[s].recordings]
+    assert len(set(seen)) == 40
+    with pytest.raises(InputError, match=r"n-mnist: no folder Train in .* --data-dir"):
+        load_n_mnist("train", tmp_path / "nowhere")
+
+
+def test_dvs_gesture_folders(tmp_path):
+    folder = tmp_path / "ibmGestureTest" / "user24_led"
+    folder.mkdir(parents=True)
+    events = np.array([[5, 127, 1, 0], [6, 0, 0, 700], [6, 0, 0, 1600]])
+    for label in (0, 10):
+        np.save(folder / f"{label}.npy", events)
+    test = load_dvs_gesture("test", tmp_path)
+    assert test.labels.tolist() == [0, 10]
+    assert test.recordings[0].time_us.tolist() == [0, 700_000, 1_600_000]
+    images = load("dvs-gesture", "test", tmp_path).images
+    assert images.shape == (2, 2, 128, 128)
+    assert (int(images[0, 1, 127, 5]), int(images[0, 0, 0, 6])) == (255, 255 - 700 * 255 // 1500)
+    with pytest.raises(InputError, match=r"dvs-gesture: no ibmGestureTrain in .* --data-dir"):
+        load_dvs_gesture("train", tmp_path)
+    for content, message in [
+        (np.array([[1, 2, 3]]), r"expected numbers \(events, 4\), found int64 \(1, 3\)"),
+        (np.array([[128, 2, 1, 0]]), "event 0 has column 128, expected 0 ... 127"),
+        (np.array([["a", "b", "c", "d"]]), "expected numbers"),
+    ]:
+        np.save(folder / "0.npy", content)
+        with pytest.raises(InputError, match=message):
+            read_dvs_gesture(folder / "0.npy")
+    np.save(folder / "0.npy", np.array([{}], dtype=object))
+    with pytest.raises(InputError, match="damaged"):
+        read_dvs_gesture(folder / "0.npy")
+    (folder / "11.npy").write_bytes(b"")
+    with pytest.raises(InputError, match=r"expected user.../<class 0 ... 10>.npy"):
+        load_dvs_gesture("test", tmp_path)
+
+
+@pytest.mark.data
+def test_the_official_recordings():
+    folder = os.environ.get("FIRSTSPIKE_DATA", "")
+    if not os.path.isdir(os.path.join(folder, "n-mnist-subset")):
+        pytest.skip("FIRSTSPIKE_DATA does not name a folder with N-MNIST")
+    sets = {split: load_n_mnist(split) for split in ("train", "validation", "test")}
+    assert {split: len(events) for split, events in sets.items()} == {
+        "train": 850, "validation": 150, "test": 100
+    }  # fmt: skip
+    last = [int(r.time_us[-1]) for r in sets["test"].recordings]
+    # Three saccades of 100 ms each.
+    assert 250_000 < min(last) <= max(last) < 350_000
+    counts = frames(sets["test"].recordings, 4)
+    assert counts.sum((1, 2, 3, 4)).tolist() == [len(r.x) for r in sets["test"].recordings]
