@@ -76,6 +76,6 @@ def _find(part: str, data_dir: str | os.PathLike[str] | None) -> Path:
                 return root / folder / part
     raise InputError(
         f"n-mnist: no folder {part} in {' or '.join(map(str, roots))} or in n-mnist or n-mnist-subset "
-        "below; unpack the archives of https://www.garrickorchard.com/datasets/n-mnist and name their folder "
+        "below; unpack the archives of https://www.garrickorchard.com/datasets/n-mnist and name the folder "
         "by --data-dir"
     )

@@ -1,0 +1,149 @@
+"""The once-only threshold: compiled and plain form against the recursion written step by step."""
+
+import math
+
+import pytest
+import torch
+
+from firstspike.raster.fire import _Compiled, _Plain, crossed, derivative, fire, flags_to_times
+from firstspike.raster.settings import RasterNeuron
+
+SHAPES = [
+    ((8, 3, 4, 6, 5), 1),
+    ((8, 3, 4, 6, 4), 2),
+    ((5, 2, 17, 3, 6), 3),
+    ((7, 4, 13), 1),
+    ((2, 2, 3), 1),
+]
+KINDS = [
+    RasterNeuron(surrogate=surrogate, scale=1.5, gradient=gradient, fire_last=last)
+    for surrogate in ("arctan", "sigmoid", "triangular")
+    for gradient in ("every_step", "firing_step", "bptt")
+    for last in (False, True)
+]
+
+
+class _Theta(torch.autograd.Function):
+    """The threshold with its surrogate derivative, for autograd to unroll."""
+
+    @staticmethod
+    def forward(ctx, membrane, neuron):
+        ctx.save_for_backward(membrane)
+        ctx.neuron = neuron
+        return (membrane >= 1).to(membrane.dtype)
+
+    @staticmethod
+    def backward(ctx, grad):
+        (membrane,) = ctx.saved_tensors
+        return grad * derivative(membrane - 1, ctx.neuron), None
+
+
+def recursion(membrane, neuron):
+    """``S[t] = Theta(H[t]) (1 - F[t-1])``, ``F[t] = F[t-1] + S[t]``, as the paper has it."""
+    flag, flags = torch.zeros_like(membrane[0]), []
+    for potential in membrane:
+        above = _Theta.apply(potential, neuron)
+        if neuron.gradient == "every_step":
+            # The flag's value is the recursion's, its derivative that of this step's threshold alone.
+            value = torch.maximum(flag, above).detach()
+            flag = above + (value - above).detach()
+        elif neuron.gradient == "firing_step":
+            spike = (above * (1 - flag)).detach()
+            flag = flag + above * spike
+        else:
+            flag = flag + above * (1 - flag)
+        flags.append(flag)
+        if neuron.gradient == "every_step":
+            flag = flag.detach()
+    if neuron.fire_last:
+        flags[-1] = torch.ones_like(flags[-1])
+    return torch.stack(flags)
+
+
+def pooled(flags, pool):
+    if pool == 1:
+        return flags
+    return torch.nn.functional.avg_pool2d(flags.flatten(0, 1), pool).unflatten(0, flags.shape[:2]) * pool**2
+
+
+@pytest.mark.parametrize("neuron", KINDS, ids=lambda n: f"{n.surrogate}-{n.gradient}-{n.fire_last}")
+@pytest.mark.parametrize(("shape", "pool"), SHAPES)
+def test_flags_and_gradients_are_the_recursions(neuron, shape, pool):
+    torch.manual_seed(0)
+    membrane = torch.randn(shape) + 0.6
+    membrane[0].view(-1)[0] = 1.0
+    upstream = None
+    for apply in (_Compiled.apply, _Plain.apply):
+        one, two = (membrane.clone().requires_grad_() for _ in range(2))
+        flags, expected = apply(one, neuron, pool), pooled(recursion(two, neuron), pool)
+        assert torch.equal(flags, expected.detach())
+        upstream = torch.randn_like(flags) if upstream is None else upstream
+        flags.backward(upstream)
+        expected.backward(upstream)
+        assert torch.allclose(one.grad, two.grad, atol=1e-5)
+
+
+@pytest.mark.parametrize("neuron", KINDS[:6], ids=lambda n: f"{n.gradient}-{n.fire_last}")
+@pytest.mark.parametrize(("shape", "pool"), SHAPES)
+def test_half_precision_rounds_only_the_gradient(neuron, shape, pool):
+    torch.manual_seed(1)
+    membrane = (torch.randn(shape) + 0.6).bfloat16()
+    one, two = membrane.clone().requires_grad_(), membrane.float().requires_grad_()
+    flags, expected = _Compiled.apply(one, neuron, pool), _Plain.apply(two, neuron, pool)
+    assert flags.dtype == torch.bfloat16
+    assert torch.equal(flags.float(), expected)
+    upstream = torch.randn(flags.shape).bfloat16()
+    flags.backward(upstream)
+    expected.backward(upstream.float())
+    # One rounding to 8 bits.
+    assert torch.allclose(one.grad.float(), two.grad, rtol=2**-8, atol=1e-6)
+
+
+def test_thread_counts_and_memory_layouts_agree():
+    neuron = RasterNeuron(gradient="bptt")
+    membrane = torch.randn(6, 5, 8, 4, 6)
+    last = membrane.flatten(0, 1).contiguous(memory_format=torch.channels_last).reshape(membrane.shape)
+    before, found = torch.get_num_threads(), []
+    try:
+        for threads, values in ((1, membrane), (2, membrane), (2, last)):
+            torch.set_num_threads(threads)
+            given = values.clone().requires_grad_()
+            flags = fire(given, neuron, 2)
+            flags.backward(torch.arange(flags.numel()).reshape(flags.shape).float())
+            found.append((flags.detach(), given.grad))
+    finally:
+        torch.set_num_threads(before)
+    for flags, grad in found[1:]:
+        assert torch.equal(flags, found[0][0])
+        assert torch.equal(grad, found[0][1])
+
+
+def test_an_empty_batch():
+    given = torch.empty(8, 0, 3, 4, 4, requires_grad=True)
+    flags = fire(given, RasterNeuron(), 2)
+    assert flags.shape == (8, 0, 3, 2, 2)
+    flags.sum().backward()
+    assert given.grad.shape == given.shape
+
+
+@pytest.mark.parametrize("surrogate", ["arctan", "sigmoid", "triangular"])
+@pytest.mark.parametrize("scale", [0.5, 2.0])
+def test_every_surrogate_is_a_bump_of_area_1_at_the_threshold(surrogate, scale):
+    neuron = RasterNeuron(surrogate=surrogate, scale=scale)
+    x = torch.linspace(-2000, 2000, 2_000_001, dtype=torch.float64)
+    values = derivative(x, neuron)
+    assert float(torch.trapezoid(values, x)) == pytest.approx(1, abs=1e-3)
+    assert int(values.argmax()) == len(x) // 2
+    peak = {"arctan": scale / 2, "sigmoid": scale / 4, "triangular": scale}[surrogate]
+    assert float(values.max()) == pytest.approx(peak)
+
+
+def test_spike_times_are_first_crossings():
+    membrane = torch.tensor([[0.2, 1.0, -3.0], [0.9, 0.0, 0.0], [1.5, 0.0, 0.9999]]).unsqueeze(1)
+    assert flags_to_times(crossed(membrane)).tolist() == [[2.0, 0.0, 3.0]]
+
+
+def test_bad_settings_are_refused():
+    for bad in ({"surrogate": "box"}, {"gradient": "none"}, {"scale": 0.0}, {"scale": math.inf}):
+        with pytest.raises(ValueError, match=f"RasterNeuron.{next(iter(bad))}"):
+            RasterNeuron(**bad)
