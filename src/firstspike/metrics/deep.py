@@ -1,7 +1,7 @@
 """How well and how cheaply a deep network decides, measured on its layers of spike times."""
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -18,7 +18,7 @@ from firstspike.metrics.cost import (
 )
 from firstspike.models.spiking_form import SpikingForm
 from firstspike.nn import AvgPool2d
-from firstspike.raster.readout import Verdict, decide, logits
+from firstspike.raster.readout import Verdict, by_membrane, decide
 
 _RULES = {
     "exponential": "most votes of the output spikes, gamma^-t at step t; ties and silence wrong",
@@ -109,14 +109,14 @@ def deep_report(form: SpikingForm, images: Tensor, labels: Tensor, batch_size: i
     if not len(labels):
         raise ValueError("there are no samples to report on")
     stack, readout = form.stack, form.readout
-    by_membrane, right, tied, silent = 0, 0, 0, 0
+    membrane_right, right, tied, silent = 0, 0, 0, 0
     steps, fired, spikes, operations = [], [], [], []
     for part, part_labels in zip(images.split(batch_size), labels.split(batch_size), strict=True):
         traced, membrane = stack.read(form.encode(part))
         verdict = _verdict(form, traced[-1])
         if readout is not None:
-            membrane = logits(traced[-1], membrane.unsqueeze(0), replace(readout, decoder="membrane"))
-        by_membrane += int((membrane.argmax(1) == part_labels).sum())
+            membrane = by_membrane(membrane, readout)
+        membrane_right += int((membrane.argmax(1) == part_labels).sum())
         undecided = verdict.tied | verdict.silent
         right += int(((verdict.label == part_labels) & ~undecided).sum())
         tied += int((verdict.tied & ~verdict.silent).sum())
@@ -142,7 +142,7 @@ def deep_report(form: SpikingForm, images: Tensor, labels: Tensor, batch_size: i
         tie_rate=tied / count,
         silent_rate=silent / count,
         rule=STRICT.description if readout is None else _RULES[readout.decoder],
-        accuracy_membrane=by_membrane / count,
+        accuracy_membrane=membrane_right / count,
         steps=float(all_steps.mean()),
         steps_share=tuple(
             (torch.bincount(all_steps.long(), minlength=stack.last_step + 1) / count).tolist()

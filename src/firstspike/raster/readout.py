@@ -8,8 +8,8 @@ from torch import Tensor
 from firstspike.raster.settings import Readout
 
 
-def votes(flags: Tensor, readout: Readout) -> Tensor:
-    """Return the mean vote of each class's neurons, ``(batch, classes)``.
+def votes(flags: Tensor, readout: Readout, num_steps: int, steps: Tensor | None = None) -> Tensor:
+    """Return the mean vote of each class's neurons, of "first_spike" the first one's, ``(batch, classes)``.
 
     A sum over steps of what a flag adds, ``w[t] - w[t+1]`` with silence voting ``w[T]``, which equals the
     vote of the spike's step.
@@ -17,24 +17,38 @@ def votes(flags: Tensor, readout: Readout) -> Tensor:
     Args:
         flags: of the output neurons, class by class, ``(T, batch, classes * neurons_per_class)``.
         readout: decoder "exponential", "linear" or "first_spike", which votes like "linear".
+        num_steps: ``T``.
+        steps: at which the flags were taken; all by default.
     """
-    worth = torch.tensor(readout.votes(len(flags)), dtype=torch.float32, device=flags.device)
-    total = torch.tensordot(worth[:-1] - worth[1:], flags.to(torch.float32), dims=1)
-    return total.unflatten(1, (-1, readout.neurons_per_class)).mean(2)
+    worth = torch.tensor(readout.votes(num_steps), dtype=torch.float32, device=flags.device)
+    if steps is not None:
+        worth = torch.cat([worth[steps], worth[-1:]])
+    grouped = flags.to(torch.float32).unflatten(2, (-1, readout.neurons_per_class))
+    # The flag of a class's first spike is the highest of its neurons'.
+    by_class = grouped.amax(3) if readout.decoder == "first_spike" else grouped.mean(3)
+    return torch.tensordot(worth[:-1] - worth[1:], by_class, dims=1)
 
 
-def logits(flags: Tensor, membrane: Tensor | None, readout: Readout) -> Tensor:
+def logits(
+    flags: Tensor, membrane: Tensor | None, readout: Readout, num_steps: int, steps: Tensor | None = None
+) -> Tensor:
     """Return the logits ``(batch, classes)`` that a cross-entropy is taken of.
 
     Args:
         flags, membrane: of the output neurons, ``(T, batch, classes * neurons_per_class)``; the membrane is
             needed by its own decoder only.
         readout: the decoder.
+        num_steps, steps: as for `votes`.
     """
     if readout.decoder == "membrane":
         assert membrane is not None
-        return membrane[-1].to(torch.float32).unflatten(1, (-1, readout.neurons_per_class)).mean(2)
-    return readout.scale * votes(flags, readout)
+        return by_membrane(membrane[-1], readout)
+    return readout.scale * votes(flags, readout, num_steps, steps)
+
+
+def by_membrane(membrane: Tensor, readout: Readout) -> Tensor:
+    """Return the mean membrane of each class's neurons at the last step, ``(batch, classes)``."""
+    return membrane.to(torch.float32).unflatten(1, (-1, readout.neurons_per_class)).mean(2)
 
 
 @dataclass(frozen=True, eq=False)

@@ -83,11 +83,11 @@ class Readout:
 
     Attributes:
         decoder: "exponential": a spike at step t votes ``gamma^(-t)`` for its class (Eq. 20); "linear":
-            ``gamma (T - t) / T``; "first_spike": the class of the first spike, trained by a cross-entropy
-            on each class's mean spike time; "membrane": the membrane at the last step, which is no spike
+            ``gamma (T - t) / T``; "first_spike": the class of the first spike, trained by a linear vote
+            of each class's first spike; "membrane": the membrane at the last step, which is no spike
             decision.
         gamma: base or slope of the votes.
-        scale: factor from the mean vote of a class to its logit.
+        scale: factor from the vote of a class to its logit.
         neurons_per_class: output neurons of each class.
     """
 

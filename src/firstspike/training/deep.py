@@ -133,7 +133,12 @@ class EttfsTask:
         """Return the cross-entropy of the decoder's logits."""
         assert isinstance(model, RasterNetwork)
         model.dtype = getattr(torch, self.config.precision)
-        return F.cross_entropy(model(maps(images)), labels, label_smoothing=self.config.label_smoothing)
+        steps = None
+        if model.training and self.config.steps_per_batch is not None:
+            drawn = torch.randperm(self.config.num_steps)[: self.config.steps_per_batch]
+            steps = drawn.sort().values.to(images.device)
+        out = model(maps(images), steps)
+        return F.cross_entropy(out, labels, label_smoothing=self.config.label_smoothing)
 
     def judge(self, model: torch.nn.Module, validation: ImageSet) -> dict[str, Any]:
         """Return the figures of the validation split, see `judge_deep`."""
