@@ -65,7 +65,7 @@ REFUSED = [
     ("train ann-gan --digit 3 --threads 1025", "1 ... 1,024, found '1025'"),
     ("train ann-gan --digit 3 --seed -1", "--seed: expected a whole number, 0 ... 9"),
     ("train ann-gan --digit 3 --dataset cifar", "invalid choice: 'cifar' (choose from 'digits', 'mnist'"),
-    ("train ann-gan --digit 3 --device cuda", "trains on the CPU only; leave --device out"),
+    ("train ann-gan --digit 3 --device cuda", "torch finds no such device here; leave --device out"),
     ("evaluate", "RUN"),
     ("sample run --out a.png", "--count"),
     ("sample run --count 0 --out a.png", "--count: expected a whole number, 1 ... 1,000,000, found '0'"),

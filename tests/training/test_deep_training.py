@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import os
+import shutil
 import subprocess
 import sys
 
@@ -201,3 +202,29 @@ with processes.joined("cpu"):
     assert float((one[0] - two[0]).norm()) < 1e-5 * scale
     # Rounding may flip a spike in a later step; the course stays the same.
     assert abs(first.records[-1]["loss"] - second.records[-1]["loss"]) < 0.02 * first.records[-1]["loss"]
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler")
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::UserWarning", "ignore::FutureWarning")
+@pytest.mark.parametrize("kind", CONFIGS)
+def test_compiled_layers_give_the_same_gradients(kind, train):
+    torch._dynamo.reset()
+    config = dataclasses.replace(CONFIGS[kind], precision="float32")
+    if kind == "window":
+        config = dataclasses.replace(config, dropout=0.0)
+    task = task_for(config)
+    torch.manual_seed(0)
+    model = task.build(train)
+    found = []
+    for compiled in (False, True):
+        if compiled:
+            for layer in task.compilable(model):
+                layer.compile()
+        model.zero_grad()
+        loss = task.loss(model, train.images[:32], train.labels[:32])
+        loss.backward()
+        found.append((float(loss.detach()), torch.cat([p.grad.flatten() for p in model.parameters()])))
+    (one, first), (two, second) = found
+    assert two == pytest.approx(one, rel=1e-4)
+    assert float((first - second).norm()) < 1e-3 * float(first.norm())

@@ -37,7 +37,15 @@ def add_parser(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> 
         "--seed", type=seed, default=0, metavar="S", help="of everything random (default: 0)"
     )
     parser.add_argument(
-        "--device", choices=("cpu", "cuda"), default="cpu", help="where to compute; this version: cpu"
+        "--device",
+        choices=("cpu", "cuda"),
+        default="cpu",
+        help="where to compute; cuda for the deep presets, ettfs-... and window-...",
+    )
+    parser.add_argument(
+        "--compile",
+        action="store_true",
+        help="give a deep network's layers to torch.compile: minutes at first, faster on a GPU after",
     )
     parser.add_argument("--resume", action="store_true", help="go on with the run in --out if there is one")
     parser.add_argument(
@@ -72,6 +80,8 @@ def run(options: argparse.Namespace) -> None:
         data_dir=options.data_dir,
         resume=options.resume,
         threads=options.threads,
+        device=options.device,
+        compiled=options.compile,
         diagnose=_to_stderr if options.diagnose else None,
     )
     print(out)

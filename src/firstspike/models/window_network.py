@@ -6,6 +6,7 @@ window neuron computes; `firstspike.models.spiking_form` is the same network on 
 """
 
 import math
+from collections.abc import Iterator
 
 import torch
 from torch import Tensor
@@ -173,25 +174,38 @@ class WindowNetwork(torch.nn.Module):
         """Return the values of the input and of every hidden layer, then the output's membrane."""
         times = encode_latency(inputs, self.in_steps)
         values = (1 - times / self.in_steps).to(self.dtype).contiguous(memory_format=torch.channels_last)
-        walked = [values]
+        hidden = list(self._hidden(values))
+        last = hidden[-1][2] if hidden else values
+        if self.average > 1:
+            last = F.avg_pool2d(last, self.average)
+        last = F.dropout(last.flatten(1).to(torch.float32), self.dropout, self.training)
+        return [values, *(fired for _, fired, _ in hidden), F.linear(last, *self.output_weights())]
+
+    @torch.no_grad()
+    def membranes(self, inputs: Tensor) -> list[Tensor]:
+        """Return the membranes of every layer at the end of its inputs, the output's last."""
+        values, *_, output = self.walk(inputs)
+        return [*(membrane for membrane, _, _ in self._hidden(values)), output]
+
+    def _hidden(self, values: Tensor) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+        """Each hidden layer's membrane, its values, and what comes of these by pooling."""
         blocks = iter(self.blocks)
-        for part in self.parts:
+        for part, following in zip(self.parts, [*self.parts[1:], None], strict=True):
             if isinstance(part, Pool):
-                values = F.max_pool2d(values, part.size) if part.kind == "earliest" else values
                 continue
             block = next(blocks)
             if isinstance(block, ResidualBlock):
-                hidden = self._quantise(block.first(values))
                 past = values * self.clip if block.past is None else block.past(values)
-                walked.append(hidden)
-                values = self._quantise(block.second(hidden) + past)
+                membrane = block.first(values)
+                values = self._quantise(membrane)
+                yield membrane, values, values
+                membrane = block.second(values) + past
             else:
-                values = self._quantise(block(values))
-            walked.append(values)
-        if self.average > 1:
-            values = F.avg_pool2d(values, self.average)
-        values = F.dropout(values.flatten(1).to(torch.float32), self.dropout, self.training)
-        return [*walked, F.linear(values, *self.output_weights())]
+                membrane = block(values)
+            fired = values = self._quantise(membrane)
+            if isinstance(following, Pool) and following.kind == "earliest":
+                values = F.max_pool2d(values, following.size)
+            yield membrane, fired, values
 
     def output_weights(self) -> tuple[Tensor, Tensor]:
         """Return weight and bias of the output layer, on the grid of `round_to_grid`."""

@@ -73,6 +73,10 @@ class ClassifierTask:
         assert isinstance(model, Stack)
         return _loss(self.config, model, encode_images(self.config, images), labels)
 
+    def compilable(self, model: torch.nn.Module) -> list[torch.nn.Module]:
+        """Return no layers: they are compiled already."""
+        return []
+
     def judge(self, model: torch.nn.Module, validation: ImageSet) -> dict[str, Any]:
         """Return the figures of the validation split; the strict accuracy chooses."""
         assert isinstance(model, Stack)

@@ -13,7 +13,8 @@ from firstspike.data.augment import cut_out, distort, flip_horizontally
 from firstspike.losses import first_spike_cross_entropy
 from firstspike.metrics.deep import deep_report
 from firstspike.models.spiking_form import spiking_form
-from firstspike.models.window_network import WindowNetwork
+from firstspike.models.window_network import WindowLayer, WindowNetwork
+from firstspike.raster.layers import RasterLayer
 from firstspike.raster.network import RasterNetwork
 from firstspike.training.deep_config import DeepConfig, DeepWindowConfig, EttfsConfig
 
@@ -140,6 +141,10 @@ class EttfsTask:
         out = model(maps(images), steps)
         return F.cross_entropy(out, labels, label_smoothing=self.config.label_smoothing)
 
+    def compilable(self, model: torch.nn.Module) -> list[torch.nn.Module]:
+        """Return the layers, each with its normalisation and threshold."""
+        return [module for module in model.modules() if isinstance(module, RasterLayer)]
+
     def judge(self, model: torch.nn.Module, validation: ImageSet) -> dict[str, Any]:
         """Return the figures of the validation split, see `judge_deep`."""
         assert isinstance(model, RasterNetwork)
@@ -180,6 +185,10 @@ class WindowTask:
             share = sum(v.sum(dtype=torch.float32) for v in hidden) / sum(v.numel() for v in hidden)
             loss = loss + config.spike_penalty * share
         return loss
+
+    def compilable(self, model: torch.nn.Module) -> list[torch.nn.Module]:
+        """Return the layers, each with its normalisation and threshold."""
+        return [module for module in model.modules() if isinstance(module, WindowLayer)]
 
     def judge(self, model: torch.nn.Module, validation: ImageSet) -> dict[str, Any]:
         """Return the figures of the validation split, see `judge_deep`."""

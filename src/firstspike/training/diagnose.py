@@ -11,8 +11,7 @@ import torch
 from torch import Tensor
 
 from firstspike.data import ImageSet
-from firstspike.models.window_network import WindowLayer, WindowNetwork
-from firstspike.neurons import Window
+from firstspike.models.window_network import WindowNetwork
 from firstspike.nn import AvgPool2d, Stack
 from firstspike.raster.fire import crossed, flags_to_times
 from firstspike.raster.network import RasterNetwork
@@ -93,8 +92,12 @@ def diagnose(
 
 
 def _weights(model: torch.nn.Module) -> list[Tensor]:
-    """The weights of every layer that has some, from the input on."""
-    return [parameter for name, parameter in model.named_parameters() if name.split(".")[-1] == "weight"]
+    """The weights of every layer of neurons, from the input on; not of connections past a block."""
+    return [
+        parameter
+        for name, parameter in model.named_parameters()
+        if name.endswith("weight") and ".past." not in name
+    ]
 
 
 def _layers(
@@ -118,22 +121,10 @@ def _layers(
 
 def _window_layers(model: WindowNetwork, images: Tensor) -> Iterator[tuple[Tensor, int, Tensor]]:
     model.dtype = torch.float32
-    membranes: list[Tensor] = []
-    hooks = [
-        layer.register_forward_hook(lambda _, __, out: membranes.append(out))
-        for layer in model.modules()
-        if isinstance(layer, WindowLayer)
-    ]
-    try:
-        *_, output = model.walk(maps(images))
-    finally:
-        for hook in hooks:
-            hook.remove()
-    hidden = Window(low=0.0, high=model.clip, out_steps=model.num_steps)
-    half_level = model.clip / model.num_steps / 2
-    for membrane in membranes:
-        level = ((membrane + half_level) / hidden.high * model.num_steps).clamp(0, model.num_steps).floor()
-        yield model.num_steps - level, model.num_steps, membrane
+    _, *values, _ = model.walk(maps(images))
+    *membranes, output = model.membranes(maps(images))
+    for value, membrane in zip(values, membranes, strict=True):
+        yield torch.round((1 - value) * model.num_steps), model.num_steps, membrane
     yield model.fire(output), model.output_neuron.out_steps_for(0), output
 
 

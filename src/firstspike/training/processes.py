@@ -14,11 +14,18 @@ def joined(device: str) -> Iterator[None]:
     if int(os.environ.get("WORLD_SIZE", "1")) == 1 or distributed.is_initialized():
         yield
         return
+    if device.startswith("cuda"):
+        torch.cuda.set_device(device)
     distributed.init_process_group("nccl" if device.startswith("cuda") else "gloo")
     try:
         yield
     finally:
         distributed.destroy_process_group()
+
+
+def own_device(device: str) -> str:
+    """Return the device of this process: under ``torchrun`` each has a GPU of its own."""
+    return f"cuda:{os.environ['LOCAL_RANK']}" if device == "cuda" and "LOCAL_RANK" in os.environ else device
 
 
 def count() -> int:

@@ -10,9 +10,10 @@ from filelock import FileLock, Timeout
 from firstspike.data import load
 from firstspike.errors import InputError
 from firstspike.training.config import Config, GanConfig
+from firstspike.training.deep_config import DeepConfig
 from firstspike.training.diagnose import Diary
 from firstspike.training.gan import train_gan
-from firstspike.training.processes import first, joined, wait_for_all
+from firstspike.training.processes import first, joined, own_device, wait_for_all
 from firstspike.training.run_folder import RunFolder
 from firstspike.training.supervised import train_supervised
 from firstspike.training.tasks import task_for
@@ -28,6 +29,7 @@ def train(
     resume: bool = False,
     threads: int = 2,
     device: str = "cpu",
+    compiled: bool = False,
     show_progress: bool = True,
     diagnose: Callable[[str], None] | None = None,
 ) -> RunFolder:
@@ -39,12 +41,17 @@ def train(
     state of every layer before the first epoch and after each, see `firstspike.training.diagnose`.
 
     Raises:
-        InputError: a GAN with `diagnose`; see `RunFolder.create` and `firstspike.data.load`; or another
-            process trains there.
+        InputError: a GAN with `diagnose`, or `device` or `compiled` for another than a deep network; see
+            `RunFolder.create` and `firstspike.data.load`; or another process trains there.
         OSError: the data cannot be read or the folder cannot be written.
     """
     if diagnose is not None and isinstance(config, GanConfig):
         raise InputError(f"--diagnose looks into classifiers; {preset} is a GAN")
+    if (device != "cpu" or compiled) and not isinstance(config, DeepConfig):
+        raise InputError(
+            f"preset {preset} trains on the CPU, by kernels compiled already; leave --device and --compile "
+            "out"
+        )
     # Looked at before the data, which may be a download; made after them, so that none is left empty.
     found = RunFolder.find(path, preset, config, seed, resume=resume)
     if found is not None and found.finished:
@@ -53,6 +60,7 @@ def train(
     images = load(config.dataset, "train", data_dir)
     validation = None if isinstance(config, GanConfig) else load(config.dataset, "validation", data_dir)
     path.mkdir(parents=True, exist_ok=True)
+    device = own_device(device)
     with joined(device), _alone(path) if first() else nullcontext():
         torch.set_num_threads(threads)
         run = _start(path, preset, config, seed, resume)
@@ -67,7 +75,14 @@ def train(
             task = task_for(config)
             watch = None if diagnose is None else Diary(run.path, task, validation, diagnose)
             train_supervised(
-                run, task, images, validation, device=device, show_progress=show_progress, watch=watch
+                run,
+                task,
+                images,
+                validation,
+                device=device,
+                compiled=compiled,
+                show_progress=show_progress,
+                watch=watch,
             )
     return run
 

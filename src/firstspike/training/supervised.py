@@ -68,6 +68,10 @@ class Task(Protocol):
         """Return the mean loss of a batch, a scalar."""
         ...
 
+    def compilable(self, model: torch.nn.Module) -> list[torch.nn.Module]:
+        """Return the layers that gain by torch.compile."""
+        ...
+
     def judge(self, model: torch.nn.Module, validation: ImageSet) -> dict[str, Any]:
         """Return the epoch's figures on the validation split, "validation_accuracy" among them."""
         ...
@@ -80,6 +84,7 @@ def train_supervised(
     validation: ImageSet,
     *,
     device: str = "cpu",
+    compiled: bool = False,
     show_progress: bool = True,
     watch: Callable[[int, torch.nn.Module], None] | None = None,
 ) -> torch.nn.Module:
@@ -94,6 +99,7 @@ def train_supervised(
         task: what is trained.
         train, validation: images and labels.
         device: where to compute.
+        compiled: give the layers that `task` names to torch.compile.
         show_progress: draw a bar on stderr.
         watch: is shown the model before the first epoch and after each, with the number of epochs.
     """
@@ -109,6 +115,9 @@ def train_supervised(
             module.load_state_dict(tensors_under(state.tensors, name))
         load_optimizer(optimizer, state.tensors, "optimizer")
 
+    if compiled:
+        for layer in task.compilable(model):
+            layer.compile()
     if watch is not None and not state.epoch and processes.first():
         watch(0, model)
     records = list(state.records)

@@ -1,0 +1,115 @@
+"""The report on every layer against figures computed here."""
+
+import json
+import logging
+
+import pytest
+import torch
+from test_deep_training import ETTFS, WINDOW
+
+from firstspike.data import load
+from firstspike.errors import InputError
+from firstspike.models.spiking_form import spiking_form
+from firstspike.nn import EarliestPool2d
+from firstspike.training.diagnose import IMAGES, Diary, diagnose, table
+from firstspike.training.presets import preset
+from firstspike.training.run import train
+from firstspike.training.tasks import task_for
+
+
+@pytest.fixture(scope="module")
+def data():
+    return load("digits", "validation")
+
+
+def built(config, data):
+    torch.manual_seed(0)
+    task = task_for(config)
+    return task, task.build(data)
+
+
+def expected_gradients(task, model, data):
+    model.eval()
+    model.zero_grad()
+    task.loss(model, data.images[:IMAGES], data.labels[:IMAGES]).backward()
+    norms = [
+        float(p.grad.norm())
+        for name, p in model.named_parameters()
+        if name.endswith("weight") and ".past." not in name
+    ]
+    model.zero_grad()
+    return norms
+
+
+@pytest.mark.parametrize("config", [ETTFS, WINDOW], ids=["ettfs", "window"])
+def test_a_deep_network_layer_by_layer(config, data):
+    task, model = built(config, data)
+    state_before = {name: t.clone() for name, t in model.state_dict().items()}
+    model.train()
+    states = diagnose(task, model, data)
+    assert model.training
+    assert all(torch.equal(t, state_before[name]) for name, t in model.state_dict().items())
+    form = spiking_form(model.eval())
+    heard = form.encode(data.images[:IMAGES].unsqueeze(1))
+    with torch.no_grad():
+        pairs = list(zip(form.stack.trace(heard)[1:], form.stack, strict=True))
+    traced = [(t, layer.out_steps) for t, layer in pairs if not isinstance(layer, EarliestPool2d)]
+    if config is ETTFS:
+        traced = [(heard, config.num_steps), *traced]
+    assert len(states) == len(traced)
+    for state, (times, steps) in zip(states, traced, strict=True):
+        spikes = times < steps
+        assert state.fired == pytest.approx(float(spikes.float().mean()))
+        assert state.never == pytest.approx(float((~spikes.flatten(1).any(0)).float().mean()))
+        assert state.mean_step == pytest.approx(float(times[spikes].mean()), rel=1e-5)
+    assert [s.gradient_norm for s in states] == pytest.approx(
+        expected_gradients(task, model, data), rel=1e-3
+    )
+
+
+def test_a_small_classifier(data):
+    task, model = built(preset("aggressive-ttfs-window").configure(dataset="digits"), data)
+    states = diagnose(task, model, data)
+    assert [s.kind for s in states] == ["200 x 64", "10 x 200"]
+    assert [s.gradient_norm for s in states] == pytest.approx(
+        expected_gradients(task, model, data), rel=1e-5
+    )
+
+
+def test_a_dead_layer_is_named_plainly(tmp_path, data, caplog):
+    task, model = built(ETTFS, data)
+    model.layers[1].gain.data.zero_()
+    model.layers[1].shift.data.fill_(-1)
+    told = []
+    with caplog.at_level(logging.WARNING):
+        Diary(tmp_path, task, data, told.append)(0, model)
+    assert "layer 2 (32 x 192) is dead: 0.00 % of its neurons fire" in caplog.text
+    assert "at initialisation" in told[0]
+    states = diagnose(task, model, data)
+    assert states[1].mean_step is None
+    assert states[1].dead
+    assert "      0.0%" in table(states)
+
+
+def test_training_writes_one_line_per_epoch(tmp_path):
+    told = []
+    config = preset("aggressive-ttfs-window").configure(dataset="digits", epochs=2)
+    run = train(
+        tmp_path / "run", "aggressive-ttfs-window", config, 0, threads=1, show_progress=False,
+        diagnose=told.append,
+    )  # fmt: skip
+    lines = [json.loads(line) for line in (run.path / "diagnosis.jsonl").read_text().splitlines()]
+    assert [line["epoch"] for line in lines] == [0, 1, 2]
+    titles = ["at initialisation", "after epoch 1", "after epoch 2"]
+    assert [text.splitlines()[0] for text in told] == titles
+    assert all(len(line["layers"]) == 2 for line in lines)
+
+
+def test_what_it_is_not_for(tmp_path):
+    config = preset("ann-gan").configure(dataset="digits", digit=3)
+    with pytest.raises(InputError, match="looks into classifiers; ann-gan is a GAN"):
+        train(tmp_path / "run", "ann-gan", config, 0, diagnose=print)
+    for more in ({"device": "cuda"}, {"compiled": True}):
+        with pytest.raises(InputError, match="leave --device and --compile out"):
+            train(tmp_path / "run", "ann-gan", config, 0, **more)
+    assert not (tmp_path / "run").exists()
