@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from firstspike.data import load
-from firstspike.data.augment import distort
+from firstspike.data.augment import cut_out, distort, flip_horizontally
 
 EVERYTHING = {"shift_px": 1.5, "rotation_deg": 10, "scale": 0.1, "shear": 0.1, "elastic_px": 1.0}
 
@@ -140,3 +140,63 @@ def test_the_random_numbers_are_torchs_global_ones():
     torch.manual_seed(3)
     assert distort(images, **EVERYTHING).equal(one)
     assert not other.equal(one)
+
+
+@pytest.mark.parametrize("changes", [{"shift_px": 2}, {"rotation_deg": 20, "shift_px": 1}, EVERYTHING])
+def test_all_channels_of_an_image_are_moved_by_its_one_map(changes):
+    grey = torch.randint(0, 256, (6, 12, 10), dtype=torch.uint8)
+    torch.manual_seed(5)
+    expected = distort(grey, **changes)
+    torch.manual_seed(5)
+    colour = distort(torch.stack([grey, 255 - grey, grey], 1), **changes)
+    assert colour.shape == (6, 3, 12, 10)
+    assert colour.dtype == torch.uint8
+    assert colour[:, 0].equal(expected)
+    assert colour[:, 2].equal(expected)
+    assert not colour[:, 1].equal(expected)
+
+
+@pytest.mark.parametrize("shape", [(400, 4, 6), (400, 3, 4, 6)])
+def test_a_flip_mirrors_that_share_of_the_images(shape):
+    images = torch.randint(0, 256, shape, dtype=torch.uint8)
+    before = images.clone()
+    assert flip_horizontally(images, 0.0).equal(images)
+    assert flip_horizontally(images, 1.0).equal(torch.flip(images, [len(shape) - 1]))
+    torch.manual_seed(0)
+    flipped = flip_horizontally(images)
+    mirrored = 0
+    for image, result in zip(images, flipped, strict=True):
+        if not result.equal(image):
+            assert result.equal(image.flip(-1))
+            mirrored += 1
+    # Five standard deviations of a binomial.
+    assert abs(mirrored - 200) < 50
+    assert images.equal(before)
+    assert flipped.dtype == torch.uint8
+    torch.manual_seed(0)
+    assert flip_horizontally(images).equal(flipped)
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 4])
+@pytest.mark.parametrize("channels", [(), (3,)])
+def test_a_cut_is_one_black_square_whose_middle_is_anywhere(size, channels):
+    white = torch.full((3000, *channels, 5, 7), 255, dtype=torch.uint8)
+    torch.manual_seed(0)
+    cut = cut_out(white, size)
+    assert cut.dtype == torch.uint8
+    assert cut.shape == white.shape
+    assert (white == 255).all()
+    found = {tuple(image.flatten().tolist()) for image in cut}
+    expected = set()
+    for row in range(5):
+        for column in range(7):
+            image = white[0].clone()
+            top, left = row - size // 2, column - size // 2
+            image[..., max(top, 0) : top + size, max(left, 0) : left + size] = 0
+            expected.add(tuple(image.flatten().tolist()))
+    assert found == expected
+
+
+def test_a_cut_of_no_size_is_no_change():
+    images = torch.randint(0, 256, (4, 3, 5, 5), dtype=torch.uint8)
+    assert cut_out(images, 0).equal(images)

@@ -15,18 +15,20 @@ from firstspike.errors import InputError
 RNG = np.random.default_rng(1)
 
 
-def made(dataset, count=20):
-    """The data set's description for small files without checksums."""
+def made(dataset):
+    """The data set's description for small files, without checksums and counts."""
     return replace(
         dataset,
         train=tuple(CifarFile(file.name, None) for file in dataset.train),
         test=tuple(CifarFile(file.name, None) for file in dataset.test),
+        num_train_images=None,
+        num_test_images=None,
         num_validation=5,
     )
 
 
 def write_python(folder, dataset, count=20):
-    folder.mkdir(parents=True)
+    folder.mkdir(parents=True, exist_ok=True)
     written = {}
     for file in (*dataset.train, *dataset.test):
         data = RNG.integers(0, 256, (count, 3072), np.uint8)
@@ -52,8 +54,13 @@ def test_python_batches(tmp_path, dataset, below):
     assert test.labels.tolist() == labels
     train, validation = (load_cifar(made(dataset), split, root) for split in ("train", "validation"))
     assert len(validation) == 5
-    both = torch.cat([train.images, validation.images]).flatten(1).tolist()
-    assert sorted(both) == sorted(row for file in dataset.train for row in written[file.name][0].tolist())
+    pixels = np.concatenate([written[file.name][0] for file in dataset.train])
+    labels = np.concatenate([written[file.name][1] for file in dataset.train])
+    order = np.random.default_rng(0).permutation(len(pixels))
+    both = torch.cat([train.images, validation.images]).flatten(1)
+    assert np.array_equal(both, pixels[order])
+    assert torch.cat([train.labels, validation.labels]).tolist() == labels[order].tolist()
+    assert train.num_classes == dataset.num_classes
 
 
 @pytest.mark.parametrize("dataset", [CIFAR_10, CIFAR_100], ids=lambda d: d.name)
@@ -76,7 +83,7 @@ def test_binary_files_say_the_same(tmp_path, dataset):
 
 
 def test_bad_files_are_one_clear_line(tmp_path):
-    with pytest.raises(InputError, match=r"cifar-10: no data_batch_1 or data_batch_1.bin in .*--data-dir"):
+    with pytest.raises(InputError, match=r"cifar-10: expected data_batch_1, .* none of them; .*--data-dir"):
         load("cifar-10", "train", tmp_path)
     write_python(tmp_path / "a", CIFAR_10)
     with pytest.raises(InputError, match=r"test_batch: checksum \(MD5\) expected 40351d58"):
@@ -102,6 +109,41 @@ def test_bad_files_are_one_clear_line(tmp_path):
     (tmp_path / "test_batch.bin").write_bytes(b"\x01" * 3074)
     with pytest.raises(InputError, match="expected records of 3,073 bytes, found 3,074 bytes"):
         load_cifar(made(CIFAR_10), "test", tmp_path)
+    (tmp_path / "test_batch.bin").write_bytes(b"\x01" * 3073 * 9)
+    with pytest.raises(InputError, match="expected 10,000 records of 3,073 bytes, found 27,657 bytes"):
+        load("cifar-10", "test", tmp_path)
+    for labels, message in [(b"\x14\x01", "coarse labels .* found 20"), (b"\x13\x64", "labels .* 100")]:
+        (tmp_path / "test.bin").write_bytes(labels + bytes(3072))
+        with pytest.raises(InputError, match=message):
+            load_cifar(made(CIFAR_100), "test", tmp_path)
+
+
+def test_an_incomplete_folder_says_what_is_there(tmp_path):
+    write_python(tmp_path, CIFAR_10)
+    (tmp_path / "data_batch_4").unlink()
+    with pytest.raises(
+        InputError, match=r"expected .*data_batch_4.* found only \S+/data_batch_1, "
+    ) as caught:
+        load_cifar(made(CIFAR_10), "train", tmp_path)
+    assert f"{tmp_path}/data_batch_4" not in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_without_a_folder_the_variable_and_then_the_cache_are_searched(tmp_path, monkeypatch, cache):
+    with pytest.raises(InputError, match=f"together in {cache}/cifar-10 or in"):
+        load("cifar-10", "test")
+    kept = write_python(cache / "cifar-10" / "cifar-10-batches-py", CIFAR_10)
+    monkeypatch.setenv("FIRSTSPIKE_DATA", str(tmp_path / "empty"))
+    assert load_cifar(made(CIFAR_10), "test").labels.tolist() == kept["test_batch"][1]
+    own = write_python(tmp_path / "own", CIFAR_10)
+    monkeypatch.setenv("FIRSTSPIKE_DATA", str(tmp_path / "own"))
+    assert load_cifar(made(CIFAR_10), "test").labels.tolist() == own["test_batch"][1]
+
+
+def test_a_hostile_batch_is_refused_by_name(tmp_path):
+    (tmp_path / "test_batch").write_bytes(b"cos\nsystem\n(S'exit'\ntR.")
+    with pytest.raises(InputError, match=r"test_batch: refused, it asks for os\.system; "):
+        load("cifar-10", "test", tmp_path)
 
 
 @pytest.mark.data

@@ -33,6 +33,11 @@ def test_of_class_may_be_empty():
     assert len(image_set().of_class(3)) == 0
 
 
+def test_images_may_have_channels():
+    twos = image_set(images=torch.arange(5, dtype=torch.uint8).reshape(5, 1, 1, 1).repeat(1, 3, 2, 2))
+    assert twos.of_class(2).images[:, 2, 1, 1].tolist() == [0, 2, 4]
+
+
 @pytest.mark.parametrize("label", [-1, 4])
 def test_of_class_refuses_an_unknown_class(label):
     with pytest.raises(InputError, match=rf"classes 0 \.\.\. 3, found {label}"):

@@ -3,6 +3,7 @@
 import pickle
 import re
 import struct
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -81,7 +82,7 @@ def reduced(module, name, arguments, state=None):
         (pickle.dumps(np.array(["a"]), 2), "only numbers are read"),
         (pickle.dumps(np.array("2026-01-01", "M8[s]"), 2), "only numbers are read"),
         (pickle.dumps(np.zeros(2, [("a", "f4")]), 2), "only numbers are read"),
-        (pickle.dumps({1, 2}, 4), "it holds a set"),
+        (pickle.dumps({1, 2}, 4), "an operation that no array needs"),
         (pickle.dumps(1j, 2), "it asks for"),
         (pickle.dumps(np.float32(1), 2), "it asks for"),
         (reduced("_codecs", "encode", ("a", "rot13")), "converts text in an unknown way"),
@@ -92,7 +93,17 @@ def reduced(module, name, arguments, state=None):
         (b"\x80\x02cnumpy\nndarray\n}b.", "sets the state of something that is no array"),
         (b"\x80\x02cnumpy\nndarray\n.", "it holds a ArrayType"),
         (b"\x80\x02U\x03abcQ.", "an object outside the file"),
-        (b"\x80\x02]q\x00h\x00a.", "nested too deeply"),
+        (b"\x80\x02" + b"]" * 30 + b"a" * 29 + b".", "nested too deeply"),
+        # A list that holds itself.
+        (b"\x80\x02]q\x00h\x00a.", "repeats itself"),
+        (b"(S'a'\nios\nsystem\n.", "it asks for os.system;"),
+        (b"\x80\x02\x82\x01.", "an operation that no array needs"),
+        (b"\x80\x02cnumpy\nndarray\n)\x81.", "an operation that no array needs"),
+        # Names that would break the line, or fill it.
+        (b"cos\x1b[31m\rx\nsystem\n.", r"it asks for os\x1b[31m\rx.system;"),
+        (b"\x80\x04\x8c\x02o\n\x8c\x01s\x93.", r"it asks for o\n.s;"),
+        (b"c" + b"a" * 10_000 + b"\nb\n.", f"it asks for {'a' * 80}...;"),
+        (reduced("numpy", "dtype", ("u1" * 9_000,)), f"of type '{'u1' * 40}...', and only numbers"),
     ],
 )
 def test_what_is_not_an_array_of_numbers_is_refused(content, message):
@@ -124,3 +135,45 @@ def test_a_damaged_file_is_one_clear_line(content):
     with pytest.raises(InputError, match=r"^file: damaged or no pickle") as caught:
         load_arrays(content, "file")
     assert "\n" not in str(caught.value)
+
+
+def nested(opening, copies, levels):
+    """Tuples or lists in each other, each of which names the one before many times."""
+    parts = [b"\x80\x02K\x01q\x00"]
+    for level in range(levels):
+        parts += [opening, (b"h" + bytes([level])) * copies, {b"(": b"t", b"](": b"e"}[opening]]
+        parts += [b"q" + bytes([level + 1])]
+    return b"".join(parts)
+
+
+LONG_TEXT = b"X" + struct.pack("<I", 10_000) + b"a" * 10_000
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (nested(b"(", 50, 18) + b".", "repeats itself"),
+        (nested(b"](", 50, 18) + b".", "repeats itself"),
+        # Python's hash of these would take years; that of the second overflows its stack.
+        (nested(b"(", 3, 40) + b"0}h\x28K\x01s.", "a key that is no text"),
+        (b"\x80\x02)" + b"\x85" * 200_000 + b"q\x00(h\x00K\x01d.", "a key that is no text"),
+        (nested(b"(", 3, 40) + b"0}(U\x01aK\x01h\x28K\x01u.", "a key that is no text"),
+        # 1,000 copies of one text.
+        (
+            b"\x80\x02c_codecs\nencode\nq\x00" + LONG_TEXT + b"X\x06\x00\x00\x00latin1\x86q\x01"
+            b"](" + b"h\x00h\x01R" * 1_000 + b"e.",
+            "repeats itself",
+        ),
+        # A bytearray of 2^40 bytes, which Python would reserve.
+        (b"\x80\x05\x96" + struct.pack("<Q", 2**40) + b"a.", "an operation that no array needs"),
+        (reduced("numpy.core.multiarray", "_reconstruct", ((2**60,),)), "of an unknown class"),
+    ],
+)
+def test_a_short_file_takes_little_memory_and_time(content, message):
+    tracemalloc.start()
+    with pytest.raises(InputError, match=message):
+        load_arrays(content, "file")
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    # 200,000 tuples in each other take 10 MB.
+    assert peak < 30e6

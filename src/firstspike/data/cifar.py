@@ -17,6 +17,8 @@ from firstspike.errors import InputError
 
 _SIDE, _CHANNELS = 32, 3
 _PIXELS = _CHANNELS * _SIDE * _SIDE
+# Of CIFAR-100, in the binary files before the class.
+_SUPERCLASSES = 20
 
 
 @dataclass(frozen=True)
@@ -35,8 +37,9 @@ class CifarDataset:
         name: as given to `firstspike.data.load`.
         python_folder, binary_folder: where the files of each version lie.
         train, test: the python batches.
-        binary_train, binary_test: names of the binary files, whose size and labels are checked; for them no
-            checksums are kept.
+        binary_train, binary_test: names of the binary files. Their checksums are not kept here: their sizes
+            and labels are checked instead, so that a file with other pixels would pass.
+        num_train_images, num_test_images: how many the binary files hold together; None for made ones.
         label_key: entry of a python batch that holds the labels.
         label_bytes: bytes before the pixels of a binary record, the label last.
         num_classes: labels lie in ``0 ... num_classes - 1``.
@@ -53,6 +56,8 @@ class CifarDataset:
     label_key: bytes
     label_bytes: int
     num_classes: int
+    num_train_images: int | None = 50_000
+    num_test_images: int | None = 10_000
     num_validation: int = 5_000
 
 
@@ -102,7 +107,7 @@ def load_cifar(
         dataset: which one.
         split: "train", "validation" or "test".
         data_dir: a folder that holds the files or their folder, of either version. Without it the folder
-            that FIRSTSPIKE_DATA names is searched, then the download cache.
+            that FIRSTSPIKE_DATA names is searched, then ``<name>`` in `firstspike.cache.cache_dir`.
 
     Raises:
         InputError: no files, a damaged or unofficial one, or one that holds more than arrays.
@@ -127,21 +132,30 @@ def _read(
     dataset: CifarDataset, test: bool, data_dir: str | os.PathLike[str] | None
 ) -> tuple[np.ndarray, np.ndarray]:
     files = dataset.test if test else dataset.train
+    names = [file.name for file in files]
     binary = dataset.binary_test if test else dataset.binary_train
+    count = dataset.num_test_images if test else dataset.num_train_images
     named = os.environ.get(DATA_VARIABLE) if data_dir is None else os.fspath(data_dir)
     roots = [Path(named).expanduser()] if named else []
     if data_dir is None:
-        roots.append(cache_dir())
+        roots.append(cache_dir() / dataset.name)
+    partial: list[str] = []
     for root in roots:
         for folder in (root, root / dataset.python_folder):
-            if all((folder / file.name).is_file() for file in files):
+            found = [name for name in names if (folder / name).is_file()]
+            if len(found) == len(files):
                 return _join([_python_batch(dataset, folder / file.name, file.md5) for file in files])
+            partial += [str(folder / name) for name in found]
         for folder in (root, root / dataset.binary_folder):
-            if all((folder / name).is_file() for name in binary):
-                return _join([_binary_batch(dataset, folder / name) for name in binary])
+            found = [name for name in binary if (folder / name).is_file()]
+            if len(found) == len(binary):
+                each = None if count is None else count // len(binary)
+                return _join([_binary_batch(dataset, folder / name, each) for name in binary])
+            partial += [str(folder / name) for name in found]
     raise InputError(
-        f"{dataset.name}: no {files[0].name} or {binary[0]} in {' or '.join(map(str, roots))} or in "
-        f"{dataset.python_folder} or {dataset.binary_folder} below; unpack the archive of "
+        f"{dataset.name}: expected {', '.join(names)} or {', '.join(binary)} together in "
+        f"{' or '.join(map(str, roots))} or in {dataset.python_folder} or {dataset.binary_folder} below, "
+        f"found {'only ' + ', '.join(partial) if partial else 'none of them'}; unpack the archive of "
         "https://www.cs.toronto.edu/~kriz/cifar.html and name its folder by --data-dir"
     )
 
@@ -177,14 +191,20 @@ def _entries(batch: Any, path: Path, key: bytes) -> tuple[np.ndarray, np.ndarray
     return data, np.array(labels, np.int64)
 
 
-def _binary_batch(dataset: CifarDataset, path: Path) -> tuple[np.ndarray, np.ndarray]:
+def _binary_batch(dataset: CifarDataset, path: Path, count: int | None) -> tuple[np.ndarray, np.ndarray]:
     content = np.fromfile(path, np.uint8)
     record = dataset.label_bytes + _PIXELS
-    if not len(content) or len(content) % record:
+    if not len(content) or len(content) % record or count not in (None, len(content) // record):
         raise InputError(
-            f"{path}: expected records of {record:,} bytes, found {len(content):,} bytes; fetch it again"
+            f"{path}: expected {'' if count is None else f'{count:,} '}records of {record:,} bytes, found "
+            f"{len(content):,} bytes; fetch the file again"
         )
     records = content.reshape(-1, record)
+    if dataset.label_bytes == 2 and (coarse := int(records[:, 0].max())) >= _SUPERCLASSES:
+        raise InputError(
+            f"{path}: coarse labels must lie in 0 ... {_SUPERCLASSES - 1}, found {coarse}; "
+            "fetch the file again"
+        )
     labels = records[:, dataset.label_bytes - 1].astype(np.int64)
     return _checked(dataset, path, records[:, dataset.label_bytes :], labels)
 

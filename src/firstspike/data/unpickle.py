@@ -2,26 +2,49 @@
 
 A pickle is a program. Here its machine finds no function of Python or numpy at all: the three names that an
 array of numbers needs lead to stand-ins of this file, which only note what they are given. Everything else
-is refused before it runs.
+is refused before it runs. Nor does a short file take much memory, whatever sizes it names.
 """
 
 import io
 import math
 import pickle
+from collections.abc import Callable
 from os import PathLike
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
 from firstspike.errors import InputError
 
 _PLAIN = (str, bytes, int, float, bool, type(None))
-_KINDS = "biuf"
+_NUMBERS = ("b1", "i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8", "f2", "f4", "f8")
 _DEEPEST = 20
+# None of these reserves memory that the file does not fill, or asks a registry of Python's. What is not
+# here is refused: sets, bytearrays, instances of new classes, extension codes.
+_OPERATIONS = (
+    "PROTO FRAME STOP MARK POP POP_MARK DUP PUT BINPUT LONG_BINPUT MEMOIZE GET BINGET LONG_BINGET "
+    "NONE NEWTRUE NEWFALSE INT BININT BININT1 BININT2 LONG LONG1 LONG4 FLOAT BINFLOAT "
+    "STRING BINSTRING SHORT_BINSTRING BINBYTES SHORT_BINBYTES BINBYTES8 "
+    "UNICODE BINUNICODE SHORT_BINUNICODE BINUNICODE8 "
+    "EMPTY_LIST LIST APPEND APPENDS EMPTY_TUPLE TUPLE TUPLE1 TUPLE2 TUPLE3 EMPTY_DICT DICT "
+    "SETITEM SETITEMS GLOBAL STACK_GLOBAL INST REDUCE BUILD PERSID BINPERSID"
+)
 
 
 class _Refused(Exception):
     """What a pickle asks for is not allowed; the message says what."""
+
+
+class _Budget:
+    """What a file may still ask for: few bytes can name a long value again and again."""
+
+    def __init__(self, left: int) -> None:
+        self.left = left
+
+    def spend(self, amount: int) -> None:
+        self.left -= amount
+        if self.left < 0:
+            raise _Refused("it repeats itself to more than its length")
 
 
 class _Inert:
@@ -34,6 +57,12 @@ class _Inert:
 
     def __setstate__(self, state: Any) -> None:
         raise _Refused("it sets the state of something that is no array")
+
+
+def _shown(name: str) -> str:
+    """A name out of the file as it may stand in a message: one line, and short."""
+    safe = ascii(name)[1:-1]
+    return safe if len(safe) <= 80 else f"{safe[:80]}..."
 
 
 def _text(value: Any) -> str | None:
@@ -76,7 +105,8 @@ class _Array(_Inert):
         if not (isinstance(state, tuple) and len(state) == 5):
             raise _Refused("it holds a damaged array")
         _, shape, dtype, by_columns, content = state
-        sizes = isinstance(shape, tuple) and all(type(n) is int and n >= 0 for n in shape)
+        sizes = isinstance(shape, tuple) and len(shape) <= 32
+        sizes = sizes and all(type(n) is int and 0 <= n < 2**62 for n in shape)
         if not (sizes and isinstance(dtype, _Dtype) and isinstance(content, bytes)):
             raise _Refused("it holds an array of something other than numbers")
         kind = np.dtype(dtype.order + dtype.text)
@@ -91,8 +121,8 @@ class _MakeDtype(_Inert):
 
     def __call__(self, *arguments: Any) -> Any:
         text = _text(arguments[0]) if arguments else None
-        if text is None or len(text) != 2 or text[0] not in _KINDS or text[1] not in "1248":
-            raise _Refused(f"it holds an array of type {text!r}, and only numbers are read")
+        if text not in _NUMBERS:
+            raise _Refused(f"it holds an array of type '{_shown(str(text))}', and only numbers are read")
         return _Dtype(text)
 
 
@@ -106,13 +136,17 @@ class _MakeArray(_Inert):
 
 
 class _Encode(_Inert):
-    """Stands for ``_codecs.encode``, with which Python 2's bytes are written by protocol 2."""
+    """Stands for ``_codecs.encode``, with which Python 3 writes bytes by protocol 2."""
 
-    __slots__ = ()
+    __slots__ = ("budget",)
+
+    def __init__(self, budget: _Budget) -> None:
+        self.budget = budget
 
     def __call__(self, *arguments: Any) -> Any:
         if len(arguments) != 2 or not isinstance(arguments[0], str) or arguments[1] != "latin1":
             raise _Refused("it converts text in an unknown way")
+        self.budget.spend(len(arguments[0]))
         return arguments[0].encode("latin1")
 
 
@@ -121,15 +155,50 @@ _ALLOWED: dict[tuple[str, str], type[_Inert]] = {
     ("numpy._core.multiarray", "_reconstruct"): _MakeArray,
     ("numpy", "ndarray"): _ArrayType,
     ("numpy", "dtype"): _MakeDtype,
-    ("_codecs", "encode"): _Encode,
 }
+
+
+def _refuse(reader: Any) -> None:
+    raise _Refused("it uses an operation that no array needs")
+
+
+def _with_text_keys(operation: int) -> Callable[[Any], None]:
+    """The operation, if what it makes keys of is text: the hash of nested tuples may never end."""
+    run: Callable[[Any], None] = pickle._Unpickler.dispatch[operation]
+
+    def checked(reader: Any) -> None:
+        keys = reader.stack[-2:-1] if operation == pickle.SETITEM[0] else reader.stack[::2]
+        if any(type(key) not in (str, bytes) for key in keys):
+            raise _Refused("it has a key that is no text")
+        run(reader)
+
+    return checked
+
+
+def _dispatch() -> dict[int, Callable[[Any], None]]:
+    """What each operation runs."""
+    codes = [getattr(pickle, name)[0] for name in _OPERATIONS.split()]
+    table = dict.fromkeys(pickle._Unpickler.dispatch, _refuse) | {
+        code: pickle._Unpickler.dispatch[code] for code in codes
+    }
+    return table | {
+        name[0]: _with_text_keys(name[0]) for name in (pickle.DICT, pickle.SETITEM, pickle.SETITEMS)
+    }
 
 
 # The machine written in Python: the one in C reserves whatever memory a pickle names.
 class _Reader(pickle._Unpickler):
+    dispatch: ClassVar[dict[int, Callable[[Any], None]]] = _dispatch()
+
+    def __init__(self, content: bytes) -> None:
+        super().__init__(io.BytesIO(content), encoding="bytes")
+        self.budget = _Budget(len(content))
+
     def find_class(self, module: str, name: str) -> Any:
+        if (module, name) == ("_codecs", "encode"):
+            return _Encode(self.budget)
         if (module, name) not in _ALLOWED:
-            raise _Refused(f"it asks for {module}.{name}")
+            raise _Refused(f"it asks for {_shown(f'{module}.{name}')}")
         return _ALLOWED[module, name]()
 
     def persistent_load(self, pid: Any) -> Any:
@@ -149,7 +218,7 @@ def load_arrays(content: bytes, path: str | PathLike[str]) -> Any:
         InputError: the pickle asks for anything else, which is not run, or is damaged.
     """
     try:
-        return _checked(_Reader(io.BytesIO(content), encoding="bytes").load(), 0)
+        return _checked(_Reader(content).load(), _Budget(len(content)), 0)
     except _Refused as error:
         raise InputError(f"{path}: refused, {error}; this file is no data set of arrays") from None
     except Exception as error:
@@ -157,16 +226,17 @@ def load_arrays(content: bytes, path: str | PathLike[str]) -> Any:
         raise InputError(f"{path}: damaged or no pickle ({type(error).__name__})") from None
 
 
-def _checked(value: Any, depth: int) -> Any:
+def _checked(value: Any, budget: _Budget, depth: int) -> Any:
     """Return `value` with its arrays in place."""
     if depth > _DEEPEST:
         raise _Refused("it is nested too deeply")
+    budget.spend(1)
     if type(value) in _PLAIN:
         return value
     if isinstance(value, _Array) and value.value is not None:
         return value.value
     if type(value) is dict:
-        return {_checked(key, depth + 1): _checked(item, depth + 1) for key, item in value.items()}
+        return {key: _checked(item, budget, depth + 1) for key, item in value.items()}
     if type(value) in (list, tuple):
-        return type(value)(_checked(item, depth + 1) for item in value)
+        return type(value)(_checked(item, budget, depth + 1) for item in value)
     raise _Refused(f"it holds a {type(value).__name__.lstrip('_')}")

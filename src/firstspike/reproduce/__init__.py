@@ -20,9 +20,9 @@ def run_experiment(
     """Run the experiment called `name` and return its report.
 
     Args:
-        name: "aggressive-ttfs" or "spiking-gan".
+        name: "aggressive-ttfs", "ettfs" or "spiking-gan".
         out: folder for runs, pictures and report; finished runs there are kept.
-        data_dir: folder with MNIST.
+        data_dir: folder with the data sets.
         seeds: one run of everything for each; repeated ones count once.
         digits: classes of the per-digit GANs, likewise.
         epochs: instead of the presets'.
@@ -32,10 +32,11 @@ def run_experiment(
     if results is not None and epochs is not None:
         raise InputError("--results is for the presets' own epochs; leave out --epochs")
 
-    from firstspike.reproduce import aggressive_ttfs, spiking_gan
+    from firstspike.reproduce import aggressive_ttfs, ettfs, spiking_gan
     from firstspike.reproduce.plan import Plan
 
     # Each once: a run trained twice side by side would meet itself in its folder.
     seeds, digits = tuple(dict.fromkeys(seeds)), tuple(dict.fromkeys(digits))
     plan = Plan(out, data_dir, seeds, digits, epochs, jobs, results)
-    return {"aggressive-ttfs": aggressive_ttfs.reproduce, "spiking-gan": spiking_gan.reproduce}[name](plan)
+    experiments = {"aggressive-ttfs": aggressive_ttfs, "ettfs": ettfs, "spiking-gan": spiking_gan}
+    return experiments[name].reproduce(plan)

@@ -2,10 +2,11 @@
 
 import logging
 import multiprocessing
+import re
 import signal
 import sys
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -34,20 +35,35 @@ class Plan:
 
 @dataclass(frozen=True)
 class Job:
-    """One run of an experiment: a preset on MNIST, for one digit or all, with one seed."""
+    """One run of an experiment: a preset, for one digit or all, with one seed.
+
+    Attributes:
+        preset: its name; one for several data sets is trained on MNIST.
+        seed: of everything random.
+        digit: class, for presets that learn one.
+        variant: what differs from the preset, in words; names the folder.
+        recipe: instead of the preset's configuration.
+    """
 
     preset: str
     seed: int
     digit: int | None = None
+    variant: str = ""
+    recipe: Config | None = None
 
     def folder(self, plan: Plan) -> Path:
         """Return where its run lies."""
-        middle = "" if self.digit is None else f"-digit{self.digit}"
+        words = re.findall(r"[a-z0-9]+", self.variant.lower())
+        middle = "-".join(["", *([] if self.digit is None else [f"digit{self.digit}"]), *words])
         return plan.out / "runs" / f"{self.preset}{middle}-seed{self.seed}"
 
     def config(self, plan: Plan) -> Config:
         """Return its configuration."""
-        return preset(self.preset).configure(dataset="mnist", digit=self.digit, epochs=plan.epochs)
+        chosen = preset(self.preset)
+        if self.recipe is not None:
+            return self.recipe if plan.epochs is None else replace(self.recipe, epochs=plan.epochs)
+        dataset = None if chosen.one_dataset else "mnist"
+        return chosen.configure(dataset=dataset, digit=self.digit, epochs=plan.epochs)
 
     def open(self, plan: Plan) -> RunFolder:
         """Return its run."""
@@ -75,8 +91,9 @@ def train_all(plan: Plan, jobs: list[Job]) -> None:
     """
     waiting = [job for job in jobs if not job.finished(plan)]
     # Before hours of training, not after.
-    for split in ("train", "test"):
-        load("mnist", split, plan.data_dir)
+    for dataset in sorted({job.config(plan).dataset for job in jobs}):
+        for split in ("train", "test"):
+            load(dataset, split, plan.data_dir)
     # What is measured afterwards must not depend on how many runs were trained side by side.
     torch.set_num_threads(1)
     console = Console(stderr=True)

@@ -142,7 +142,7 @@ def with_headlines(readme: str, documents: Mapping[str, dict[str, Any]]) -> str:
     if not marker or not end:
         return readme
     rows = [row for name in sorted(documents) for row in documents[name]["headlines"]]
-    table = markdown_table(["MNIST test set", "measured, mean ± sd over seeds", "beside it"], rows)
+    table = markdown_table(["test set", "measured, mean ± sd over seeds", "beside it"], rows)
     return f"{before}{_BEGIN}\n{table}{_END}{after}"
 
 
