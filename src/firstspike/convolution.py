@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 from firstspike.functional import gate_gradient, normalise_gradient, step_threshold
 from firstspike.kernels.compiling import eager
@@ -131,6 +132,7 @@ class _CausalConv2d(torch.autograd.Function):
         return crossing
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None, None, None, None]:
         times, weight, crossing, peak = ctx.saved_tensors
         num_steps, neuron, geometry = ctx.num_steps, ctx.neuron, ctx.geometry
@@ -138,25 +140,26 @@ class _CausalConv2d(torch.autograd.Function):
         delta = gate_gradient(grad.to(weight.dtype), crossing, peak, num_steps, neuron)
         delta = normalise_gradient(delta, rule.norm)
         rows = _rows(weight, geometry.groups)
-        # What an open mask lets through is an ordinary convolution's gradient.
-        fired = (times < num_steps).to(delta.dtype)
-        open_times, open_weight, _ = torch.ops.aten.convolution_backward(
-            delta,
-            fired,
-            weight.detach(),
-            None,
-            [geometry.stride_y, geometry.stride_x],
-            [geometry.padding_y, geometry.padding_x],
-            [1, 1],
-            False,
-            [0, 0],
-            geometry.groups,
-            [
-                ctx.needs_input_grad[0] and rule.input_mask == "open",
-                ctx.needs_input_grad[1] and rule.weight_mask == "open",
+        open_times, open_weight = None, None
+        if "open" in (rule.input_mask, rule.weight_mask):
+            # What an open mask lets through is an ordinary convolution's gradient.
+            open_times, open_weight, _ = torch.ops.aten.convolution_backward(
+                delta,
+                (times < num_steps).to(delta.dtype),
+                weight.detach(),
+                None,
+                [geometry.stride_y, geometry.stride_x],
+                [geometry.padding_y, geometry.padding_x],
+                [1, 1],
                 False,
-            ],
-        )
+                [0, 0],
+                geometry.groups,
+                [
+                    ctx.needs_input_grad[0] and rule.input_mask == "open",
+                    ctx.needs_input_grad[1] and rule.weight_mask == "open",
+                    False,
+                ],
+            )
         grad_times, grad_weight = open_times, None if open_weight is None else -open_weight
         kernels = kernels_for(times.device).conv2d
         if ctx.needs_input_grad[1] and grad_weight is None:

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 from firstspike.kernels import if_phased, if_ramp
 from firstspike.kernels import window_fire as window_kernels
@@ -173,6 +174,7 @@ class _StepLinear(torch.autograd.Function):
         return out
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None, None, None]:
         times, weight, crossing, peak = ctx.saved_tensors
         num_steps, neuron = ctx.num_steps, ctx.neuron
@@ -242,6 +244,7 @@ class _RampLinear(torch.autograd.Function):
         return (step + neuron.delay).clamp_(max=num_steps).to(torch.float32)
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None, None, None]:
         times, weight, crossing, slope = ctx.saved_tensors
         scaled = torch.where(slope > 0, grad.to(torch.float64) / slope.clamp(min=ctx.min_slope), 0.0)
@@ -307,7 +310,7 @@ class _Levels(torch.autograd.Function):
     ) -> tuple[Tensor, Tensor]:
         place = common_device(times=times, weight=weight, threshold=threshold, flags=flags)
         levels = torch.tensor(rule.levels, device=place)
-        times_BI, threshold_BO = times.contiguous(), threshold.contiguous()
+        times_BI, threshold_BO = times.to(torch.float32).contiguous(), threshold.contiguous()
         out_BO, peak = kernels_for(place).levels.forward(
             times_BI, weight.detach().t().contiguous(), threshold_BO, levels, num_steps
         )
@@ -318,6 +321,7 @@ class _Levels(torch.autograd.Function):
         return fired.to(weight.dtype), out_BO
 
     @staticmethod
+    @once_differentiable
     def backward(
         ctx: Any, grad_flags: Tensor, _: Tensor
     ) -> tuple[Tensor | None, None, Tensor, None, None, None]:
@@ -399,6 +403,7 @@ class _PhasedLinear(torch.autograd.Function):
         return out_BO.clone()
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor, Tensor, None, None]:
         times, currents, out, slope = ctx.saved_tensors
         neuron: Phased = ctx.neuron
@@ -429,6 +434,7 @@ class _CompiledWindowFire(torch.autograd.Function):
         return torch.from_numpy(window_kernels.fire(held.numpy(), low, unit, out_steps))
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None, None, None]:
         (membrane,) = ctx.saved_tensors
         arrays = membrane.numpy(), grad.to(membrane.dtype).contiguous().numpy()
@@ -443,6 +449,7 @@ class _WindowFire(torch.autograd.Function):
         return out_steps - torch.floor(scaled.clamp(0, out_steps))
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
         (scaled,) = ctx.saved_tensors
         if ctx.saturation == "open":

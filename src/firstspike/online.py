@@ -113,7 +113,7 @@ def sort_spikes(times: Tensor, num_steps: int) -> SortedSpikes:
     if not isinstance(times, Tensor) or times.dim() != 2:
         found = tuple(times.shape) if isinstance(times, Tensor) else type(times).__name__
         raise ValueError(f"times must be a tensor (images, in_features), found {found}")
-    check_times(times[:0], num_steps)
+    check_times(times if times.dtype != torch.float32 else times[:0], num_steps)
     try:
         lists = list_images(times.detach().to(torch.float32).contiguous().numpy(), num_steps)
     except ValueError:

@@ -31,6 +31,9 @@ def check_times(times: Tensor, num_steps: int, *, name: str = "times") -> Tensor
     if times.numel() == 0:
         return times
     detached = times.detach()
+    if detached.dtype in (torch.uint16, torch.uint32, torch.uint64):
+        # Torch has no minimum of these.
+        detached = detached.to(torch.int64)
     # Python numbers: a bound that a narrow integer type cannot hold would wrap around in it.
     low, high = (float(bound) for bound in torch.aminmax(detached))
     if low >= 0 and high <= num_steps and torch.equal(detached, torch.floor(detached)):

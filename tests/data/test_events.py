@@ -70,7 +70,7 @@ def test_five_bytes_of_n_mnist(tmp_path):
         (b"", "expected events, found none"),
         (b"1234", "truncated, 4 bytes are no whole events of 5"),
         (event_bytes(3, 4, 1, 9) + event_bytes(34, 4, 1, 9), "event 1 has column 34, expected 0 ... 33"),
-        (event_bytes(3, 240, 1, 9), "event 0 has row 240, expected 0 ... 33"),
+        (event_bytes(3, 34, 1, 9), "event 0 has row 34, expected 0 ... 33"),
         (event_bytes(3, 4, 1, 9) + event_bytes(3, 4, 1, 8), "event 1 comes before the one before it"),
     ],
 )
@@ -81,6 +81,39 @@ def test_a_damaged_n_mnist_file_is_one_clear_line(tmp_path, content, message):
         read_n_mnist(path)
     assert str(caught.value).startswith(str(path))
     assert "\n" not in str(caught.value)
+
+
+def test_a_recording_holds_13_bytes_per_event(tmp_path):
+    path = tmp_path / "a.bin"
+    path.write_bytes(event_bytes(33, 33, 1, 5) * 100)
+    made = read_n_mnist(path)
+    held = (made.x, made.y, made.polarity, made.time_us)
+    assert sum(values.nbytes for values in held) == 1300
+    assert all(values.base is None for values in held)
+
+
+def test_a_place_of_a_large_sensor_does_not_wrap_in_a_narrow_type():
+    x, y, polarity = np.array([345], np.int16), np.array([259], np.int16), np.array([1], np.uint8)
+    first = first_spike_maps([Recording(x, y, polarity, np.array([0]), (260, 346))], 8)
+    assert (first != 8).nonzero().tolist() == [[0, 1, 259, 345]]
+
+
+def test_one_recording_validates_nothing(tmp_path):
+    folder = tmp_path / "Train" / "3"
+    folder.mkdir(parents=True)
+    (folder / "00001.bin").write_bytes(event_bytes(1, 2, 0, 9))
+    # What macOS leaves beside an unpacked file.
+    (folder / "._00001.bin").write_bytes(b"no events")
+    assert load_n_mnist("train", tmp_path).labels.tolist() == [3]
+    assert load_n_mnist("validation", tmp_path).labels.dtype == torch.int64
+
+
+def test_a_clock_that_ran_over(tmp_path):
+    path = tmp_path / "a.bin"
+    path.write_bytes(event_bytes(1, 2, 1, 8000) + event_bytes(0, 240, 0, 0) + event_bytes(3, 4, 0, 5))
+    made = read_n_mnist(path)
+    assert (made.x.tolist(), made.y.tolist()) == ([1, 3], [2, 4])
+    assert made.time_us.tolist() == [8000, 8192 + 5]
 
 
 def test_n_mnist_folders(tmp_path):
@@ -126,9 +159,20 @@ def test_dvs_gesture_folders(tmp_path):
         np.save(folder / "0.npy", content)
         with pytest.raises(InputError, match=message):
             read_dvs_gesture(folder / "0.npy")
+    for row in ([1, 2, 1, np.nan], [1, 2, 1, np.inf], [1.5, 2, 1, 0], [-0.5, 2, 1, 0], [1, 2, 1, 2.0**62]):
+        np.save(folder / "0.npy", np.array([[1, 2, 1, 0], row]))
+        with pytest.raises(InputError, match=r"event 1 is \[.*\], expected whole numbers"):
+            read_dvs_gesture(folder / "0.npy")
     np.save(folder / "0.npy", np.array([{}], dtype=object))
-    with pytest.raises(InputError, match="damaged"):
-        read_dvs_gesture(folder / "0.npy")
+    pickled = (folder / "0.npy").read_bytes()
+    np.save(folder / "0.npy", np.zeros((50, 4)))
+    whole = (folder / "0.npy").read_bytes()
+    impossible = whole.replace(b"(50, 4), }            ", b"(99999999999999, 4), }")
+    for damaged in (pickled, b"", b"PK\3\4no archive", whole[:300], whole[:20], impossible):
+        (folder / "0.npy").write_bytes(damaged)
+        with pytest.raises(InputError, match="damaged") as caught:
+            read_dvs_gesture(folder / "0.npy")
+        assert "\n" not in str(caught.value)
     (folder / "11.npy").write_bytes(b"")
     with pytest.raises(InputError, match=r"expected user.../<class 0 ... 10>.npy"):
         load_dvs_gesture("test", tmp_path)

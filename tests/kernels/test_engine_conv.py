@@ -103,8 +103,11 @@ def test_two_convolutions_are_those_of_plain_loops(data: st.DataObject) -> None:
     table_two, rows_two = two.entry(len(rows_one))
     flat = np.concatenate([rows_one, rows_two, np.zeros(LANES, dtype)])
     table = np.stack([table_one, table_two])
-    late, all_of_them, refused = engine.decide(times, flat, limits, table, num_steps, False)
-    early, until, also_refused = engine.decide(times, flat, limits, table, num_steps, True)
+    starts = (
+        np.zeros(engine.membrane_offsets(table)[-1], dtype), np.empty(0, np.int32), np.zeros(3, np.int64)
+    )  # fmt: skip
+    late, all_of_them, refused = engine.decide(times, flat, limits, table, *starts, num_steps, False)
+    early, until, also_refused = engine.decide(times, flat, limits, table, *starts, num_steps, True)
     assert refused == also_refused == -1
     for k, image in enumerate(times):
         hidden, first = one.times(image, limits[0], num_steps)

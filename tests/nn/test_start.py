@@ -88,6 +88,17 @@ def test_a_constant_current_is_added_at_every_step():
         Engine(Stack([conv, linear]), (2, 8, 6))
 
 
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.int16, torch.float16, torch.bfloat16, torch.float64])
+def test_a_narrow_type_of_the_times_cannot_shorten_the_clock(dtype):
+    num_steps = 3000
+    layer = Linear(4, 3, num_steps, Causal(), bias=True, constant=True)
+    layer.weight.data.zero_()
+    layer.bias.data.fill_(2.0**-11)
+    times = torch.tensor([[1, 2, 3, 4]])
+    # 2048 additions of 2^-11 make 1, exactly.
+    assert layer(times.to(dtype)).tolist() == [[2047.0] * 3]
+
+
 def test_gradients_reach_the_bias():
     conv, linear = layers(0)
     maps = torch.randint(0, T + 1, (9, 2, 8, 6)).to(torch.float32)

@@ -22,19 +22,30 @@ _VALIDATION_SHARE = 0.15
 def read_dvs_gesture(path: Path) -> Recording:
     """Return the events of one ``.npy`` file: columns x, y, polarity and milliseconds.
 
+    Times count from the first event.
+
     Raises:
         InputError: the file is damaged, no table of numbers, or holds an event off the sensor.
         OSError: it cannot be read.
     """
     try:
-        table = np.load(path, allow_pickle=False)
-    except (ValueError, EOFError) as error:
+        # Not np.load, which also opens archives.
+        with path.open("rb") as file:
+            table = np.lib.format.read_array(file, allow_pickle=False)
+    except (ValueError, MemoryError) as error:
         raise InputError(f"{path}: damaged ({error}); fetch the file again") from error
     if table.ndim != 2 or table.shape[1] != 4 or table.dtype.kind not in "iuf":
         raise InputError(
             f"{path}: expected numbers (events, 4), found {table.dtype} {table.shape}; fetch the file again"
         )
+    odd = ~((np.abs(table) < 2**31) & (table == np.floor(table))).all(1)
+    if odd.any():
+        at = int(odd.argmax())
+        raise InputError(
+            f"{path}: event {at} is {table[at].tolist()}, expected whole numbers; fetch the file again"
+        )
     x, y, polarity, milliseconds = table.T.astype(np.int64)
+    milliseconds = milliseconds - milliseconds[:1]
     return check_recording(Recording(x, y, polarity, milliseconds * 1000, SENSOR), path)
 
 
@@ -57,7 +68,7 @@ def load_dvs_gesture(split: str, data_dir: str | os.PathLike[str] | None = None)
     """
     part = "ibmGestureTest" if split == "test" else "ibmGestureTrain"
     folder = _find(part, data_dir) or _fetch(part, data_dir)
-    paths = sorted(folder.glob("user*/*.npy"))
+    paths = sorted(folder.glob("user*/[!.]*.npy"))
     labelled = [path for path in paths if path.stem.isdigit() and int(path.stem) < NUM_CLASSES]
     if not paths or len(labelled) < len(paths):
         raise InputError(f"{folder}: expected user.../<class 0 ... {NUM_CLASSES - 1}>.npy; fetch it again")

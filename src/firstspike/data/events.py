@@ -20,8 +20,8 @@ class Recording:
     """The events of one sample in the order of time.
 
     Attributes:
-        x, y: column and row, int64 ``(events,)``.
-        polarity: `OFF` or `ON`, int64.
+        x, y: column and row, whole numbers ``(events,)``; the readers give int16.
+        polarity: `OFF` or `ON`; the readers give uint8.
         time_us: microseconds from the start of the recording, int64, not falling.
         sensor: ``(height, width)``.
     """
@@ -34,7 +34,7 @@ class Recording:
 
 
 def check_recording(recording: Recording, path: Path) -> Recording:
-    """Return `recording` if its events lie on the sensor and in the order of time.
+    """Return `recording` in 13 bytes per event if its events lie on the sensor and in the order of time.
 
     Raises:
         InputError: there are none, or one does not; the line names the file and the event.
@@ -57,7 +57,14 @@ def check_recording(recording: Recording, path: Path) -> Recording:
     if len(earlier) or recording.time_us[0] < 0:
         at = int(earlier[0]) + 1 if len(earlier) else 0
         raise InputError(f"{path}: event {at} comes before the one before it; fetch the file again")
-    return recording
+    # Copies: a column of the file's table would keep all of the table in memory.
+    return Recording(
+        recording.x.astype(np.int16),
+        recording.y.astype(np.int16),
+        recording.polarity.astype(np.uint8),
+        np.array(recording.time_us, np.int64),
+        recording.sensor,
+    )
 
 
 @dataclass(frozen=True, eq=False)
@@ -85,8 +92,8 @@ class EventSet:
     def first_spikes(self) -> ImageSet:
         """Return the first event of each pixel and polarity as an intensity: the earlier, the brighter.
 
-        So a latency code of any number of steps gives its time back: 255 is the start of what is heard, 1
-        its end, and 0 no event. Channels are the polarities ``(OFF, ON)``.
+        So a latency code gives its time back, to a step where ``T`` does not divide 255: 255 is the start
+        of what is heard, 1 its end, and 0 no event. Channels are the polarities ``(OFF, ON)``.
         """
         times = first_spike_maps(self.recordings, 255, self.duration_us)
         return ImageSet(self.name, self.split, 255 - times, self.labels, self.num_classes)
@@ -139,6 +146,6 @@ def _steps(recording: Recording, num_steps: int, duration_us: int | None) -> tup
     duration = int(recording.time_us[-1]) + 1 if duration_us is None else duration_us
     step = recording.time_us * num_steps // duration
     height, width = recording.sensor
-    place = (recording.polarity * height + recording.y) * width + recording.x
+    place = (recording.polarity.astype(np.int64) * height + recording.y) * width + recording.x
     heard = step < num_steps
     return step[heard], place[heard]

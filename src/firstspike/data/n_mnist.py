@@ -14,12 +14,14 @@ from firstspike.errors import InputError
 SENSOR = (34, 34)
 _FOLDERS = ("", "n-mnist", "n-mnist-subset", "N-MNIST", "NMNIST")
 _VALIDATION_SHARE = 0.15
+_CLOCK_RAN_OVER = 240
 
 
 def read_n_mnist(path: Path) -> Recording:
     """Return the events of one ``.bin`` file.
 
-    An event has 40 bits: column, row (8 each), polarity (1), microseconds (23, the highest first).
+    An event has 40 bits: column, row (8 each), polarity (1), microseconds (23, the highest first). An
+    event of row 240 is none: the sensor's own clock of 13 bits ran over, and later times grow by 2^13.
 
     Raises:
         InputError: the file is empty, truncated, or holds an event off the sensor or out of order.
@@ -31,8 +33,11 @@ def read_n_mnist(path: Path) -> Recording:
             f"{path}: truncated, {len(content):,} bytes are no whole events of 5; fetch the file again"
         )
     one, two, three, four, five = content.reshape(-1, 5).astype(np.int64).T
-    time_us = ((three & 127) << 16) | (four << 8) | five
-    return check_recording(Recording(one, two, three >> 7, time_us, SENSOR), path)
+    ran_over = two == _CLOCK_RAN_OVER
+    time_us = (((three & 127) << 16) | (four << 8) | five) + (np.cumsum(ran_over) << 13)
+    kept = ~ran_over
+    events = Recording(one[kept], two[kept], three[kept] >> 7, time_us[kept], SENSOR)
+    return check_recording(events, path)
 
 
 def load_n_mnist(split: str, data_dir: str | os.PathLike[str] | None = None) -> EventSet:
@@ -53,7 +58,7 @@ def load_n_mnist(split: str, data_dir: str | os.PathLike[str] | None = None) -> 
         OSError: a file cannot be read.
     """
     folder = _find("Test" if split == "test" else "Train", data_dir)
-    paths = sorted(folder.glob("[0-9]/*.bin"), key=lambda path: (path.parent.name, path.name))
+    paths = sorted(folder.glob("[0-9]/[!.]*.bin"), key=lambda path: (path.parent.name, path.name))
     if not paths:
         raise InputError(f"{folder}: expected recordings <digit>/<id>.bin, found none")
     if split != "test":
@@ -61,7 +66,7 @@ def load_n_mnist(split: str, data_dir: str | os.PathLike[str] | None = None) -> 
         num_train = len(paths) - int(_VALIDATION_SHARE * len(paths))
         chosen = order[:num_train] if split == "train" else order[num_train:]
         paths = [paths[k] for k in chosen]
-    labels = torch.tensor([int(path.parent.name) for path in paths])
+    labels = torch.tensor([int(path.parent.name) for path in paths], dtype=torch.int64)
     return EventSet("n-mnist", split, tuple(map(read_n_mnist, paths)), labels, 10)
 
 

@@ -4,6 +4,7 @@ import os
 import threading
 from collections.abc import Callable
 from queue import SimpleQueue
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -12,9 +13,20 @@ import torch
 _Work = Callable[[int, int, int], None]
 _Task = tuple[_Work, int, int, int, "SimpleQueue[BaseException | None]"]
 
-# One queue for each process, since a fork copies the queue but not the threads that read it.
-_queues: dict[int, tuple["SimpleQueue[_Task]", list[threading.Thread]]] = {}
-_growing = threading.Lock()
+_shared: dict[str, Any] = {}
+
+
+def _begin() -> None:
+    """Start without threads: at first, and in the child of a fork, which copies all but the threads.
+
+    The lock may have been held by one of them.
+    """
+    _shared.update(tasks=SimpleQueue(), threads=[], growing=threading.Lock())
+
+
+_begin()
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_begin)
 
 
 def _serve(tasks: "SimpleQueue[_Task]") -> None:
@@ -29,11 +41,11 @@ def _serve(tasks: "SimpleQueue[_Task]") -> None:
 
 def _tasks_for(workers: int) -> "SimpleQueue[_Task]":
     """Return the queue of this process after making sure that so many threads read it."""
-    tasks, threads = _queues.get(os.getpid(), (None, []))
-    if tasks is not None and len(threads) >= workers:
+    tasks: SimpleQueue[_Task] = _shared["tasks"]
+    threads: list[threading.Thread] = _shared["threads"]
+    if len(threads) >= workers:
         return tasks
-    with _growing:
-        tasks, threads = _queues.setdefault(os.getpid(), (SimpleQueue(), []))
+    with _shared["growing"]:
         while len(threads) < workers:
             # A thread of a thread pool would take part in the interpreter's exit; this one just ends.
             thread = threading.Thread(target=_serve, args=(tasks,), name="firstspike", daemon=True)

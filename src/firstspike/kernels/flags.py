@@ -67,7 +67,7 @@ def _fire(membrane, size, last, half, out, begin, end):  # type: ignore[no-untyp
 
 @njit(cache=True, nogil=True)
 def _share_fire(address, parts, size, arguments):  # type: ignore[no-untyped-def]
-    team.share(address, parts, size, _fire, arguments)
+    return team.share(address, parts, size, _fire, arguments)
 
 
 @njit(cache=True, nogil=True, inline="always")
@@ -130,7 +130,7 @@ def _gradient(  # type: ignore[no-untyped-def]
 
 @njit(cache=True, nogil=True)
 def _share_gradient(address, parts, size, arguments):  # type: ignore[no-untyped-def]
-    team.share(address, parts, size, _gradient, arguments)
+    return team.share(address, parts, size, _gradient, arguments)
 
 
 def fire(membrane: np.ndarray, size: int, last: bool) -> np.ndarray:

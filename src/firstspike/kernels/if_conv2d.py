@@ -218,7 +218,7 @@ def _forward(times_BGI, weight_GRO, threshold, num_steps, where, size, out_BGPO,
 
 @njit(cache=True, nogil=True)
 def _share_forward(address, parts, size, arguments):  # type: ignore[no-untyped-def]
-    team.share(address, parts, size, _forward, arguments)
+    return team.share(address, parts, size, _forward, arguments)
 
 
 @njit(cache=True, nogil=True)
@@ -253,7 +253,7 @@ def _weight_gradient(  # type: ignore[no-untyped-def]
 
 @njit(cache=True, nogil=True)
 def _share_weight_gradient(address, parts, size, arguments):  # type: ignore[no-untyped-def]
-    team.share(address, parts, size, _weight_gradient, arguments)
+    return team.share(address, parts, size, _weight_gradient, arguments)
 
 
 @njit(cache=True, nogil=True)
@@ -290,7 +290,7 @@ def _input_gradient(  # type: ignore[no-untyped-def]
 
 @njit(cache=True, nogil=True)
 def _share_input_gradient(address, parts, size, arguments):  # type: ignore[no-untyped-def]
-    team.share(address, parts, size, _input_gradient, arguments)
+    return team.share(address, parts, size, _input_gradient, arguments)
 
 
 @njit(cache=True, nogil=True)
@@ -368,12 +368,12 @@ def _plain_gradients(  # type: ignore[no-untyped-def]
 
 @njit(cache=True, nogil=True)
 def _share_plain_forward(address, parts, size, arguments):  # type: ignore[no-untyped-def]
-    team.share(address, parts, size, _plain_forward, arguments)
+    return team.share(address, parts, size, _plain_forward, arguments)
 
 
 @njit(cache=True, nogil=True)
 def _share_plain_gradients(address, parts, size, arguments):  # type: ignore[no-untyped-def]
-    team.share(address, parts, size, _plain_gradients, arguments)
+    return team.share(address, parts, size, _plain_gradients, arguments)
 
 
 def forward(

@@ -213,17 +213,17 @@ def _input_gradient(  # type: ignore[no-untyped-def]
 
 @njit(cache=True, nogil=True)
 def _share_forward(address, parts, size, arguments):  # type: ignore[no-untyped-def]
-    team.share(address, parts, size, _forward, arguments)
+    return team.share(address, parts, size, _forward, arguments)
 
 
 @njit(cache=True, nogil=True)
 def _share_weight_gradient(address, parts, size, arguments):  # type: ignore[no-untyped-def]
-    team.share(address, parts, size, _weight_gradient, arguments)
+    return team.share(address, parts, size, _weight_gradient, arguments)
 
 
 @njit(cache=True, nogil=True)
 def _share_input_gradient(address, parts, size, arguments):  # type: ignore[no-untyped-def]
-    team.share(address, parts, size, _input_gradient, arguments)
+    return team.share(address, parts, size, _input_gradient, arguments)
 
 
 @njit(cache=True, nogil=True)

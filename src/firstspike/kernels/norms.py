@@ -35,7 +35,7 @@ def _scale(delta_BN, order, share, out_BN, begin, end):  # type: ignore[no-untyp
 
 @njit(cache=True, nogil=True)
 def _share_scale(address, parts, size, arguments):  # type: ignore[no-untyped-def]
-    team.share(address, parts, size, _scale, arguments)
+    return team.share(address, parts, size, _scale, arguments)
 
 
 def unit_rows(delta_BN: np.ndarray, order: int, share: float) -> np.ndarray:

@@ -23,7 +23,7 @@ def _count_broken(times_N, num_steps, broken, begin, end):  # type: ignore[no-un
 
 @njit(cache=True, nogil=True)
 def _share_count(address, parts, size, arguments):  # type: ignore[no-untyped-def]
-    team.share(address, parts, size, _count_broken, arguments)
+    return team.share(address, parts, size, _count_broken, arguments)
 
 
 def are_steps(times: np.ndarray, num_steps: int) -> bool:

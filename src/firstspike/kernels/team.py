@@ -41,34 +41,41 @@ def parts(size: int) -> int:
     return max(1, min(torch.get_num_threads(), size))
 
 
-def run(launch: Callable[..., None], kernel: Callable[..., None], size: int, *arguments: Any) -> None:
+def run(launch: Callable[..., int], kernel: Callable[..., None], size: int, *arguments: Any) -> None:
     """Run ``kernel(*arguments, begin, end)`` over ``range(size)``, split over torch's threads.
 
     Args:
         launch: the compiled function that calls `share` with this kernel.
-        kernel: compiled, without the GIL; must not raise.
+        kernel: compiled, without the GIL; may run out of memory and raises nothing else.
         size: chunks are the same for the same number of threads (`torch.get_num_threads`).
         arguments: passed on.
+
+    Raises:
+        MemoryError: a chunk found no room for its scratch.
     """
     count = parts(size)
     if count == 1:
         kernel(*arguments, 0, size)
     elif _openmp["address"]:
-        launch(_openmp["address"], count, size, arguments)
+        if launch(_openmp["address"], count, size, arguments):
+            raise MemoryError("no room for the scratch of a compiled kernel")
     else:
         run_chunks(lambda _, begin, end: kernel(*arguments, begin, end), size)
 
 
 @intrinsic
 def share(typingctx: Any, address: Any, parts: Any, size: Any, kernel: Any, arguments: Any) -> Any:
-    """Call ``kernel(*arguments, begin, end)`` for each of `parts` chunks on as many OpenMP threads."""
+    """Call ``kernel(*arguments, begin, end)`` for each of `parts` chunks on as many OpenMP threads.
+
+    Returns 1 if a call failed, else 0: an exception cannot leave the thread that it is raised in.
+    """
     signature = (*arguments, types.int64, types.int64)
     compiled = kernel.dispatcher.get_compile_result(typingctx.resolve_function_type(kernel, signature, {}))
 
     def codegen(context, builder, outer, values):  # type: ignore[no-untyped-def]
         long, pointer = ir.IntType(64), cgutils.voidptr_t
         entry, count, length, _, packed = values
-        shared_type = ir.LiteralStructType([long, long, long, packed.type])
+        shared_type = ir.LiteralStructType([long, long, long, packed.type, long])
         body_type = ir.FunctionType(ir.VoidType(), [pointer])
         body = ir.Function(
             builder.module, body_type, builder.module.get_unique_name(f"{builder.function.name}_team")
@@ -78,7 +85,7 @@ def share(typingctx: Any, address: Any, parts: Any, size: Any, kernel: Any, argu
 
         inner = ir.IRBuilder(body.append_basic_block("entry"))
         shared = inner.bitcast(body.args[0], shared_type.as_pointer())
-        field = [cgutils.gep_inbounds(inner, shared, 0, k) for k in range(4)]
+        field = [cgutils.gep_inbounds(inner, shared, 0, k) for k in range(5)]
         parts_, size_ = inner.load(field[1]), inner.load(field[2])
         items = cgutils.unpack_tuple(inner, inner.load(field[3]))
         take, work, done = (body.append_basic_block(name) for name in ("take", "work", "done"))
@@ -90,13 +97,18 @@ def share(typingctx: Any, address: Any, parts: Any, size: Any, kernel: Any, argu
         inner.position_at_end(work)
         following = inner.add(chunk, ir.Constant(long, 1))
         begin, end = (inner.sdiv(inner.mul(size_, k), parts_) for k in (chunk, following))
-        context.call_internal_no_propagate(inner, compiled.fndesc, compiled.signature, [*items, begin, end])
+        status, _ = context.call_internal_no_propagate(
+            inner, compiled.fndesc, compiled.signature, [*items, begin, end]
+        )
+        with inner.if_then(status.is_error, likely=False):
+            inner.store(ir.Constant(long, 1), field[4])
         inner.branch(take)
         inner.position_at_end(done)
         inner.ret_void()
 
         shared = cgutils.alloca_once(builder, shared_type)
-        for k, value in enumerate((ir.Constant(long, 0), count, length, packed)):
+        none = ir.Constant(long, 0)
+        for k, value in enumerate((none, count, length, packed, none)):
             builder.store(value, cgutils.gep_inbounds(builder, shared, 0, k))
         parallel_type = ir.FunctionType(
             ir.VoidType(), [body_type.as_pointer(), pointer, ir.IntType(32), ir.IntType(32)]
@@ -111,6 +123,6 @@ def share(typingctx: Any, address: Any, parts: Any, size: Any, kernel: Any, argu
                 ir.Constant(ir.IntType(32), 0),
             ],
         )
-        return context.get_dummy_value()
+        return builder.load(cgutils.gep_inbounds(builder, shared, 0, 4))
 
-    return types.void(types.int64, types.int64, types.int64, kernel, arguments), codegen
+    return types.int64(types.int64, types.int64, types.int64, kernel, arguments), codegen

@@ -24,7 +24,7 @@ def _fire(membrane_N, low, unit, steps, out_N, begin, end):  # type: ignore[no-u
 
 @njit(cache=True, nogil=True)
 def _share_fire(address, parts, size, arguments):  # type: ignore[no-untyped-def]
-    team.share(address, parts, size, _fire, arguments)
+    return team.share(address, parts, size, _fire, arguments)
 
 
 @njit(cache=True, nogil=True)
@@ -49,7 +49,7 @@ def _gradient(membrane_N, grad_N, low, unit, steps, which, out_N, begin, end):  
 
 @njit(cache=True, nogil=True)
 def _share_gradient(address, parts, size, arguments):  # type: ignore[no-untyped-def]
-    team.share(address, parts, size, _gradient, arguments)
+    return team.share(address, parts, size, _gradient, arguments)
 
 
 def fire(membrane: np.ndarray, low: float, unit: float, steps: int) -> np.ndarray:

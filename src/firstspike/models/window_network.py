@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 import torch
 from torch import Tensor
-from torch.autograd.function import FunctionCtx
+from torch.autograd.function import FunctionCtx, once_differentiable
 from torch.nn import functional as F
 
 from firstspike.batch_norm import BatchNorm
@@ -33,6 +33,7 @@ class _Quantise(torch.autograd.Function):
         return levels.div_(num_steps)
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: FunctionCtx, *grad_outputs: Tensor) -> tuple[Tensor, None, None]:
         (membrane,) = ctx.saved_tensors  # type: ignore[attr-defined]
         high: float = ctx.high  # type: ignore[attr-defined]

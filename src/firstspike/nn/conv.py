@@ -110,7 +110,9 @@ class Conv2d(torch.nn.Module):
             return window_fire(self.membrane(times), self.out_steps, self.neuron)
         weight: Tensor = self.weight
         if self.bias is not None:
-            times, weight = with_bias(times, weight, self.bias, self.bias_steps, self.padding)
+            times, weight = with_bias(
+                times, weight, self.bias, self.num_steps, self.bias_steps, self.padding
+            )
         return causal_conv2d(
             times,
             weight,

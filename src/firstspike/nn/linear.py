@@ -120,7 +120,7 @@ class Linear(torch.nn.Module):
             return phased_linear(times, weight, self.bias, self.num_steps, self.neuron)
         assert isinstance(self.neuron, Causal)
         if self.bias is not None:
-            times, weight = with_bias(times, weight, self.bias, self.bias_steps)
+            times, weight = with_bias(times, weight, self.bias, self.num_steps, self.bias_steps)
         return causal_linear(times, weight, self.num_steps, self.neuron)
 
     def _membrane(self, times: Tensor, weight: Tensor) -> Tensor:

@@ -6,6 +6,7 @@ from torch.nn import functional as F
 
 from firstspike.neurons import Causal, Neuron
 from firstspike.nn.geometry import Pair
+from firstspike.spikes import check_times
 
 
 def check_bias(bias: bool, constant: bool, neuron: Neuron) -> None:
@@ -26,7 +27,7 @@ def check_start(kernel_size: Pair, padding: Pair, groups: int) -> None:
 
 
 def with_bias(
-    times: Tensor, weight: Tensor, bias: Tensor, steps: int, padding: Pair = (0, 0)
+    times: Tensor, weight: Tensor, bias: Tensor, num_steps: int, steps: int, padding: Pair = (0, 0)
 ) -> tuple[Tensor, Tensor]:
     """Return times and weight with `steps` more inputs, which spike at step 0, 1, ... and add the bias.
 
@@ -37,9 +38,13 @@ def with_bias(
         times: ``(batch, in_features)`` or ``(batch, in_channels, y, x)``.
         weight: ``(out_features, in_features)`` or ``(out_channels, in_channels, y, x)``.
         bias: ``(out_features,)`` or ``(out_channels,)``.
+        num_steps: ``T``.
         steps: 1 for a start membrane, ``T`` for a constant current.
         padding: of the convolution.
     """
+    if times.dtype not in (torch.float32, torch.float64):
+        # A narrow type cannot count the steps.
+        times = check_times(times, num_steps).to(torch.float32)
     clock = torch.arange(steps, dtype=times.dtype, device=times.device)
     clock = clock.reshape(1, -1, *([1] * (times.dim() - 2))).expand(len(times), steps, *times.shape[2:])
     added = bias.unsqueeze(1).expand(-1, steps)

@@ -8,7 +8,7 @@ from itertools import pairwise
 
 import torch
 from torch import Tensor
-from torch.autograd.function import FunctionCtx
+from torch.autograd.function import FunctionCtx, once_differentiable
 from torch.nn import functional as F
 
 from firstspike.kernels import flags as kernel
@@ -42,6 +42,7 @@ class _Compiled(torch.autograd.Function):
         return _tensor(kernel.fire(_array(membrane), pool, neuron.fire_last), membrane)
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: FunctionCtx, *grad_outputs: Tensor) -> tuple[Tensor, None, None]:
         (membrane,) = ctx.saved_tensors  # type: ignore[attr-defined]
         neuron: RasterNeuron = ctx.neuron  # type: ignore[attr-defined]
@@ -89,6 +90,7 @@ class _Plain(torch.autograd.Function):
         return counts.unflatten(0, membrane.shape[:2])
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: FunctionCtx, *grad_outputs: Tensor) -> tuple[Tensor, None, None]:
         (grad,) = grad_outputs
         membrane, flags = ctx.saved_tensors  # type: ignore[attr-defined]
