@@ -18,16 +18,13 @@ def test_votes_by_hand():
     times = torch.tensor([[0.0, 4.0, 1.0, 2.0]])
     flags = flags_of(times, 4)
     exponential = Readout(gamma=2, scale=10, neurons_per_class=2)
-    assert votes(flags, exponential, 4).tolist() == [[0.5, 0.375]]
-    assert logits(flags, None, exponential, 4).tolist() == [[5.0, 3.75]]
+    assert votes(flags, exponential).tolist() == [[0.5, 0.375]]
+    assert logits(flags, None, exponential).tolist() == [[5.0, 3.75]]
     linear = Readout(decoder="linear", gamma=2, neurons_per_class=2)
-    assert votes(flags, linear, 4).tolist() == [[1.0, (1.5 + 1.0) / 2]]
-    # Seen at steps 1 and 3 only: what came before counts as coming then.
-    seen = torch.tensor([1, 3])
-    assert votes(flags[seen], exponential, 4, seen).tolist() == [[0.25, (0.5 + 0.125) / 2]]
+    assert votes(flags, linear).tolist() == [[1.0, (1.5 + 1.0) / 2]]
     membrane = torch.tensor([[[9.0, 9, 9, 9]], [[1.0, 2, 3, 5]]])
     by_membrane = Readout(decoder="membrane", neurons_per_class=2)
-    assert logits(flags, membrane, by_membrane, 4).tolist() == [[1.5, 4.0]]
+    assert logits(flags, membrane, by_membrane).tolist() == [[1.5, 4.0]]
 
 
 def test_decisions_by_hand():

@@ -77,7 +77,7 @@ def test_it_learns_the_digits(tmp_path, kind, train, validation):
     [
         dataclasses.replace(ETTFS, readout=Readout(decoder="membrane")),
         dataclasses.replace(ETTFS, readout=Readout(decoder="first_spike", gamma=2, neurons_per_class=1)),
-        dataclasses.replace(ETTFS, weights=RasterWeights(norm="batch"), steps_per_batch=3),
+        dataclasses.replace(ETTFS, weights=RasterWeights(norm="batch")),
         dataclasses.replace(ETTFS, code="latency", precision="float32", ema=0.9),
     ],
     ids=["membrane", "first_spike", "batch", "latency"],

@@ -86,25 +86,18 @@ class RasterLayer(torch.nn.Module):
             weight = weight * gain.reshape(-1, *([1] * (weight.dim() - 1)))
         return round_to_grid(weight / self.input_size), None if shift is None else round_to_grid(shift)
 
-    def forward(self, flags: Tensor, steps: Tensor) -> Tensor:
-        """Return flags ``(T, B, O, ...)`` for flags ``(T, B, I, ...)``; `steps` as for `membrane`."""
+    def forward(self, flags: Tensor) -> Tensor:
+        """Return flags ``(T, B, O, ...)`` for flags ``(T, B, I, ...)`` or a current."""
         if self.neuron.recompute and torch.is_grad_enabled():
-            out: Tensor = checkpoint(
-                self._fired, flags, steps, use_reentrant=False, preserve_rng_state=False
-            )
+            out: Tensor = checkpoint(self._fired, flags, use_reentrant=False, preserve_rng_state=False)
             return out
-        return self._fired(flags, steps)
+        return self._fired(flags)
 
-    def _fired(self, flags: Tensor, steps: Tensor) -> Tensor:
-        return fire(self.membrane(flags, steps), self.neuron, self.pool)
+    def _fired(self, flags: Tensor) -> Tensor:
+        return fire(self.membrane(flags), self.neuron, self.pool)
 
-    def membrane(self, flags: Tensor, steps: Tensor) -> Tensor:
-        """Return the membranes ``H``, ``(T, B, O, ...)``, for flags ``(T, B, I, ...)`` or a current.
-
-        Args:
-            flags: of the inputs, or the current.
-            steps: at which the membranes are taken, int64 ``(T,)``: all, or some of them in order.
-        """
+    def membrane(self, flags: Tensor) -> Tensor:
+        """Return the membranes ``H``, ``(T, B, O, ...)``, for flags ``(T, B, I, ...)`` or a current."""
         values = flags if self.current else flags.flatten(0, 1)
         ramps = self.weights.shift == "per_step" and not self.current
         start = None
@@ -114,12 +107,12 @@ class RasterLayer(torch.nn.Module):
             weight, start = self.effective()
             drive = self._connect(values, weight, None if ramps else start)
         if self.current:
-            return drive * _clock(steps, drive.dim() + 1, drive)
+            return drive * _clock(self.num_steps, drive.dim() + 1, drive)
         drive = drive.unflatten(0, flags.shape[:2])
         if not ramps or start is None:
             return drive
         per_map = start.to(drive.dtype).expand(self.out_features).reshape(-1, *([1] * (drive.dim() - 3)))
-        return drive + per_map * _clock(steps, drive.dim(), drive)
+        return drive + per_map * _clock(self.num_steps, drive.dim(), drive)
 
     def _normalised(self) -> Tensor:
         if self.weights.norm != "weight":
@@ -142,9 +135,10 @@ class RasterLayer(torch.nn.Module):
         return f"{tuple(self.weight.shape)}, stride={self.stride}, {self.neuron}, {self.weights}"
 
 
-def _clock(steps: Tensor, dims: int, like: Tensor) -> Tensor:
-    """How often a constant current has been added by each step, as ``(T, 1, ...)`` with `dims` axes."""
-    return (steps + 1).to(like.dtype).reshape(-1, *([1] * (dims - 1)))
+def _clock(num_steps: int, dims: int, like: Tensor) -> Tensor:
+    """How often a constant current has been added by each step, ``(T, 1, ...)`` with `dims` axes."""
+    steps = torch.arange(1, num_steps + 1, device=like.device, dtype=like.dtype)
+    return steps.reshape(-1, *([1] * (dims - 1)))
 
 
 def round_to_grid(values: Tensor) -> Tensor:

@@ -86,24 +86,16 @@ class RasterNetwork(torch.nn.Module):
             input_size = pool**2
         self.layers = torch.nn.ModuleList(layers)
 
-    def forward(self, inputs: Tensor, steps: Tensor | None = None) -> Tensor:
-        """Return logits ``(batch, classes)``.
-
-        Args:
-            inputs: images uint8 ``(batch, channels, height, width)``.
-            steps: int64, ascending; look at these steps only, as if what happens between two of them came
-                at the later one. A cheaper training step of which the mean is close to the full one.
-        """
-        steps = self._all_steps() if steps is None else steps
-        *_, (layer, heard, flags) = self._walk(inputs, steps)
-        membrane = layer.membrane(heard, steps) if self.readout.decoder == "membrane" else None
-        return logits(flags, membrane, self.readout, self.num_steps, steps)
+    def forward(self, inputs: Tensor) -> Tensor:
+        """Return logits ``(batch, classes)`` for images uint8 ``(batch, channels, height, width)``."""
+        *_, (layer, heard, flags) = self._walk(inputs)
+        membrane = layer.membrane(heard) if self.readout.decoder == "membrane" else None
+        return logits(flags, membrane, self.readout)
 
     @torch.no_grad()
     def trace(self, inputs: Tensor) -> list[tuple[Tensor, Tensor]]:
         """Return membranes and flags ``(T, batch, ...)`` of every layer."""
-        steps = self._all_steps()
-        membranes = [layer.membrane(heard, steps) for layer, heard, _ in self._walk(inputs, steps)]
+        membranes = [layer.membrane(heard) for layer, heard, _ in self._walk(inputs)]
         return [(membrane, fire(membrane, self.neuron)) for membrane in membranes]
 
     @torch.no_grad()
@@ -120,20 +112,16 @@ class RasterNetwork(torch.nn.Module):
         Those of the input, or where a current flows into the first layer, that layer's.
         """
         with torch.no_grad():
-            steps = self._all_steps()
-            heard = self.encode(inputs, steps)
+            heard = self.encode(inputs)
             if self.code == "current":
                 layer = self.layers[0]
                 assert isinstance(layer, RasterLayer)
-                heard = crossed(layer.membrane(heard, steps))
+                heard = crossed(layer.membrane(heard))
             return flags_to_times(heard)
 
-    def _all_steps(self) -> Tensor:
-        return torch.arange(self.num_steps, device=next(self.parameters()).device)
-
-    def _walk(self, inputs: Tensor, steps: Tensor) -> Iterator[tuple[RasterLayer, Tensor, Tensor]]:
+    def _walk(self, inputs: Tensor) -> Iterator[tuple[RasterLayer, Tensor, Tensor]]:
         """Each layer with what it hears and the flags it gives."""
-        values = self.encode(inputs, steps)
+        values = self.encode(inputs)
         layers = iter(self.layers)
         for part in self.parts:
             if isinstance(part, Pool):
@@ -141,16 +129,17 @@ class RasterNetwork(torch.nn.Module):
                 continue
             layer = next(layers)
             assert isinstance(layer, RasterLayer)
-            heard, values = values, layer(values, steps)
+            heard, values = values, layer(values)
             yield layer, heard, values
 
-    def encode(self, inputs: Tensor, steps: Tensor) -> Tensor:
+    def encode(self, inputs: Tensor) -> Tensor:
         """Return what the first layer hears: a current ``(batch, ...)`` or flags ``(T, batch, ...)``."""
         if self.code == "current":
             # A power of two keeps the products with the rounded weights exact.
             values = inputs.to(self.dtype) / 256
         else:
             times = encode_latency(inputs, self.num_steps)
+            steps = torch.arange(self.num_steps, device=inputs.device)
             values = (times.unsqueeze(0) <= steps.reshape(-1, *([1] * times.dim()))).to(self.dtype)
         maps = values.flatten(0, -4).contiguous(memory_format=torch.channels_last)
         return maps.reshape(values.shape) if values.dim() == 4 else maps.unflatten(0, values.shape[:2])

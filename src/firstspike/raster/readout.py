@@ -8,7 +8,7 @@ from torch import Tensor
 from firstspike.raster.settings import Readout
 
 
-def votes(flags: Tensor, readout: Readout, num_steps: int, steps: Tensor | None = None) -> Tensor:
+def votes(flags: Tensor, readout: Readout) -> Tensor:
     """Return the mean vote of each class's neurons, of "first_spike" the first one's, ``(batch, classes)``.
 
     A sum over steps of what a flag adds, ``w[t] - w[t+1]`` with silence voting ``w[T]``, which equals the
@@ -17,33 +17,26 @@ def votes(flags: Tensor, readout: Readout, num_steps: int, steps: Tensor | None 
     Args:
         flags: of the output neurons, class by class, ``(T, batch, classes * neurons_per_class)``.
         readout: decoder "exponential", "linear" or "first_spike", which votes like "linear".
-        num_steps: ``T``.
-        steps: at which the flags were taken; all by default.
     """
-    worth = torch.tensor(readout.votes(num_steps), dtype=torch.float32, device=flags.device)
-    if steps is not None:
-        worth = torch.cat([worth[steps], worth[-1:]])
+    worth = torch.tensor(readout.votes(len(flags)), dtype=torch.float32, device=flags.device)
     grouped = flags.to(torch.float32).unflatten(2, (-1, readout.neurons_per_class))
     # The flag of a class's first spike is the highest of its neurons'.
     by_class = grouped.amax(3) if readout.decoder == "first_spike" else grouped.mean(3)
     return torch.tensordot(worth[:-1] - worth[1:], by_class, dims=1)
 
 
-def logits(
-    flags: Tensor, membrane: Tensor | None, readout: Readout, num_steps: int, steps: Tensor | None = None
-) -> Tensor:
+def logits(flags: Tensor, membrane: Tensor | None, readout: Readout) -> Tensor:
     """Return the logits ``(batch, classes)`` that a cross-entropy is taken of.
 
     Args:
         flags, membrane: of the output neurons, ``(T, batch, classes * neurons_per_class)``; the membrane is
             needed by its own decoder only.
         readout: the decoder.
-        num_steps, steps: as for `votes`.
     """
     if readout.decoder == "membrane":
         assert membrane is not None
         return by_membrane(membrane[-1], readout)
-    return readout.scale * votes(flags, readout, num_steps, steps)
+    return readout.scale * votes(flags, readout)
 
 
 def by_membrane(membrane: Tensor, readout: Readout) -> Tensor:

@@ -134,11 +134,7 @@ class EttfsTask:
         """Return the cross-entropy of the decoder's logits."""
         assert isinstance(model, RasterNetwork)
         model.dtype = getattr(torch, self.config.precision)
-        steps = None
-        if model.training and self.config.steps_per_batch is not None:
-            drawn = torch.randperm(self.config.num_steps)[: self.config.steps_per_batch]
-            steps = drawn.sort().values.to(images.device)
-        out = model(maps(images), steps)
+        out = model(maps(images))
         return F.cross_entropy(out, labels, label_smoothing=self.config.label_smoothing)
 
     def compilable(self, model: torch.nn.Module) -> list[torch.nn.Module]:

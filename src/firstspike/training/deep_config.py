@@ -64,23 +64,14 @@ class EttfsConfig(DeepConfig):
     """A deep causal network trained over a raster (ETTFS).
 
     Attributes:
-        steps_per_batch: train each batch on so many of the steps, drawn at random; None for all.
         code: how the first layer hears an image, see `firstspike.raster.network.RasterNetwork`.
         neuron, weights, readout: what it is made of.
     """
 
-    steps_per_batch: int | None = None
     code: Literal["current", "latency"] = "current"
     neuron: RasterNeuron = field(default_factory=RasterNeuron)
     weights: RasterWeights = field(default_factory=RasterWeights)
     readout: Readout = field(default_factory=Readout)
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.steps_per_batch is not None and not 1 <= self.steps_per_batch <= self.num_steps:
-            raise ValueError(
-                f"steps_per_batch must be 1 ... {self.num_steps}, found {self.steps_per_batch}"
-            )
 
 
 @dataclass(frozen=True, kw_only=True)
