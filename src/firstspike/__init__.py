@@ -36,9 +36,22 @@ if TYPE_CHECKING:
         relative_targets,
         temporal_least_squares,
     )
+    from firstspike.models.spiking_form import SpikingForm, spiking_form
+    from firstspike.models.window_network import WindowNetwork
     from firstspike.neurons import Causal, Phased, Window
-    from firstspike.nn import AvgPool2d, Conv2d, ConvTranspose2d, Linear, Stack, redraw_dead
+    from firstspike.nn import (
+        AvgPool2d,
+        Conv2d,
+        ConvTranspose2d,
+        EarliestPool2d,
+        Linear,
+        Shortcut,
+        Stack,
+        redraw_dead,
+    )
     from firstspike.online import S4NN, s4nn_epoch
+    from firstspike.raster.network import RasterNetwork
+    from firstspike.raster.settings import RasterNeuron, RasterWeights, Readout
     from firstspike.rules import ExactRule, RunningMaxRule, StraightThroughRule, TemporalRule
     from firstspike.spikes import check_times, raster_to_times, times_to_raster
     from firstspike.window_convolution import window_conv2d_membrane, window_conv_transpose2d_membrane
@@ -66,9 +79,22 @@ _HOME = {
         "relative_targets",
         "temporal_least_squares",
     ),
+    "models.spiking_form": ("SpikingForm", "spiking_form"),
+    "models.window_network": ("WindowNetwork",),
     "neurons": ("Causal", "Phased", "Window"),
-    "nn": ("AvgPool2d", "Conv2d", "ConvTranspose2d", "Linear", "Stack", "redraw_dead"),
+    "nn": (
+        "AvgPool2d",
+        "Conv2d",
+        "ConvTranspose2d",
+        "EarliestPool2d",
+        "Linear",
+        "Shortcut",
+        "Stack",
+        "redraw_dead",
+    ),
     "online": ("S4NN", "s4nn_epoch"),
+    "raster.network": ("RasterNetwork",),
+    "raster.settings": ("RasterNeuron", "RasterWeights", "Readout"),
     "rules": ("ExactRule", "RunningMaxRule", "StraightThroughRule", "TemporalRule"),
     "spikes": ("check_times", "raster_to_times", "times_to_raster"),
     "window_convolution": ("window_conv2d_membrane", "window_conv_transpose2d_membrane"),
@@ -83,18 +109,26 @@ __all__ = [
     "Conv2d",
     "ConvTranspose2d",
     "Decision",
+    "EarliestPool2d",
     "Engine",
     "ExactRule",
     "FirstSpike",
     "InputError",
     "Linear",
     "Phased",
+    "RasterNetwork",
+    "RasterNeuron",
+    "RasterWeights",
+    "Readout",
     "RunningMaxRule",
     "Score",
+    "Shortcut",
+    "SpikingForm",
     "Stack",
     "StraightThroughRule",
     "TemporalRule",
     "Window",
+    "WindowNetwork",
     "aggressive_targets",
     "causal_conv2d",
     "causal_levels",
@@ -115,6 +149,7 @@ __all__ = [
     "redraw_dead",
     "relative_targets",
     "s4nn_epoch",
+    "spiking_form",
     "temporal_least_squares",
     "times_to_raster",
     "window_conv2d_membrane",
