@@ -73,7 +73,10 @@ REFUSED = [
     ("sample run --count 3", "--out"),
     ("sample run --count 3 --out a.jpg", "--out must end in .png or .npz, found a.jpg"),
     (f"sample run --count 3 --out a.png --seed {2**63}", f"found '{2**63}'"),
-    ("reproduce nothing", "invalid choice: 'nothing' (choose from 'aggressive-ttfs', 'spiking-gan')"),
+    (
+        "reproduce nothing",
+        "invalid choice: 'nothing' (choose from 'aggressive-ttfs', 'ettfs', 'spiking-gan')",
+    ),
     ("reproduce spiking-gan --digits 10", "invalid choice: 10"),
     ("demo --epochs none", "1 or more, found 'none'"),
 ]

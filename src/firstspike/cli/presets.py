@@ -25,6 +25,7 @@ def run(options: argparse.Namespace) -> None:
                 "paper": p.paper,
                 "expected": p.expected,
                 "takes_digit": p.takes_digit,
+                "one_dataset": p.one_dataset,
                 "config": to_json(p.config),
                 "on_digits": {name: to_json(value) for name, value in p.on_digits},
             }
