@@ -29,9 +29,14 @@ class BatchNorm(torch.nn.Module):
         """Return ``(batch, features, ...)`` normalised by the mean and variance of this batch.
 
         Under ``torchrun`` the batch is that of all processes. The running statistics move a tenth of the
-        way.
+        way. A batch of one value is normalised by them.
         """
         if not _together():
+            if values.numel() == values.shape[1]:
+                # One value has no spread of its own.
+                gain, shift = self.folded()
+                shape = (1, -1, *([1] * (values.dim() - 2)))
+                return (values * gain.reshape(shape) + shift.reshape(shape)).to(values.dtype)
             return F.batch_norm(
                 values,
                 self.running_mean,

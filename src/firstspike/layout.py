@@ -65,7 +65,7 @@ def parse_layout(text: str) -> list[Part]:
         if isinstance(one, Full) and not isinstance(two, Full):
             raise InputError(f"layout {text!r}: after a fully connected layer come only such layers")
         if isinstance(one, Pool) and isinstance(two, Pool):
-            raise InputError(f"layout {text!r}: two poolings in a row; write one of both sizes' product")
+            raise InputError(f"layout {text!r}: two poolings in a row; put a layer between them")
     if isinstance(parts[0], Pool):
         raise InputError(f"layout {text!r}: pooling needs a layer before it")
     return parts

@@ -196,7 +196,8 @@ def test_an_unfinished_run_is_refused_before_anything_is_measured(
     monkeypatch.setattr("firstspike.reproduce.evaluation.load", unwanted)
     monkeypatch.setattr("firstspike.reproduce.evaluation.feature_network", unwanted)
     refusal = firstspike("evaluate", run, "--json").refusal
-    assert refusal == f"{run} has no model yet; finish it with firstspike train --resume"
+    assert refusal.startswith(f"{run} has no model yet; finish it with firstspike train ")
+    assert refusal.endswith(f" --out {run} --resume and the options that it was started with")
 
 
 def spoil(value):

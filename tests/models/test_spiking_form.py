@@ -5,7 +5,7 @@ import torch
 from torch.nn import functional as F
 
 from firstspike.engine import Engine
-from firstspike.metrics.cost import multiply_adds, synaptic_operations
+from firstspike.metrics.cost import membrane_updates, multiply_adds, synaptic_operations
 from firstspike.metrics.deep import deep_report
 from firstspike.models.spiking_form import spiking_form
 from firstspike.models.window_network import WindowNetwork
@@ -87,9 +87,11 @@ def test_a_forced_last_spike_is_dropped():
     torch.manual_seed(0)
     more = {"weights": RasterWeights(), "readout": Readout(neurons_per_class=3)}
     net = RasterNetwork("8C3-A2-F16", IN_SHAPE, CLASSES, T, neuron=RasterNeuron(fire_last=True), **more)
-    form = spiking_form(net)
-    times = form.stack.trace(form.encode(images()))[-1]
-    flags = net.trace(images())[-1][1]
+    times = spiking_form(net.eval()).stack.trace(net.heard_times(images()))[-1]
+    assert torch.equal(times, net.times(images())[-1])
+    net.train()
+    layer, heard = list(net._walk(images()))[-1]
+    flags = layer(heard).detach()
     # With all forced spikes counted, each neuron fires exactly once; up to the step before they agree.
     assert bool((flags[-1] == 1).all())
     forced = (flags == 0).sum(0)
@@ -151,6 +153,17 @@ def test_a_shortcut_costs_its_spikes_times_its_fan_out():
     traced = [times, *(torch.full_like(t, 8.0) for t in stack.trace(times)[1:])]
     # A corner is heard by 2 x 2 places of 4 maps through the kernel and by 1 place of 4 past it.
     assert synaptic_operations(stack, traced, until_decision=False).tolist() == [4 * 4 + 4]
+    plain = spiking_form(window_network("2R")).stack
+    traced = [times, *(torch.full_like(t, 8.0) for t in plain.trace(times)[1:])]
+    # Where the shape stays, values pass as they are: one addition.
+    assert synaptic_operations(plain, traced, until_decision=False).tolist() == [4 * 2 + 1]
+
+
+def test_a_shift_at_every_step_costs_an_addition_at_every_step():
+    net = raster("F9-F8", "latency", RasterWeights(shift="per_step"))
+    assert membrane_updates(spiking_form(net).stack) == T * (9 + 8 + 3 * CLASSES)
+    net = raster("F9-F8", "latency", RasterWeights())
+    assert membrane_updates(spiking_form(net).stack) == 0
 
 
 def test_the_report_counts_what_the_spikes_say():

@@ -75,7 +75,8 @@ def test_flags_and_gradients_are_the_recursions(neuron, shape, pool):
     upstream = None
     for apply in (_Compiled.apply, _Plain.apply):
         one, two = (membrane.clone().requires_grad_() for _ in range(2))
-        flags, expected = apply(one, neuron, pool), pooled(recursion(two, neuron), pool)
+        flags = apply(one, neuron, pool, neuron.fire_last)
+        expected = pooled(recursion(two, neuron), pool)
         assert torch.equal(flags, expected.detach())
         upstream = torch.randn_like(flags) if upstream is None else upstream
         flags.backward(upstream)
@@ -89,7 +90,8 @@ def test_half_precision_rounds_only_the_gradient(neuron, shape, pool):
     torch.manual_seed(1)
     membrane = (torch.randn(shape) + 0.6).bfloat16()
     one, two = membrane.clone().requires_grad_(), membrane.float().requires_grad_()
-    flags, expected = _Compiled.apply(one, neuron, pool), _Plain.apply(two, neuron, pool)
+    forced = neuron.fire_last
+    flags, expected = _Compiled.apply(one, neuron, pool, forced), _Plain.apply(two, neuron, pool, forced)
     assert flags.dtype == torch.bfloat16
     assert torch.equal(flags.float(), expected)
     upstream = torch.randn(flags.shape).bfloat16()

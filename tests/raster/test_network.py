@@ -132,7 +132,7 @@ def deep(init, *, fire_last):
         code="latency",
     )
     pixels = torch.randint(0, 256, (64, 1, 16, 32), dtype=torch.uint8)
-    membranes = [membrane for membrane, _ in net.trace(pixels)][:8]
+    membranes = net.membranes(pixels)[:8]
     return [float(torch.diff(m, dim=0, prepend=torch.zeros_like(m[:1])).std()) for m in membranes]
 
 
@@ -176,13 +176,37 @@ def test_batch_normalisation_folds_for_evaluation():
     net = network(weights=RasterWeights(norm="batch"), code="current")
     for _ in range(300):
         net(images(64))
-    trained = [m for m, _ in net.trace(images(64))]
-    folded = [m for m, _ in net.eval().trace(images(64))]
+    trained = net.membranes(images(64))
+    folded = net.eval().membranes(images(64))
     # The first layer's input is the same in both, so the running statistics are its own.
     assert torch.allclose(trained[0], folded[0], atol=2e-2)
 
 
+def test_a_last_batch_of_one_is_normalised_by_the_running_statistics():
+    net = network("F9", weights=RasterWeights(norm="batch"), code="current")
+    net(images(64))
+    kept = net.layers[0].norm.running_mean.clone()
+    net.layers[0].norm(torch.randn(1, 9))
+    assert torch.equal(net.layers[0].norm.running_mean, kept)
+
+
+def test_the_membrane_decoder_moves_the_statistics_once():
+    net = network("F9", weights=RasterWeights(norm="batch"), code="current")
+    other = network("F9", weights=RasterWeights(norm="batch"), code="current")
+    other.readout = Readout(decoder="membrane", neurons_per_class=2)
+    net(images(64))
+    other(images(64))
+    for one, two in zip(net.layers, other.layers, strict=True):
+        assert torch.equal(one.norm.running_variance, two.norm.running_variance)
+
+
 def test_what_a_single_spike_network_cannot_be():
+    with pytest.raises(ValueError, match="code must be 'current' or 'latency', found 'rate'"):
+        network(code="rate")
+    with pytest.raises(ValueError, match="move the statistics of a batch normalisation twice"):
+        network(neuron=RasterNeuron(recompute=True), weights=RasterWeights(norm="batch"))
+    with pytest.raises(ValueError, match="weight normalisation needs two inputs or more"):
+        RasterLayer((4, 1, 1, 1), T, RasterNeuron(), RasterWeights())
     with pytest.raises(InputError, match="max pooling"):
         network("6C3-M2-F9")
     with pytest.raises(InputError, match="residual blocks are for window networks"):

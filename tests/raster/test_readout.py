@@ -5,7 +5,7 @@ import itertools
 import pytest
 import torch
 
-from firstspike.raster.readout import decide, logits, votes
+from firstspike.raster.readout import by_membrane, decide, votes
 from firstspike.raster.settings import Readout
 
 
@@ -19,12 +19,20 @@ def test_votes_by_hand():
     flags = flags_of(times, 4)
     exponential = Readout(gamma=2, scale=10, neurons_per_class=2)
     assert votes(flags, exponential).tolist() == [[0.5, 0.375]]
-    assert logits(flags, None, exponential).tolist() == [[5.0, 3.75]]
     linear = Readout(decoder="linear", gamma=2, neurons_per_class=2)
     assert votes(flags, linear).tolist() == [[1.0, (1.5 + 1.0) / 2]]
     membrane = torch.tensor([[[9.0, 9, 9, 9]], [[1.0, 2, 3, 5]]])
-    by_membrane = Readout(decoder="membrane", neurons_per_class=2)
-    assert logits(flags, membrane, by_membrane).tolist() == [[1.5, 4.0]]
+    by_last = Readout(decoder="membrane", neurons_per_class=2)
+    assert by_membrane(membrane[-1], by_last).tolist() == [[1.5, 4.0]]
+
+
+def test_equal_spikes_in_another_order_tie():
+    source = torch.Generator().manual_seed(0)
+    one = torch.randint(0, 9, (500, 10), generator=source).to(torch.float32)
+    two = one[:, torch.randperm(10, generator=source)]
+    verdict = decide(torch.cat([one, two], 1), 8, Readout())
+    assert bool((verdict.tied | verdict.silent).all())
+    assert bool((verdict.steps == 8).all())
 
 
 def test_decisions_by_hand():

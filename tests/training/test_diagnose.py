@@ -7,6 +7,7 @@ import pytest
 import torch
 from test_deep_training import ETTFS, WINDOW
 
+from firstspike.batch_norm import BatchNorm
 from firstspike.data import load
 from firstspike.errors import InputError
 from firstspike.models.spiking_form import spiking_form
@@ -28,8 +29,15 @@ def built(config, data):
     return task, task.build(data)
 
 
+def take_statistics(module, values):
+    """The mean and variance of this batch as the running ones."""
+    across = [0, *range(2, values[0].dim())]
+    variance, mean = torch.var_mean(values[0].detach().float(), across, correction=0)
+    module.running_mean.copy_(mean)
+    module.running_variance.copy_(variance)
+
+
 def expected_gradients(task, model, data):
-    model.eval()
     model.zero_grad()
     task.loss(model, data.images[:IMAGES], data.labels[:IMAGES]).backward()
     norms = [
@@ -49,6 +57,16 @@ def test_a_deep_network_layer_by_layer(config, data):
     states = diagnose(task, model, data)
     assert model.training
     assert all(torch.equal(t, state_before[name]) for name, t in model.state_dict().items())
+    # Normalised by these images, as the report is: the first pass of an average of one.
+    for module in model.modules():
+        if isinstance(module, BatchNorm):
+            module.register_forward_pre_hook(take_statistics)
+    if config is WINDOW:
+        model.dropout = 0.0
+        with torch.no_grad():
+            model.walk(data.images[:IMAGES].unsqueeze(1))
+    for module in model.modules():
+        module._forward_pre_hooks.clear()
     form = spiking_form(model.eval())
     heard = form.encode(data.images[:IMAGES].unsqueeze(1))
     with torch.no_grad():
@@ -59,9 +77,12 @@ def test_a_deep_network_layer_by_layer(config, data):
     assert len(states) == len(traced)
     for state, (times, steps) in zip(states, traced, strict=True):
         spikes = times < steps
-        assert state.fired == pytest.approx(float(spikes.float().mean()))
-        assert state.never == pytest.approx(float((~spikes.flatten(1).any(0)).float().mean()))
-        assert state.mean_step == pytest.approx(float(times[spikes].mean()), rel=1e-5)
+        # Folding rounds the weights, and may move a spike of the window network by a step.
+        near = {"abs": 1e-6 if config is ETTFS else 0.02}
+        assert state.fired == pytest.approx(float(spikes.float().mean()), **near)
+        assert state.never == pytest.approx(float((~spikes.flatten(1).any(0)).float().mean()), **near)
+        assert state.mean_step == pytest.approx(float(times[spikes].mean()), rel=1e-5, **near)
+    model.train()
     assert [s.gradient_norm for s in states] == pytest.approx(
         expected_gradients(task, model, data), rel=1e-3
     )

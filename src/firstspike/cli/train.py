@@ -28,7 +28,8 @@ def add_parser(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> 
     parser.add_argument(
         "--dataset",
         choices=DATASETS,
-        help="data set (default: mnist where a data folder is named, else the embedded digits)",
+        help="data set of the shallow presets (default: mnist where a data folder is named, else the "
+        "embedded digits); a deep preset has its own",
     )
     add_data_dir(parser)
     parser.add_argument("--out", type=Path, metavar="RUN", help="run folder (default: runs/PRESET-...)")

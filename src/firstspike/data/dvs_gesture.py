@@ -1,6 +1,7 @@
 """DVS128 Gesture (Amir et al. 2017) in the layout of tonic: one file per gesture."""
 
 import os
+import tokenize
 from pathlib import Path
 
 import numpy as np
@@ -32,7 +33,7 @@ def read_dvs_gesture(path: Path) -> Recording:
         # Not np.load, which also opens archives.
         with path.open("rb") as file:
             table = np.lib.format.read_array(file, allow_pickle=False)
-    except (ValueError, MemoryError) as error:
+    except (ValueError, MemoryError, tokenize.TokenError) as error:
         raise InputError(f"{path}: damaged ({error}); fetch the file again") from error
     if table.ndim != 2 or table.shape[1] != 4 or table.dtype.kind not in "iuf":
         raise InputError(

@@ -57,7 +57,7 @@ def load_n_mnist(split: str, data_dir: str | os.PathLike[str] | None = None) -> 
         InputError: no recordings, or a damaged one.
         OSError: a file cannot be read.
     """
-    folder = _find("Test" if split == "test" else "Train", data_dir)
+    folder = find_n_mnist("Test" if split == "test" else "Train", data_dir)
     paths = sorted(folder.glob("[0-9]/[!.]*.bin"), key=lambda path: (path.parent.name, path.name))
     if not paths:
         raise InputError(f"{folder}: expected recordings <digit>/<id>.bin, found none")
@@ -70,7 +70,8 @@ def load_n_mnist(split: str, data_dir: str | os.PathLike[str] | None = None) -> 
     return EventSet("n-mnist", split, tuple(map(read_n_mnist, paths)), labels, 10)
 
 
-def _find(part: str, data_dir: str | os.PathLike[str] | None) -> Path:
+def find_n_mnist(part: str, data_dir: str | os.PathLike[str] | None) -> Path:
+    """Return the folder ``Train`` or ``Test``; InputError where there is none."""
     named = os.environ.get(DATA_VARIABLE) if data_dir is None else os.fspath(data_dir)
     roots = [Path(named).expanduser()] if named else []
     if data_dir is None:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from firstspike.neurons import Causal, Phased
-from firstspike.nn import Stack
+from firstspike.nn import Conv2d, Linear, Stack
 from firstspike.nn.geometry import Shape
 
 # 45 nm, 0.9 V: M. Horowitz, "Computing's energy problem", ISSCC 2014.
@@ -97,7 +97,7 @@ def membrane_updates(stack: Stack, in_shape: Shape | None = None) -> int:
 
     A window neuron adds its current in each step of its input window and its drive in each step of
     its own; a phased one adds both until its phase ends; a ramp synapse adds its current in each step.
-    The step synapse needs none.
+    The step synapse needs none but for a constant current.
 
     Args:
         stack: the network.
@@ -107,6 +107,8 @@ def membrane_updates(stack: Stack, in_shape: Shape | None = None) -> int:
     for layer, shape in zip(stack, stack.shapes(in_shape)[1:], strict=True):
         if isinstance(layer.neuron, Causal):
             steps = layer.num_steps if layer.neuron.synapse == "ramp" else 0
+            if isinstance(layer, Linear | Conv2d) and layer.bias is not None and layer.bias_steps > 1:
+                steps = layer.bias_steps
         elif isinstance(layer.neuron, Phased):
             steps = layer.neuron.target[1]
         else:

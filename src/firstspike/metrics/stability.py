@@ -45,5 +45,5 @@ def input_spread(
             readout=Readout(),
             code="latency",
         )
-    membranes = [membrane for membrane, _ in network.trace(pixels)][:depth]
+    membranes = network.membranes(pixels)[:depth]
     return [float(torch.diff(m, dim=0, prepend=torch.zeros_like(m[:1])).std()) for m in membranes]

@@ -44,10 +44,10 @@ class SpikingForm:
 def spiking_form(network: RasterNetwork | WindowNetwork) -> SpikingForm:
     """Return the network as layers that fire at exactly the steps of its evaluation.
 
-    Weights are multiples of ``2^-GRID_BITS``, so sums over spikes are exact in float32 in any order.
-    Average pooling is linear and goes into the weights that follow it: a kernel of ``k`` after a pooling of
-    ``p`` becomes one of ``k p`` with a stride of ``p``. A neuron that a raster network makes fire at the
-    last step stays silent: its spike reaches nobody in time.
+    Weights are multiples of ``2^-GRID_BITS``, so sums over spikes are exact in float32 in any order (of
+    window networks where ``T`` and clip are powers of two, else up to rounding). Average pooling is linear
+    and goes into the weights that follow it: a kernel of ``k`` after a pooling of ``p`` becomes one of
+    ``k p`` with a stride of ``p``.
 
     Raises:
         ValueError: weights so large that float32 sums are not exact.
@@ -132,13 +132,14 @@ def _from_window(network: WindowNetwork) -> SpikingForm:
 
 def _past(block: ResidualBlock, part: Residual, shape: Shape, steps: int, neuron: Window) -> Conv2d:
     """The connection past a residual block."""
-    piece = Conv(part.channels, 1, part.stride)
     if block.past is None:
-        # The values as they are: what fires at step 0 brings the membrane to the clip.
-        weight = neuron.high * torch.eye(part.channels)[..., None, None]
-        return cast(Conv2d, _layer(piece, shape, 1, steps, neuron, weight, torch.zeros(1)))
+        # The values as they are, map by map: what fires at step 0 brings the membrane to the clip.
+        plain = Conv2d(part.channels, part.channels, 1, steps, neuron, groups=part.channels)
+        plain.weight.fill_(neuron.high)
+        return plain
     weight, bias = block.past.effective()
     side = block.past.average
+    piece = Conv(part.channels, 1, part.stride)
     return cast(Conv2d, _layer(piece, shape, side, steps, neuron, weight / side**2, bias))
 
 
@@ -153,12 +154,12 @@ def _layer(
     constant: bool = False,
 ) -> Conv2d | Linear:
     """The layer with these weights, which are spread over the patches that were averaged before it."""
-    if isinstance(neuron, Causal):
-        _check_exact(weight, bias, num_steps if constant else 1)
     if average > 1:
         maps = weight if isinstance(part, Conv) else weight.unflatten(1, shape)
         maps = maps.repeat_interleave(average, 2).repeat_interleave(average, 3)
         weight = maps if isinstance(part, Conv) else maps.flatten(1)
+    if isinstance(neuron, Causal):
+        _check_exact(weight, bias, num_steps if constant else 1)
     layer: Conv2d | Linear
     if isinstance(part, Conv):
         layer = Conv2d(

@@ -129,4 +129,6 @@ class EarliestPool2d(AvgPool2d):
     def forward(self, times: Tensor) -> Tensor:
         """Return the earliest time ``(batch, channels, out_y, out_x)`` of each patch."""
         self.out_shape(tuple(times.shape[1:]))
+        # A narrow type has no negative numbers, or too few.
+        times = check_times(times, self.num_steps).to(torch.float32)
         return -torch.nn.functional.max_pool2d(-times, self.kernel_size, self.stride)

@@ -20,7 +20,7 @@ Layer = Linear | Conv2d | ConvTranspose2d | AvgPool2d
 class Shortcut(torch.nn.Module):
     """A connection past some layers: one layer also hears what an earlier one heard.
 
-    Its spikes wait, as in a delay line, until the window in which that layer listens.
+    Its spikes wait, as in a delay line, so long that their window ends with that layer's input window.
 
     Args:
         source: whose times it takes: 0 is the network's input, ``d + 1`` what layer ``d`` gives.
@@ -161,7 +161,13 @@ class Stack(torch.nn.Module):
         if shortcut is None:
             return cast(Tensor, layer(heard))
         assert isinstance(layer.neuron, Window)
-        membrane = layer.membrane(heard) + shortcut.connection.membrane(traced[shortcut.source])
+        membrane, past = layer.membrane(heard), shortcut.connection.membrane(traced[shortcut.source])
+        if membrane.shape != past.shape:
+            raise ValueError(
+                f"the shortcut into layer {depth} gives maps {tuple(past.shape[1:])}, the layer has "
+                f"{tuple(membrane.shape[1:])}"
+            )
+        membrane = membrane + past
         return window_fire(membrane, layer.out_steps, layer.neuron)
 
 
@@ -178,6 +184,8 @@ def _check_shortcuts(layers: Sequence[Layer], shortcuts: Sequence[Shortcut]) -> 
             raise ValueError(
                 f"{name} needs a Conv2d of window neurons there, found {type(target).__name__}"
             )
+        if not isinstance(connection.neuron, Window):
+            raise ValueError(f"{name} needs a connection of window neurons, found {connection.neuron}")
         if connection.out_channels != target.out_channels:
             raise ValueError(f"{name} gives {connection.out_channels} channels to {target.out_channels}")
         if connection.num_steps != windows[shortcut.source]:

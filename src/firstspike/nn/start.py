@@ -51,4 +51,5 @@ def with_bias(
     if weight.dim() == 4:
         (above, left), (rows, columns) = padding, weight.shape[2:]
         added = F.pad(added[..., None, None], (left, columns - 1 - left, above, rows - 1 - above))
-    return torch.cat([times, clock], 1), torch.cat([weight, added], 1)
+    # First, so that sums begin with it, as the engine's do.
+    return torch.cat([clock, times], 1), torch.cat([added, weight], 1)

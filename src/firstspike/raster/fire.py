@@ -17,7 +17,7 @@ from firstspike.raster.settings import RasterNeuron
 
 
 @eager
-def fire(membrane: Tensor, neuron: RasterNeuron, pool: int = 1) -> Tensor:
+def fire(membrane: Tensor, neuron: RasterNeuron, pool: int = 1, *, forced: bool = False) -> Tensor:
     """Return how many neurons of each patch have fired by each step, in the membrane's type.
 
     With ``pool`` 1 these are the flags ``F[t] = max_{s <= t} [H[s] >= 1]``. Otherwise it is average pooling
@@ -26,36 +26,39 @@ def fire(membrane: Tensor, neuron: RasterNeuron, pool: int = 1) -> Tensor:
 
     Args:
         membrane: ``H``, ``(T, batch, ...)``; ``(T, batch, channels, y, x)`` to be pooled.
-        neuron: surrogate gradient, and whether the silent fire at the last step.
+        neuron: surrogate gradient.
         pool: side of the patches, which divides both sides of the map.
+        forced: neurons that never cross fire at the last step.
     """
     apply = _Compiled.apply if membrane.device.type == "cpu" else _Plain.apply
-    flags: Tensor = apply(membrane, neuron, pool)
+    flags: Tensor = apply(membrane, neuron, pool, forced)
     return flags
 
 
 class _Compiled(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: FunctionCtx, membrane: Tensor, neuron: RasterNeuron, pool: int) -> Tensor:
+    def forward(
+        ctx: FunctionCtx, membrane: Tensor, neuron: RasterNeuron, pool: int, forced: bool
+    ) -> Tensor:
         ctx.save_for_backward(membrane)
-        ctx.neuron, ctx.pool = neuron, pool  # type: ignore[attr-defined]
-        return _tensor(kernel.fire(_array(membrane), pool, neuron.fire_last), membrane)
+        ctx.neuron, ctx.pool, ctx.forced = neuron, pool, forced  # type: ignore[attr-defined]
+        return _tensor(kernel.fire(_array(membrane), pool, forced), membrane)
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: FunctionCtx, *grad_outputs: Tensor) -> tuple[Tensor, None, None]:
+    def backward(ctx: FunctionCtx, *grad_outputs: Tensor) -> tuple[Tensor, None, None, None]:
         (membrane,) = ctx.saved_tensors  # type: ignore[attr-defined]
         neuron: RasterNeuron = ctx.neuron  # type: ignore[attr-defined]
         out = kernel.gradient(
             _array(membrane),
             _array(grad_outputs[0].to(membrane.dtype)),
             ctx.pool,  # type: ignore[attr-defined]
-            neuron.fire_last,
+            ctx.forced,  # type: ignore[attr-defined]
             neuron.gradient,
             neuron.surrogate,
             neuron.scale,
         )
-        return _tensor(out, membrane), None, None
+        return _tensor(out, membrane), None, None, None
 
 
 def _array(raster: Tensor) -> "kernel.np.ndarray":
@@ -76,11 +79,13 @@ class _Plain(torch.autograd.Function):
     """The same in torch's operations, for devices without the compiled loops."""
 
     @staticmethod
-    def forward(ctx: FunctionCtx, membrane: Tensor, neuron: RasterNeuron, pool: int) -> Tensor:
+    def forward(
+        ctx: FunctionCtx, membrane: Tensor, neuron: RasterNeuron, pool: int, forced: bool
+    ) -> Tensor:
         flags = crossed(membrane)
         ctx.save_for_backward(membrane, flags)
-        ctx.neuron, ctx.pool = neuron, pool  # type: ignore[attr-defined]
-        if neuron.fire_last:
+        ctx.neuron, ctx.pool, ctx.forced = neuron, pool, forced  # type: ignore[attr-defined]
+        if forced:
             flags = flags.clone()
             flags[-1] = True
         values = flags.to(membrane.dtype)
@@ -91,14 +96,14 @@ class _Plain(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: FunctionCtx, *grad_outputs: Tensor) -> tuple[Tensor, None, None]:
+    def backward(ctx: FunctionCtx, *grad_outputs: Tensor) -> tuple[Tensor, None, None, None]:
         (grad,) = grad_outputs
         membrane, flags = ctx.saved_tensors  # type: ignore[attr-defined]
         neuron: RasterNeuron = ctx.neuron  # type: ignore[attr-defined]
         pool: int = ctx.pool  # type: ignore[attr-defined]
         if pool > 1:
             grad = grad.repeat_interleave(pool, 3).repeat_interleave(pool, 4)
-        if neuron.fire_last:
+        if ctx.forced:  # type: ignore[attr-defined]
             # The last flag is 1 whatever the membrane is.
             grad = grad.clone()
             grad[-1] = 0
@@ -107,7 +112,7 @@ class _Plain(torch.autograd.Function):
             grad = grad.flip(0).cumsum(0).flip(0) * _spikes(flags)
         elif neuron.gradient == "bptt":
             grad = _through_time(grad, membrane, flags)
-        return grad * derivative(membrane - 1, neuron), None, None
+        return grad * derivative(membrane - 1, neuron), None, None, None
 
 
 def crossed(membrane: Tensor) -> Tensor:

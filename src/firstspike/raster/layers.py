@@ -52,6 +52,12 @@ class RasterLayer(torch.nn.Module):
         generator: torch.Generator | None = None,
     ) -> None:
         super().__init__()
+        if weights.norm == "batch" and neuron.recompute:
+            raise ValueError(
+                "recomputing would move the statistics of a batch normalisation twice; take norm='weight'"
+            )
+        if weights.norm == "weight" and math.prod(shape[1:]) < 2:
+            raise ValueError("weight normalisation needs two inputs or more; it makes a single weight 0")
         self.num_steps, self.neuron, self.weights = num_steps, neuron, weights
         self.stride, self.input_size, self.pool, self.current = stride, input_size, pool, current
         self.fan_in = math.prod(shape[1:])
@@ -94,7 +100,9 @@ class RasterLayer(torch.nn.Module):
         return self._fired(flags)
 
     def _fired(self, flags: Tensor) -> Tensor:
-        return fire(self.membrane(flags), self.neuron, self.pool)
+        return fire(
+            self.membrane(flags), self.neuron, self.pool, forced=self.training and self.neuron.fire_last
+        )
 
     def membrane(self, flags: Tensor) -> Tensor:
         """Return the membranes ``H``, ``(T, B, O, ...)``, for flags ``(T, B, I, ...)`` or a current."""

@@ -9,9 +9,9 @@ from torch import Tensor
 from firstspike.coding import encode_latency
 from firstspike.errors import InputError
 from firstspike.layout import Conv, Full, Pool, Residual, Shape, layout_shapes, parse_layout
-from firstspike.raster.fire import crossed, fire, flags_to_times
+from firstspike.raster.fire import crossed, flags_to_times
 from firstspike.raster.layers import RasterLayer, earliest_pool
-from firstspike.raster.readout import logits
+from firstspike.raster.readout import by_membrane, votes
 from firstspike.raster.settings import RasterNeuron, RasterWeights, Readout
 
 
@@ -33,6 +33,7 @@ class RasterNetwork(torch.nn.Module):
 
     Raises:
         InputError: a layout with residual blocks, or one that cannot take images of this size.
+        ValueError: an unknown code.
     """
 
     def __init__(
@@ -48,6 +49,8 @@ class RasterNetwork(torch.nn.Module):
         code: str = "current",
     ) -> None:
         super().__init__()
+        if code not in ("current", "latency"):
+            raise ValueError(f"code must be 'current' or 'latency', found {code!r}")
         hidden: list[Conv | Pool | Full] = []
         for part in parse_layout(layout):
             if isinstance(part, Residual):
@@ -88,23 +91,19 @@ class RasterNetwork(torch.nn.Module):
 
     def forward(self, inputs: Tensor) -> Tensor:
         """Return logits ``(batch, classes)`` for images uint8 ``(batch, channels, height, width)``."""
-        *_, (layer, heard, flags) = self._walk(inputs)
-        membrane = layer.membrane(heard) if self.readout.decoder == "membrane" else None
-        return logits(flags, membrane, self.readout)
+        *_, (layer, heard) = self._walk(inputs)
+        if self.readout.decoder == "membrane":
+            return by_membrane(layer.membrane(heard)[-1], self.readout)
+        return self.readout.scale * votes(layer(heard), self.readout)
 
     @torch.no_grad()
-    def trace(self, inputs: Tensor) -> list[tuple[Tensor, Tensor]]:
-        """Return membranes and flags ``(T, batch, ...)`` of every layer."""
-        membranes = [layer.membrane(heard) for layer, heard, _ in self._walk(inputs)]
-        return [(membrane, fire(membrane, self.neuron)) for membrane in membranes]
+    def membranes(self, inputs: Tensor) -> list[Tensor]:
+        """Return the membranes ``(T, batch, ...)`` of every layer."""
+        return [layer.membrane(heard) for layer, heard in self._walk(inputs)]
 
-    @torch.no_grad()
     def times(self, inputs: Tensor) -> list[Tensor]:
-        """Return the spike times of every layer, float32 ``(batch, ...)``, ``T`` silent.
-
-        Spikes forced at the last step are left out: they reach no layer in time to change it.
-        """
-        return [flags_to_times(crossed(membrane)) for membrane, _ in self.trace(inputs)]
+        """Return the spike times of every layer, float32 ``(batch, ...)``, ``T`` silent."""
+        return [flags_to_times(crossed(membrane)) for membrane in self.membranes(inputs)]
 
     def heard_times(self, inputs: Tensor) -> Tensor:
         """Return the first spike times there are, float32 ``(batch, ...)``.
@@ -119,18 +118,20 @@ class RasterNetwork(torch.nn.Module):
                 heard = crossed(layer.membrane(heard))
             return flags_to_times(heard)
 
-    def _walk(self, inputs: Tensor) -> Iterator[tuple[RasterLayer, Tensor, Tensor]]:
-        """Each layer with what it hears and the flags it gives."""
+    def _walk(self, inputs: Tensor) -> Iterator[tuple[RasterLayer, Tensor]]:
+        """Each layer with what it hears; a layer fires when the next one is asked for."""
         values = self.encode(inputs)
         layers = iter(self.layers)
+        layer: RasterLayer | None = None
         for part in self.parts:
+            if layer is not None:
+                values, layer = layer(values), None
             if isinstance(part, Pool):
                 values = earliest_pool(values, part.size) if part.kind == "earliest" else values
                 continue
-            layer = next(layers)
+            layer = next(layers)  # type: ignore[assignment]
             assert isinstance(layer, RasterLayer)
-            heard, values = values, layer(values)
-            yield layer, heard, values
+            yield layer, values
 
     def encode(self, inputs: Tensor) -> Tensor:
         """Return what the first layer hears: a current ``(batch, ...)`` or flags ``(T, batch, ...)``."""

@@ -25,20 +25,6 @@ def votes(flags: Tensor, readout: Readout) -> Tensor:
     return torch.tensordot(worth[:-1] - worth[1:], by_class, dims=1)
 
 
-def logits(flags: Tensor, membrane: Tensor | None, readout: Readout) -> Tensor:
-    """Return the logits ``(batch, classes)`` that a cross-entropy is taken of.
-
-    Args:
-        flags, membrane: of the output neurons, ``(T, batch, classes * neurons_per_class)``; the membrane is
-            needed by its own decoder only.
-        readout: the decoder.
-    """
-    if readout.decoder == "membrane":
-        assert membrane is not None
-        return by_membrane(membrane[-1], readout)
-    return readout.scale * votes(flags, readout)
-
-
 def by_membrane(membrane: Tensor, readout: Readout) -> Tensor:
     """Return the mean membrane of each class's neurons at the last step, ``(batch, classes)``."""
     return membrane.to(torch.float32).unflatten(1, (-1, readout.neurons_per_class)).mean(2)
@@ -71,7 +57,7 @@ def decide(times: Tensor, num_steps: int, readout: Readout) -> Verdict:
     Args:
         times: ``(batch, classes * neurons_per_class)``, whole steps, ``T`` silent.
         num_steps: ``T``.
-        readout: decoder; "membrane" is no spike decision and is decided as "exponential" would be.
+        readout: decoder; of "membrane", which is no spike decision, the spikes vote as for "linear".
     """
     grouped = times.unflatten(1, (-1, readout.neurons_per_class))
     silent = (times >= num_steps).all(1)
@@ -80,7 +66,9 @@ def decide(times: Tensor, num_steps: int, readout: Readout) -> Verdict:
         earliest = first.min(1)
         tied = (first == earliest.values.unsqueeze(1)).sum(1) > 1
         return Verdict(earliest.indices, tied, silent, earliest.values)
+    # Whole numbers, so that equal sums are equal in whatever order they are added.
     worth = torch.tensor(readout.votes(num_steps), dtype=torch.float64, device=times.device)
+    worth = torch.round(worth * 2**36)
     steps = torch.full((len(times),), float(num_steps), device=times.device)
     for step in reversed(range(num_steps)):
         spoken = grouped <= step

@@ -29,7 +29,8 @@ class RasterNeuron:
         gradient: where the surrogate is applied. "every_step": ``dF[t]/dH[t]`` at each step, the recurrence
             of the flag left out. "firing_step": at the step of the spike only. "bptt": through the whole
             recursion ``S[t] = Theta(H[t] - 1) (1 - F[t-1])``, ``F[t] = F[t-1] + S[t]``.
-        fire_last: a neuron that never crosses fires at the last step.
+        fire_last: during training a neuron that never crosses fires at the last step. In evaluation it
+            stays silent: on one clock such a spike comes too late for any decision.
         recompute: keep only the flags for the backward pass and compute the membranes again.
     """
 

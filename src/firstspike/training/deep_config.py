@@ -54,6 +54,8 @@ class DeepConfig:
     def __post_init__(self) -> None:
         check_num_steps(self.num_steps)
         parse_layout(self.layout)
+        if self.precision not in ("float32", "bfloat16"):
+            raise ValueError(f"precision must be float32 or bfloat16, found {self.precision!r}")
         for name in ("batch_size", "epochs"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be 1 or more, found {getattr(self, name)}")

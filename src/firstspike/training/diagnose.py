@@ -1,8 +1,10 @@
 """A look into a classifier's layers: who fires, when, how membranes spread, what gradients arrive."""
 
+import copy
 import json
 import logging
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import cast
@@ -56,21 +58,19 @@ class LayerState:
 def diagnose(
     task: ClassifierTask | EttfsTask | WindowTask, model: torch.nn.Module, data: ImageSet
 ) -> list[LayerState]:
-    """Return the state of every layer on the first `IMAGES` images of `data`, in evaluation mode.
-
-    The model's gradients are cleared, and nothing else about it changes.
-    """
-    training, images, labels = model.training, data.images[:IMAGES], data.labels[:IMAGES]
+    """Return the state of every layer on the first `IMAGES` images of `data`, without dropout."""
+    images, labels = data.images[:IMAGES], data.labels[:IMAGES]
     device = next(model.parameters()).device
     images, labels = images.to(device), labels.to(device)
-    model.eval()
-    model.zero_grad()
+    # A copy, so that nothing about the model changes. Batch normalisation takes the statistics of these
+    # images: before the first epoch it has no others.
+    model = copy.deepcopy(model).train(not isinstance(model, Stack))
+    if isinstance(model, WindowNetwork):
+        model.dropout = 0.0
     task.loss(model, images, labels).backward()
     norms = [0.0 if w.grad is None else float(w.grad.norm()) for w in _weights(model)]
-    model.zero_grad()
     with torch.no_grad():
         seen = list(_layers(task, model, images))
-    model.train(training)
     states = []
     for depth, (weight, norm, (times, num_steps, membrane)) in enumerate(
         zip(_weights(model), norms, seen, strict=True), 1
@@ -106,7 +106,7 @@ def _layers(
     """Spike times, length of the window, and membranes of the layers that `_weights` lists."""
     if isinstance(model, RasterNetwork):
         model.dtype = torch.float32
-        for membrane, _ in model.trace(maps(images)):
+        for membrane in model.membranes(maps(images)):
             yield flags_to_times(crossed(membrane)), model.num_steps, membrane[-1]
     elif isinstance(model, WindowNetwork):
         yield from _window_layers(model, images)
@@ -130,7 +130,11 @@ def _window_layers(model: WindowNetwork, images: Tensor) -> Iterator[tuple[Tenso
 
 def table(states: list[LayerState]) -> str:
     """Return the states as lines of text."""
-    lines = ["layer  weights                  fired   never  mean step   membrane (sd)      gradient"]
+    lines = [
+        f"on {IMAGES} validation images: share of neurons that fire, share that fire for no image, mean "
+        "step of the spikes, membranes at the end, norm of the weights' gradient",
+        "layer  weights                  fired   never  mean step   membrane (sd)      gradient",
+    ]
     for s in states:
         step = "-" if s.mean_step is None else f"{s.mean_step:.2f}"
         lines.append(
@@ -164,8 +168,9 @@ class Diary:
         states = diagnose(self._task, model, self._data)
         earlier = []
         if epoch and self._file.exists():
-            lines = [json.loads(line) for line in self._file.read_text(encoding="utf-8").splitlines()]
-            earlier = [line for line in lines if line["epoch"] < epoch]
+            with suppress(ValueError, KeyError, TypeError):
+                lines = [json.loads(line) for line in self._file.read_text(encoding="utf-8").splitlines()]
+                earlier = [line for line in lines if line["epoch"] < epoch]
         entry = {"epoch": epoch, "layers": [asdict(state) for state in states]}
         self._file.write_text(
             "".join(json.dumps(line) + "\n" for line in [*earlier, entry]), encoding="utf-8"

@@ -55,6 +55,18 @@ def share(batch: int) -> slice:
     return slice(batch * rank // parts, batch * (rank + 1) // parts)
 
 
+@contextmanager
+def own_randomness() -> Iterator[None]:
+    """Draw other random numbers than the other processes, and leave the shared course of them alone."""
+    if count() == 1:
+        yield
+        return
+    drawn = int(torch.randint(2**62, ()))
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(drawn + distributed.get_rank())
+        yield
+
+
 def sum_gradients(model: torch.nn.Module) -> None:
     """Replace every gradient by its sum over the processes."""
     if count() == 1:

@@ -1,5 +1,6 @@
 """Training a configuration into a folder, whatever its task."""
 
+import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
@@ -45,6 +46,8 @@ def train(
             `RunFolder.create` and `firstspike.data.load`; or another process trains there.
         OSError: the data cannot be read or the folder cannot be written.
     """
+    if isinstance(config, GanConfig) and int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise InputError(f"{preset} is a GAN, which trains in one process; start it without torchrun")
     if diagnose is not None and isinstance(config, GanConfig):
         raise InputError(f"--diagnose looks into classifiers; {preset} is a GAN")
     if (device != "cpu" or compiled) and not isinstance(config, DeepConfig):

@@ -217,7 +217,10 @@ class RunFolder:
         """
         file = self.path / "model.safetensors"
         if not file.exists():
-            raise InputError(f"{self.path} has no model yet; finish it with firstspike train --resume")
+            raise InputError(
+                f"{self.path} has no model yet; finish it with firstspike train {self.preset} --out "
+                f"{self.path} --resume and the options that it was started with"
+            )
         tensors, _ = _read(file)
         _check_fit(file, module.state_dict(), tensors)
         module.load_state_dict(tensors)

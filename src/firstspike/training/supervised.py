@@ -92,7 +92,8 @@ def train_supervised(
 
     The kept weights are those after the epoch with the highest validation accuracy, the later of equals.
     Under ``torchrun`` every process draws the same batches and takes its share of each; gradients are
-    summed, so the result is that of one process up to rounding. The first process writes the run.
+    summed, so the result is that of one process up to rounding, and but for dropout, whose masks each draws
+    for itself. A last batch of fewer samples than processes is left out. The first process writes the run.
 
     Args:
         run: an open run.
@@ -133,10 +134,12 @@ def train_supervised(
                 step = epoch * steps_per_epoch + index
                 set_rate(optimizer, config.rate * _schedule(step, total_steps, config.warmup))
                 images = task.augment(train.images[batch])
+                if len(batch) < processes.count():
+                    continue
                 own = processes.share(len(batch))
-                loss = task.loss(model, images[own].to(device), train.labels[batch][own].to(device)) * (
-                    len(images[own]) / len(batch)
-                )
+                with processes.own_randomness():
+                    loss = task.loss(model, images[own].to(device), train.labels[batch][own].to(device))
+                loss = loss * (len(images[own]) / len(batch))
                 optimizer.zero_grad()
                 loss.backward()
                 processes.sum_gradients(model)
