@@ -16,6 +16,9 @@ SCRIPTS_RELY_ON = {
 }
 
 
+FIELDS = {"summary", "paper", "expected", "takes_digit", "one_dataset", "config", "on_digits"}
+
+
 def test_json_is_one_object_that_describes_every_preset(firstspike):
     answer = firstspike("presets", "--json")
     assert (answer.status, answer.err) == (0, "")
@@ -23,7 +26,7 @@ def test_json_is_one_object_that_describes_every_preset(firstspike):
     assert document.keys() == PRESETS.keys()
     assert document.keys() >= SCRIPTS_RELY_ON
     for name, entry in document.items():
-        assert entry.keys() == {"summary", "paper", "expected", "takes_digit", "config", "on_digits"}
+        assert entry.keys() == FIELDS
         assert from_json(entry["config"]) == PRESETS[name].config
         on_digits = {field: from_json(value) for field, value in entry["on_digits"].items()}
         assert on_digits == dict(PRESETS[name].on_digits)
