@@ -9,10 +9,12 @@ from firstspike.data.dvs_gesture import load_dvs_gesture
 from firstspike.data.images import ImageSet
 from firstspike.data.mnist import load_idx_dataset
 from firstspike.data.n_mnist import load_n_mnist
+from firstspike.data.tiny_imagenet import NAME as TINY_IMAGENET
+from firstspike.data.tiny_imagenet import load_tiny_imagenet
 from firstspike.errors import InputError
 
 _EVENT_DATASETS = {"n-mnist": load_n_mnist, "dvs-gesture": load_dvs_gesture}
-DATASETS = ("digits", *IDX_DATASETS, *CIFAR_DATASETS, *_EVENT_DATASETS)
+DATASETS = ("digits", *IDX_DATASETS, *CIFAR_DATASETS, TINY_IMAGENET, *_EVENT_DATASETS)
 SPLITS = ("train", "validation", "test")
 
 __all__ = ["DATASETS", "SPLITS", "ImageSet", "load"]
@@ -29,6 +31,7 @@ def load(name: str, split: str, data_dir: str | os.PathLike[str] | None = None) 
     "fashion-mnist"  55,000  5,000       10,000  28 x 28      `data_dir`, or downloaded
     "cifar-10"       45,000  5,000       10,000  3 x 32 x 32  `data_dir`, else the cache
     "cifar-100"      45,000  5,000       10,000  3 x 32 x 32  `data_dir`, else the cache
+    "tiny-imagenet"  90,000  10,000      10,000  3 x 64 x 64  `data_dir`, else the cache
     "n-mnist"        85 %    15 %        all     2 x 34 x 34  `data_dir`, else the cache
     "dvs-gesture"    85 %    15 %        all     2x128x128    `data_dir`, or by tonic
     ===============  ======  ==========  ======  ===========  ===========================
@@ -59,6 +62,8 @@ def load(name: str, split: str, data_dir: str | os.PathLike[str] | None = None) 
         return load_digits(split)
     if name in CIFAR_DATASETS:
         return load_cifar(CIFAR_DATASETS[name], split, data_dir)
+    if name == TINY_IMAGENET:
+        return load_tiny_imagenet(split, data_dir)
     if name in _EVENT_DATASETS:
         return _EVENT_DATASETS[name](split, data_dir).first_spikes()
     return load_idx_dataset(IDX_DATASETS[name], split, data_dir)

@@ -8,10 +8,11 @@ _SHAPES = {
     "fashion-mnist": (1, 28, 28),
     "cifar-10": (3, 32, 32),
     "cifar-100": (3, 32, 32),
+    "tiny-imagenet": (3, 64, 64),
     "n-mnist": (2, 34, 34),
     "dvs-gesture": (2, 128, 128),
 }
-_CLASSES = {"cifar-100": 100, "dvs-gesture": 11}
+_CLASSES = {"cifar-100": 100, "tiny-imagenet": 200, "dvs-gesture": 11}
 
 
 def image_shape(dataset: str) -> tuple[int, int]:

@@ -2,7 +2,7 @@
 
 The same in tensor operations walks over every membrane a dozen times, which takes longer than the
 convolution before. Arrays have the axes T (steps), B (batch), Y, X (map) and C (channels), last axis
-contiguous. Half precision (bfloat16) comes and goes as its bits, uint16: numpy has no such type.
+contiguous; half precision comes and goes as its bits, see `firstspike.kernels.half`.
 """
 
 import math
@@ -11,32 +11,10 @@ import numpy as np
 from numba import njit
 
 from firstspike.kernels import team
+from firstspike.kernels.half import narrow, widen
 
 GRADIENTS = ("every_step", "firing_step", "bptt")
 SURROGATES = ("arctan", "sigmoid", "triangular")
-
-
-@njit(cache=True, nogil=True, inline="always")
-def _widen(row, bits, values, half):  # type: ignore[no-untyped-def]
-    """Write `row` as float32 into `values`, whose memory `bits` is."""
-    if half:
-        for c in range(values.shape[0]):
-            bits[c] = np.uint32(row[c]) << np.uint32(16)
-    else:
-        for c in range(values.shape[0]):
-            values[c] = row[c]
-
-
-@njit(cache=True, nogil=True, inline="always")
-def _narrow(bits, values, row, half):  # type: ignore[no-untyped-def]
-    """Write `values` to `row`, rounded to the nearest bfloat16, ties to even, if `half`."""
-    if half:
-        for c in range(values.shape[0]):
-            even = (bits[c] >> np.uint32(16)) & np.uint32(1)
-            row[c] = (bits[c] + np.uint32(0x7FFF) + even) >> np.uint32(16)
-    else:
-        for c in range(values.shape[0]):
-            row[c] = values[c]
 
 
 @njit(cache=True, nogil=True)
@@ -53,7 +31,7 @@ def _fire(membrane, size, last, half, out, begin, end):  # type: ignore[no-untyp
             row, column = y * size + patch // size, x * size + patch % size
             fired[:] = 0
             for t in range(steps):
-                _widen(membrane[t, b, row, column], bits, values, half)
+                widen(membrane[t, b, row, column], bits, values, half)
                 total = sums[t]
                 for c in range(channels):
                     flag = np.float32(1) if values[c] >= 1 else np.float32(0)
@@ -62,7 +40,7 @@ def _fire(membrane, size, last, half, out, begin, end):  # type: ignore[no-untyp
         if last:
             sums[steps - 1] = size * size
         for t in range(steps):
-            _narrow(sum_bits[t], sums[t], out[t, b, y, x], half)
+            narrow(sum_bits[t], sums[t], out[t, b, y, x], half)
 
 
 @njit(cache=True, nogil=True)
@@ -105,15 +83,15 @@ def _gradient(  # type: ignore[no-untyped-def]
             if mode > 0:
                 first[:] = steps
                 for t in range(steps - 1, -1, -1):
-                    _widen(membrane[t, b, row, column], bits, values, half)
+                    widen(membrane[t, b, row, column], bits, values, half)
                     for c in range(channels):
                         first[c] = t if values[c] >= 1 else first[c]
                 totals[:] = 0
             for t in range(steps - 1, -1, -1):
-                _widen(grad[t, b, y, x], grad_bits, given, half)
+                widen(grad[t, b, y, x], grad_bits, given, half)
                 if last and t == steps - 1:
                     given[:] = 0
-                _widen(membrane[t, b, row, column], bits, values, half)
+                widen(membrane[t, b, row, column], bits, values, half)
                 if mode == 0:
                     _times_derivative(values, given, surrogate, scale)
                 else:
@@ -125,7 +103,7 @@ def _gradient(  # type: ignore[no-untyped-def]
                         stopped = mode == 2 and values[c] >= 1
                         totals[c] = np.float32(0) if stopped else total
                     _times_derivative(values, passed, surrogate, scale)
-                _narrow(bits, values, out[t, b, row, column], half)
+                narrow(bits, values, out[t, b, row, column], half)
 
 
 @njit(cache=True, nogil=True)

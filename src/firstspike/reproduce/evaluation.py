@@ -16,16 +16,19 @@ from firstspike.metrics.controls import GenerationQuality, mean_image_control, q
 from firstspike.metrics.cost import energy
 from firstspike.metrics.deep import DeepReport, deep_report
 from firstspike.metrics.features import Features, feature_network
+from firstspike.metrics.one_step import OneStepReport, one_step_report
 from firstspike.models import SpikingGenerator
 from firstspike.models.spiking_form import spiking_form
 from firstspike.models.window_network import WindowNetwork
 from firstspike.neurons import Phased, Window
 from firstspike.nn import Linear, Stack
+from firstspike.onestep.network import OneStepNetwork
 from firstspike.raster.network import RasterNetwork
 from firstspike.training.classifier import build_classifier, encode_images
 from firstspike.training.config import ClassifierConfig, GanConfig
 from firstspike.training.deep import build_deep, maps
-from firstspike.training.deep_config import DeepConfig, DeepWindowConfig, EttfsConfig
+from firstspike.training.deep_config import DeepConfig, DeepWindowConfig, EttfsConfig, OneStepConfig
+from firstspike.training.one_step import build_one_step
 from firstspike.training.run_folder import RunFolder
 from firstspike.training.sampling import Samples, load_generator, sample
 
@@ -53,6 +56,9 @@ def evaluate(run: RunFolder, data_dir: Path | None = None) -> dict[str, Any]:
     if isinstance(config, DeepConfig):
         load_deep(run)
         return header | classify_deeply(run, load(config.dataset, "test", data_dir)).as_dict()
+    if isinstance(config, OneStepConfig):
+        load_one_step(run)
+        return header | classify_in_one_step(run, load(config.dataset, "test", data_dir)).as_dict()
     load_generator(run)
     test, train = generation_sets(config, data_dir)
     features = feature_network(config.dataset, data_dir)
@@ -104,6 +110,25 @@ def load_deep(run: RunFolder) -> RasterNetwork | WindowNetwork:
 def classify_deeply(run: RunFolder, images: ImageSet) -> DeepReport:
     """Return the accuracy and cost of the run's deep network on `images`."""
     return deep_report(spiking_form(load_deep(run)), maps(images.images), images.labels)
+
+
+def load_one_step(run: RunFolder) -> OneStepNetwork:
+    """Return the run's one-step network.
+
+    Raises:
+        InputError: the run is no one-step network, is not finished or is damaged.
+    """
+    config = run.config
+    if not isinstance(config, OneStepConfig):
+        raise InputError(f"{run.path} holds no one-step network ({run.preset}); give the folder of one")
+    network = build_one_step(config, input_shape(config.dataset), number_of_classes(config.dataset))
+    run.load_model(network)
+    return network.eval()
+
+
+def classify_in_one_step(run: RunFolder, images: ImageSet) -> OneStepReport:
+    """Return the accuracy and cost of the run's one-step network on `images`."""
+    return one_step_report(load_one_step(run), maps(images.images), images.labels)
 
 
 def generation_sets(config: GanConfig, data_dir: Path | None) -> tuple[ImageSet, ImageSet]:

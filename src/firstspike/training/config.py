@@ -10,10 +10,16 @@ from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from firstspike.errors import InputError
 from firstspike.neurons import Causal, Neuron, Phased, Window
+from firstspike.onestep.settings import WindowCarry
 from firstspike.raster.settings import RasterNeuron, RasterWeights, Readout
 from firstspike.rules import ExactRule, RunningMaxRule, StraightThroughRule, TemporalRule
 from firstspike.steps import check_num_steps
-from firstspike.training.deep_config import DeepWindowConfig, EttfsConfig, ImageAugmentation
+from firstspike.training.deep_config import (
+    DeepWindowConfig,
+    EttfsConfig,
+    ImageAugmentation,
+    OneStepConfig,
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -201,7 +207,7 @@ class ClassifierConfig:
                 raise InputError(f"training by levels needs target times, found loss {self.loss!r}")
 
 
-Config = GanConfig | ClassifierConfig | EttfsConfig | DeepWindowConfig
+Config = GanConfig | ClassifierConfig | EttfsConfig | DeepWindowConfig | OneStepConfig
 
 _TYPES: dict[str, type] = {
     cls.__name__: cls
@@ -214,6 +220,7 @@ _TYPES: dict[str, type] = {
         ImageAugmentation,
         LevelTraining,
         Normal,
+        OneStepConfig,
         Phased,
         RasterNeuron,
         RasterWeights,
@@ -222,6 +229,7 @@ _TYPES: dict[str, type] = {
         Uniform,
         Causal,
         Window,
+        WindowCarry,
         TemporalRule,
         ExactRule,
         StraightThroughRule,

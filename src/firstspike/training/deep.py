@@ -16,7 +16,12 @@ from firstspike.models.spiking_form import spiking_form
 from firstspike.models.window_network import WindowLayer, WindowNetwork
 from firstspike.raster.layers import RasterLayer
 from firstspike.raster.network import RasterNetwork
-from firstspike.training.deep_config import DeepConfig, DeepWindowConfig, EttfsConfig
+from firstspike.training.deep_config import (
+    DeepConfig,
+    DeepWindowConfig,
+    EttfsConfig,
+    SupervisedConfig,
+)
 
 
 def maps(images: Tensor) -> Tensor:
@@ -60,7 +65,8 @@ def build_deep(
     return build(config, in_shape, num_classes)  # type: ignore[arg-type]
 
 
-def _augment(config: DeepConfig, images: Tensor) -> Tensor:
+def augment(config: SupervisedConfig, images: Tensor) -> Tensor:
+    """Return training images, changed at random as `config.augmentation` says."""
     how = config.augmentation
     images = distort(
         images,
@@ -75,16 +81,21 @@ def _augment(config: DeepConfig, images: Tensor) -> Tensor:
     return cut_out(images, how.cutout_px) if how.cutout_px else images
 
 
-def _optimizer(config: DeepConfig, model: torch.nn.Module) -> torch.optim.Optimizer:
+def parameter_groups(model: torch.nn.Module, weight_decay: float) -> list[dict[str, Any]]:
+    """Return `model`'s parameters for an optimiser: weights decay, the others do not."""
     # Gains, shifts and biases have one axis; pulling them to 0 would silence neurons.
     groups = [
         {
             "params": [p for p in model.parameters() if (p.dim() > 1) == decays],
-            "weight_decay": config.weight_decay if decays else 0.0,
+            "weight_decay": weight_decay if decays else 0.0,
         }
         for decays in (True, False)
     ]
-    return torch.optim.AdamW([group for group in groups if group["params"]], config.rate, fused=True)
+    return [group for group in groups if group["params"]]
+
+
+def _optimizer(config: DeepConfig, model: torch.nn.Module) -> torch.optim.Optimizer:
+    return torch.optim.AdamW(parameter_groups(model, config.weight_decay), config.rate, fused=True)
 
 
 def judge_deep(
@@ -128,7 +139,7 @@ class EttfsTask:
 
     def augment(self, images: Tensor) -> Tensor:
         """Return training images, changed at random."""
-        return _augment(self.config, images)
+        return augment(self.config, images)
 
     def loss(self, model: torch.nn.Module, images: Tensor, labels: Tensor) -> Tensor:
         """Return the cross-entropy of the decoder's logits."""
@@ -163,7 +174,7 @@ class WindowTask:
 
     def augment(self, images: Tensor) -> Tensor:
         """Return training images, changed at random."""
-        return _augment(self.config, images)
+        return augment(self.config, images)
 
     def loss(self, model: torch.nn.Module, images: Tensor, labels: Tensor) -> Tensor:
         """Return the cross-entropy of the output spikes' times, and the spike penalty."""

@@ -1,10 +1,13 @@
 """What defines a run of a deep network, as frozen dataclasses. Free of torch."""
 
+import math
 from dataclasses import dataclass, field
 from typing import Literal
 
 from firstspike.errors import InputError
 from firstspike.layout import parse_layout
+from firstspike.onestep.layout import parse_one_step_layout
+from firstspike.onestep.settings import WindowCarry
 from firstspike.raster.settings import RasterNeuron, RasterWeights, Readout
 from firstspike.steps import check_num_steps
 
@@ -23,24 +26,20 @@ class ImageAugmentation:
 
 
 @dataclass(frozen=True, kw_only=True)
-class DeepConfig:
-    """What the deep networks have in common.
+class SupervisedConfig:
+    """What the networks with a layout have in common.
 
     Attributes:
         dataset: name known to `firstspike.data.load`.
-        layout: the hidden layers, see `firstspike.layout.parse_layout`.
-        num_steps: ``T`` of every layer.
         label_smoothing: of the cross-entropy.
         augmentation: random changes of the training images.
         precision: of activations during training; weights, validation and tests are float32.
-        rate, weight_decay, batch_size, epochs: AdamW's; the rate falls to 0 along a cosine,
+        rate, weight_decay, batch_size, epochs: the optimiser's; the rate falls to 0 along a cosine,
         warmup: after rising over this share of all steps.
         ema: decay per step of the moving average of the weights, which is what is kept; 0 for none.
     """
 
     dataset: str = "mnist"
-    layout: str = "32C5s2-64C3-A2-128C3-F128"
-    num_steps: int = 8
     label_smoothing: float = 0.0
     augmentation: ImageAugmentation = field(default_factory=ImageAugmentation)
     precision: Literal["float32", "bfloat16"] = "bfloat16"
@@ -52,13 +51,29 @@ class DeepConfig:
     ema: float = 0.0
 
     def __post_init__(self) -> None:
-        check_num_steps(self.num_steps)
-        parse_layout(self.layout)
         if self.precision not in ("float32", "bfloat16"):
             raise ValueError(f"precision must be float32 or bfloat16, found {self.precision!r}")
         for name in ("batch_size", "epochs"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be 1 or more, found {getattr(self, name)}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class DeepConfig(SupervisedConfig):
+    """What the deep networks of spike times have in common; they train by AdamW.
+
+    Attributes:
+        layout: the hidden layers, see `firstspike.layout.parse_layout`.
+        num_steps: ``T`` of every layer.
+    """
+
+    layout: str = "32C5s2-64C3-A2-128C3-F128"
+    num_steps: int = 8
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_num_steps(self.num_steps)
+        parse_layout(self.layout)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -109,3 +124,38 @@ class DeepWindowConfig(DeepConfig):
             raise ValueError(f"clip must be above 0, found {self.clip}")
         if not 0 <= self.dropout < 1:
             raise ValueError(f"dropout must be in [0, 1), found {self.dropout}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class OneStepConfig(SupervisedConfig):
+    """A network that walks over spatial windows in one time step.
+
+    Attributes:
+        layout: the hidden layers, see `firstspike.onestep.layout.parse_one_step_layout`.
+        neuron: what is carried from window to window and from layer to layer.
+        dropout: share of the head's inputs cut off during training.
+        mixup: parameter of the beta distribution from which the shares of mixed images are drawn; 0 for
+            none.
+        optimizer: "adamw", or "sgd" with momentum.
+        momentum: of "sgd".
+        clip_norm: largest norm of all gradients together; 0 for no bound.
+    """
+
+    layout: str = "32-F32-32-P64-64-F64-64"
+    neuron: WindowCarry = field(default_factory=WindowCarry)
+    dropout: float = 0.0
+    mixup: float = 0.0
+    optimizer: Literal["adamw", "sgd"] = "adamw"
+    momentum: float = 0.9
+    clip_norm: float = 0.0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        parse_one_step_layout(self.layout)
+        if self.optimizer not in ("adamw", "sgd"):
+            raise ValueError(f"optimizer must be adamw or sgd, found {self.optimizer!r}")
+        if not 0 <= self.dropout < 1:
+            raise ValueError(f"dropout must be in [0, 1), found {self.dropout}")
+        for name in ("mixup", "clip_norm"):
+            if not 0 <= getattr(self, name) < math.inf:
+                raise ValueError(f"{name} must be 0 or more, found {getattr(self, name)}")

@@ -20,6 +20,7 @@ from firstspike.training.config import (
     Uniform,
 )
 from firstspike.training.deep_presets import DEEP
+from firstspike.training.one_step_presets import ONE_STEP
 
 SPIKING_GAN = "Kotariya & Ganguly 2021, arXiv 2106.15420 (Spiking-GAN)"
 S4NN = "Kheradpisheh & Masquelier 2020, arXiv 1910.09495 (S4NN)"
@@ -303,7 +304,7 @@ PRESETS = {
         *_ALL,
         *(
             Preset(name, summary, paper, expected, config, one_dataset=True)
-            for name, summary, paper, expected, config in DEEP
+            for name, summary, paper, expected, config in (*DEEP, *ONE_STEP)
         ),
     )
 }

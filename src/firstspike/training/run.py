@@ -11,9 +11,10 @@ from filelock import FileLock, Timeout
 from firstspike.data import load
 from firstspike.errors import InputError
 from firstspike.training.config import Config, GanConfig
-from firstspike.training.deep_config import DeepConfig
+from firstspike.training.deep_config import OneStepConfig, SupervisedConfig
 from firstspike.training.diagnose import Diary
 from firstspike.training.gan import train_gan
+from firstspike.training.one_step import OneStepTask
 from firstspike.training.processes import first, joined, own_device, wait_for_all
 from firstspike.training.run_folder import RunFolder
 from firstspike.training.supervised import train_supervised
@@ -42,15 +43,15 @@ def train(
     state of every layer before the first epoch and after each, see `firstspike.training.diagnose`.
 
     Raises:
-        InputError: a GAN with `diagnose`, or `device` or `compiled` for another than a deep network; see
-            `RunFolder.create` and `firstspike.data.load`; or another process trains there.
+        InputError: a GAN or a one-step network with `diagnose`; `device` or `compiled` for a shallow
+            network; see `RunFolder.create` and `firstspike.data.load`; or another process trains there.
         OSError: the data cannot be read or the folder cannot be written.
     """
     if isinstance(config, GanConfig) and int(os.environ.get("WORLD_SIZE", "1")) > 1:
         raise InputError(f"{preset} is a GAN, which trains in one process; start it without torchrun")
-    if diagnose is not None and isinstance(config, GanConfig):
-        raise InputError(f"--diagnose looks into classifiers; {preset} is a GAN")
-    if (device != "cpu" or compiled) and not isinstance(config, DeepConfig):
+    if diagnose is not None and isinstance(config, GanConfig | OneStepConfig):
+        raise InputError(f"--diagnose looks into classifiers over several steps; {preset} is none")
+    if (device != "cpu" or compiled) and not isinstance(config, SupervisedConfig):
         raise InputError(
             f"preset {preset} trains on the CPU, by kernels compiled already; leave --device and --compile "
             "out"
@@ -76,7 +77,9 @@ def train(
         else:
             assert validation is not None
             task = task_for(config)
-            watch = None if diagnose is None else Diary(run.path, task, validation, diagnose)
+            watch = None
+            if diagnose is not None and not isinstance(task, OneStepTask):
+                watch = Diary(run.path, task, validation, diagnose)
             train_supervised(
                 run,
                 task,

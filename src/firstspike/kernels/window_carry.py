@@ -1,0 +1,337 @@
+"""The membrane carried from window to window and its surrogate gradient, in one pass over the map.
+
+A place of a window only ever meets the same place of the other windows, so the recurrence over windows runs
+in registers and nothing is cut out or copied. Arrays have the axes B (batch), Y, X (map) and C (channels),
+last axis contiguous; half precision comes as its bits, see `firstspike.kernels.half`.
+"""
+
+import math
+
+import numpy as np
+from numba import njit
+
+from firstspike.kernels import team
+from firstspike.kernels.half import narrow, widen
+
+PROJECTIONS = ("sine_window", "sine_layer", "linear", "sigmoid", "tanh", "relu")
+CARRIED = ("none", "window", "layer", "both")
+SURROGATES = ("rectangular", "triangular", "arctan")
+
+_ONE, _ZERO, _HALF, _TWO = np.float32(1), np.float32(0), np.float32(0.5), np.float32(2)
+# pi as the sum of two numbers, the first of which times a small whole number is exact.
+_PI_COARSE, _PI_FINE = np.float32(3.140625), np.float32(math.pi - 3.140625)
+_PI, _PER_PI = np.float32(math.pi), np.float32(1 / math.pi)
+# Taylor up to an error of 4e-7 on [-pi/2, pi/2]; what numpy calls there is not vectorised.
+_S3, _S5, _S7 = np.float32(-1 / 6), np.float32(1 / 120), np.float32(-1 / 5040)
+_S9, _S11 = np.float32(1 / 362880), np.float32(-1 / 39916800)
+_C2, _C4, _C6 = np.float32(-1 / 2), np.float32(1 / 24), np.float32(-1 / 720)
+_C8, _C10, _C12 = np.float32(1 / 40320), np.float32(-1 / 3628800), np.float32(1 / 479001600)
+
+
+@njit(cache=True, nogil=True, inline="always")
+def _sine_cosine(x):  # type: ignore[no-untyped-def]
+    turns = np.floor(x * _PER_PI + _HALF)
+    rest = (x - turns * _PI_COARSE) - turns * _PI_FINE
+    sign = _ONE - _TWO * (turns - _TWO * np.floor(turns * _HALF))
+    q = rest * rest
+    sine = rest * (_ONE + q * (_S3 + q * (_S5 + q * (_S7 + q * (_S9 + q * _S11)))))
+    cosine = _ONE + q * (_C2 + q * (_C4 + q * (_C6 + q * (_C8 + q * (_C10 + q * _C12)))))
+    return sign * sine, sign * cosine
+
+
+@njit(cache=True, nogil=True, inline="always")
+def _project(kind, angle, left, before, out):  # type: ignore[no-untyped-def]
+    """Write ``Omega(left, before)`` into `out`."""
+    if kind <= 1:
+        for c in range(out.shape[0]):
+            sine_left, cosine_left = _sine_cosine(angle * left[c])
+            sine_before, cosine_before = _sine_cosine(angle * before[c])
+            first = sine_left * cosine_before
+            out[c] = _TWO * (first if kind == 0 else sine_before * cosine_left)
+    elif kind == 2:
+        for c in range(out.shape[0]):
+            out[c] = left[c] + before[c]
+    elif kind == 3:
+        for c in range(out.shape[0]):
+            out[c] = _ONE / (_ONE + np.exp(-(left[c] + before[c])))
+    elif kind == 4:
+        for c in range(out.shape[0]):
+            out[c] = np.tanh(left[c] + before[c])
+    else:
+        for c in range(out.shape[0]):
+            out[c] = max(left[c] + before[c], _ZERO)
+
+
+@njit(cache=True, nogil=True, inline="always")
+def _slopes(kind, angle, left, before, by_left, by_before):  # type: ignore[no-untyped-def]
+    """Write the derivatives of ``Omega`` by both of its arguments."""
+    if kind <= 1:
+        for c in range(left.shape[0]):
+            sine_left, cosine_left = _sine_cosine(angle * left[c])
+            sine_before, cosine_before = _sine_cosine(angle * before[c])
+            even, odd = _TWO * angle * cosine_left * cosine_before, _TWO * angle * sine_left * sine_before
+            by_left[c] = even if kind == 0 else -odd
+            by_before[c] = -odd if kind == 0 else even
+        return
+    if kind == 2:
+        by_left[:] = 1
+    elif kind == 3:
+        for c in range(left.shape[0]):
+            above = _ONE / (_ONE + np.exp(-(left[c] + before[c])))
+            by_left[c] = above * (_ONE - above)
+    elif kind == 4:
+        for c in range(left.shape[0]):
+            value = np.tanh(left[c] + before[c])
+            by_left[c] = _ONE - value * value
+    else:
+        for c in range(left.shape[0]):
+            by_left[c] = _ONE if left[c] + before[c] > 0 else _ZERO
+    by_before[:] = by_left
+
+
+@njit(cache=True, nogil=True, inline="always")
+def _surrogates(kind, membrane, threshold, per_width, out):  # type: ignore[no-untyped-def]
+    if kind == 0:
+        for c in range(out.shape[0]):
+            out[c] = per_width if abs(membrane[c] - threshold) * per_width < _HALF else _ZERO
+    elif kind == 1:
+        for c in range(out.shape[0]):
+            out[c] = per_width * max(_ONE - abs(membrane[c] - threshold) * per_width, _ZERO)
+    else:
+        for c in range(out.shape[0]):
+            x = _PI * (membrane[c] - threshold) * per_width
+            out[c] = per_width / (_ONE + x * x)
+
+
+@njit(cache=True, nogil=True)
+def _fire(  # type: ignore[no-untyped-def]
+    current, before, corners, sides, cover, half, numbers, kinds, spikes, leftover, begin, end
+):
+    _, height, width, channels = current.shape
+    angle, alpha, threshold, region, _ = numbers
+    kind, carried, _, fractional = kinds
+    bits, other_bits = np.empty(channels, np.uint32), np.zeros(channels, np.uint32)
+    values, other = bits.view(np.float32), other_bits.view(np.float32)
+    left, omega = np.empty(channels, np.float32), np.zeros(channels, np.float32)
+    fired = np.empty((height, width, channels), np.float32)
+    kept = np.empty((height, width, channels), np.float32)
+    for b in range(begin, end):
+        fired[:] = 0
+        kept[:] = 0
+        for place in range(sides[0] * sides[1]):
+            row, column = place // sides[1], place % sides[1]
+            left[:] = 0
+            for p in range(corners.shape[0]):
+                y, x = corners[p, 0] + row, corners[p, 1] + column
+                if carried & 1 == 0:
+                    left[:] = 0
+                if carried & 2:
+                    widen(before[b, y, x], other_bits, other, half)
+                if carried:
+                    _project(kind, angle, left, other, omega)
+                widen(current[b, y, x], bits, values, half)
+                fired_here, kept_here = fired[y, x], kept[y, x]
+                for c in range(channels):
+                    membrane = values[c] + alpha * omega[c]
+                    spike = _ONE if membrane >= threshold else _ZERO
+                    left[c] = membrane - threshold * spike
+                    fired_here[c] += spike
+                    kept_here[c] += left[c]
+        for place in range(height * width):
+            y, x = place // width, place % width
+            share = _ONE / cover[y, x]
+            for c in range(channels):
+                mean = fired[y, x, c] * share
+                values[c] = mean if fractional else (_ONE if mean > region else _ZERO)
+            narrow(bits, values, spikes[b, y, x], half)
+            for c in range(channels):
+                values[c] = kept[y, x, c] * share
+            narrow(bits, values, leftover[b, y, x], half)
+
+
+@njit(cache=True, nogil=True)
+def _share_fire(address, parts, size, arguments):  # type: ignore[no-untyped-def]
+    return team.share(address, parts, size, _fire, arguments)
+
+
+@njit(cache=True, nogil=True)
+def _gradient(  # type: ignore[no-untyped-def]
+    current,
+    before,
+    grad_spikes,
+    grad_leftover,
+    corners,
+    sides,
+    cover,
+    half,
+    numbers,
+    kinds,
+    grad_current,
+    grad_before,
+    begin,
+    end,
+):
+    _, height, width, channels = current.shape
+    angle, alpha, threshold, _, per_width = numbers
+    kind, carried, surrogate, _ = kinds
+    bits, other_bits = np.empty(channels, np.uint32), np.zeros(channels, np.uint32)
+    values, other = bits.view(np.float32), other_bits.view(np.float32)
+    count = corners.shape[0]
+    lefts = np.empty((count + 1, channels), np.float32)
+    membranes = np.empty((count, channels), np.float32)
+    omega, passed = np.zeros(channels, np.float32), np.empty(channels, np.float32)
+    slopes = np.empty(channels, np.float32)
+    by_left, by_before = np.empty(channels, np.float32), np.empty(channels, np.float32)
+    to_current = np.empty((height, width, channels), np.float32)
+    to_before = np.empty((height, width, channels), np.float32)
+    for b in range(begin, end):
+        to_current[:] = 0
+        to_before[:] = 0
+        for place in range(sides[0] * sides[1]):
+            row, column = place // sides[1], place % sides[1]
+            lefts[0] = 0
+            for p in range(count):
+                y, x = corners[p, 0] + row, corners[p, 1] + column
+                left, following, membrane = lefts[p], lefts[p + 1], membranes[p]
+                if carried & 1 == 0:
+                    left[:] = 0
+                if carried & 2:
+                    widen(before[b, y, x], other_bits, other, half)
+                if carried:
+                    _project(kind, angle, left, other, omega)
+                widen(current[b, y, x], bits, values, half)
+                for c in range(channels):
+                    membrane[c] = values[c] + alpha * omega[c]
+                    spike = _ONE if membrane[c] >= threshold else _ZERO
+                    following[c] = membrane[c] - threshold * spike
+            passed[:] = 0
+            for p in range(count - 1, -1, -1):
+                y, x = corners[p, 0] + row, corners[p, 1] + column
+                share = _ONE / cover[y, x]
+                membrane, to_here = membranes[p], to_current[y, x]
+                widen(grad_leftover[b, y, x], bits, values, half)
+                for c in range(channels):
+                    passed[c] += values[c] * share
+                widen(grad_spikes[b, y, x], bits, values, half)
+                _surrogates(surrogate, membrane, threshold, per_width, slopes)
+                for c in range(channels):
+                    # The left-over membrane falls by the threshold with a spike.
+                    by_spike = values[c] * share - threshold * passed[c]
+                    passed[c] += by_spike * slopes[c]
+                    to_here[c] += passed[c]
+                if carried:
+                    if carried & 2:
+                        widen(before[b, y, x], other_bits, other, half)
+                    _slopes(kind, angle, lefts[p], other, by_left, by_before)
+                    back = to_before[y, x]
+                    for c in range(channels):
+                        to_omega = alpha * passed[c]
+                        back[c] += to_omega * by_before[c]
+                        passed[c] = to_omega * by_left[c]
+                if carried & 1 == 0:
+                    passed[:] = 0
+        for place in range(height * width):
+            y, x = place // width, place % width
+            values[:] = to_current[y, x]
+            narrow(bits, values, grad_current[b, y, x], half)
+            if carried & 2:
+                values[:] = to_before[y, x]
+                narrow(bits, values, grad_before[b, y, x], half)
+
+
+@njit(cache=True, nogil=True)
+def _share_gradient(address, parts, size, arguments):  # type: ignore[no-untyped-def]
+    return team.share(address, parts, size, _gradient, arguments)
+
+
+class Walk:
+    """One layer's windows and neuron, as the loops take them.
+
+    Args:
+        corners: int64 ``(P, 2)``, first row and column of every window.
+        sides: of a window, ``(2,)``.
+        cover: float32 ``(Y, X)``, how many windows cover each place.
+        projection, carried, surrogate: of `PROJECTIONS`, `CARRIED` and `SURROGATES`.
+        angle: ``a`` of the sines, alpha, threshold, region_threshold, width, fractional: see
+            `firstspike.onestep.settings.WindowCarry`.
+    """
+
+    def __init__(
+        self,
+        corners: np.ndarray,
+        sides: np.ndarray,
+        cover: np.ndarray,
+        *,
+        projection: str,
+        carried: str,
+        surrogate: str,
+        angle: float,
+        alpha: float,
+        threshold: float,
+        region_threshold: float,
+        width: float,
+        fractional: bool,
+    ) -> None:
+        self._place = corners, sides, cover
+        self._numbers = tuple(np.float32(n) for n in (angle, alpha, threshold, region_threshold, 1 / width))
+        self._carried = CARRIED.index(carried)
+        self._kinds = (
+            PROJECTIONS.index(projection),
+            self._carried,
+            SURROGATES.index(surrogate),
+            fractional,
+        )
+
+    def fire(self, current: np.ndarray, before: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
+        """Return spikes and left-over membranes, ``(B, Y, X, C)`` like `current`.
+
+        Args:
+            current: ``I``, float32, or uint16 for the bits of bfloat16.
+            before: the previous layer's left-over membranes; None for 0.
+        """
+        spikes, leftover = np.empty_like(current), np.empty_like(current)
+        arguments = (
+            current,
+            current if before is None else before,
+            *self._place,
+            current.dtype == np.uint16,
+            self._numbers,
+            self._kinds_with(before),
+            spikes,
+            leftover,
+        )
+        team.run(_share_fire, _fire, len(current), *arguments)
+        return spikes, leftover
+
+    def gradient(
+        self,
+        current: np.ndarray,
+        before: np.ndarray | None,
+        grad_spikes: np.ndarray,
+        grad_leftover: np.ndarray,
+    ) -> tuple[np.ndarray, np.ndarray | None]:
+        """Return the gradients of `current` and `before`, given those of both results of `fire`."""
+        grad_current = np.empty_like(current)
+        hears = before is not None and self._carried & 2
+        grad_before = np.empty_like(current) if hears else np.zeros_like(current[:0])
+        arguments = (
+            current,
+            current if before is None else before,
+            grad_spikes,
+            grad_leftover,
+            *self._place,
+            current.dtype == np.uint16,
+            self._numbers,
+            self._kinds_with(before),
+            grad_current,
+            grad_before,
+        )
+        team.run(_share_gradient, _gradient, len(current), *arguments)
+        if before is None:
+            return grad_current, None
+        return grad_current, grad_before if hears else np.zeros_like(current)
+
+    def _kinds_with(self, before: np.ndarray | None) -> tuple[int, int, int, bool]:
+        """Without a previous layer of the same shape only the windows' part is carried."""
+        kind, carried, surrogate, fractional = self._kinds
+        return kind, carried if before is not None else carried & 1, surrogate, fractional

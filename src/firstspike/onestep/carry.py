@@ -1,0 +1,197 @@
+"""The neurons of a one-step layer: a walk over spatial windows that carries the membrane along."""
+
+import math
+from collections.abc import Callable
+from functools import lru_cache
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.autograd.function import FunctionCtx, once_differentiable
+
+from firstspike.kernels.compiling import eager
+from firstspike.kernels.window_carry import Walk
+from firstspike.onestep.settings import WindowCarry
+from firstspike.onestep.windows import WindowGrid, cover, merge_windows, split_windows
+
+
+def project(left: Tensor, before: Tensor, neuron: WindowCarry) -> Tensor:
+    """Return ``Omega(G, G')`` for membranes left by the previous window and by the previous layer."""
+    angle = neuron.theta * math.pi / 2
+    if neuron.projection == "sine_window":
+        return 2 * torch.sin(angle * left) * torch.cos(angle * before)
+    if neuron.projection == "sine_layer":
+        return 2 * torch.sin(angle * before) * torch.cos(angle * left)
+    total = left + before
+    if neuron.projection == "linear":
+        return total
+    functions = {"sigmoid": torch.sigmoid, "tanh": torch.tanh, "relu": torch.relu}
+    return functions[neuron.projection](total)
+
+
+def carry_windows(
+    current: Tensor, before: Tensor | None, neuron: WindowCarry, grid: WindowGrid
+) -> tuple[Tensor, Tensor]:
+    """Return spikes and left-over membranes of a layer, both ``(B, C, Y, X)`` in the current's type.
+
+    Spikes are 0 or 1; with `neuron.fractional` the mean of the windows that overlap. The gradient is that
+    of the whole recurrence with the surrogate for the threshold's; the region threshold passes it straight
+    through.
+
+    Args:
+        current: ``I``, float32 or bfloat16 ``(B, C, Y, X)``.
+        before: left-over membranes of the previous layer, of the same shape; None for 0.
+        neuron: what to carry, threshold and surrogate.
+        grid: the windows.
+
+    Raises:
+        ValueError: the shapes do not fit, or the type is another one.
+    """
+    if current.dim() != 4 or tuple(current.shape[2:]) != grid.shape:
+        raise ValueError(f"expected currents (batch, channels, {grid.shape}), found {tuple(current.shape)}")
+    if before is not None and before.shape != current.shape:
+        raise ValueError(
+            f"the previous layer's membranes {tuple(before.shape)} do not fit currents "
+            f"{tuple(current.shape)}"
+        )
+    if current.dtype not in (torch.float32, torch.bfloat16):
+        raise ValueError(f"currents must be float32 or bfloat16, found {current.dtype}")
+    if current.device.type == "cpu":
+        return _compiled(current, before, neuron, grid)
+    spikes, left = walk_windows(
+        current.to(torch.float32),
+        None if before is None else before.to(torch.float32),
+        neuron,
+        grid,
+        lambda distance: _Spike.apply(distance, neuron),
+    )
+    return spikes.to(current.dtype), left.to(current.dtype)
+
+
+def walk_windows(
+    current: Tensor,
+    before: Tensor | None,
+    neuron: WindowCarry,
+    grid: WindowGrid,
+    spike: Callable[[Tensor], Tensor],
+) -> tuple[Tensor, Tensor]:
+    """Return what `carry_windows` does, in tensor operations over all samples and places of a window.
+
+    Args:
+        current, before, neuron, grid: as for `carry_windows`.
+        spike: of the membrane's distance from the threshold; differentiable.
+    """
+    carried = neuron.carried
+    if before is None:
+        carried = "window" if carried in ("both", "window") else "none"
+    currents = split_windows(current, grid)
+    nothing = torch.zeros_like(currents[0])
+    befores = None if before is None or carried == "window" else split_windows(before, grid)
+    left, spikes, lefts = nothing, [], []
+    for p, drive in enumerate(currents):
+        if carried == "none":
+            membrane = drive
+        else:
+            omega = project(
+                nothing if carried == "layer" else left, nothing if befores is None else befores[p], neuron
+            )
+            membrane = drive + neuron.alpha * omega
+        spikes.append(spike(membrane - neuron.threshold))
+        left = membrane - neuron.threshold * spikes[-1]
+        lefts.append(left)
+    mean, leftover = merge_windows(torch.stack(spikes), grid), merge_windows(torch.stack(lefts), grid)
+    if not neuron.fractional:
+        region = (mean > neuron.region_threshold).to(mean.dtype)
+        # In this order the second term is exactly 0.
+        mean = region + (mean - mean.detach())
+    return mean, leftover
+
+
+def surrogate(distance: Tensor, neuron: WindowCarry) -> Tensor:
+    """Return the derivative that stands in for the threshold's at a membrane's `distance` from it."""
+    x = distance / neuron.width
+    if neuron.surrogate == "rectangular":
+        return (x.abs() < 0.5).to(distance.dtype) / neuron.width
+    if neuron.surrogate == "triangular":
+        return (1 - x.abs()).clamp_min(0) / neuron.width
+    return 1 / (neuron.width * (1 + (math.pi * x) ** 2))
+
+
+class _Spike(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: FunctionCtx, distance: Tensor, neuron: WindowCarry) -> Tensor:
+        ctx.save_for_backward(distance)
+        ctx.neuron = neuron  # type: ignore[attr-defined]
+        return (distance >= 0).to(distance.dtype)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: FunctionCtx, *grad_outputs: Tensor) -> tuple[Tensor, None]:
+        (distance,) = ctx.saved_tensors  # type: ignore[attr-defined]
+        return grad_outputs[0] * surrogate(distance, ctx.neuron), None  # type: ignore[attr-defined]
+
+
+@eager
+def _compiled(
+    current: Tensor, before: Tensor | None, neuron: WindowCarry, grid: WindowGrid
+) -> tuple[Tensor, Tensor]:
+    spikes, left = _Compiled.apply(current, before, neuron, grid)
+    return spikes, left
+
+
+class _Compiled(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: FunctionCtx, current: Tensor, before: Tensor | None, neuron: WindowCarry, grid: WindowGrid
+    ) -> tuple[Tensor, Tensor]:
+        ctx.save_for_backward(current, before)  # type: ignore[arg-type]
+        ctx.neuron, ctx.grid = neuron, grid  # type: ignore[attr-defined]
+        fired = _walk(neuron, grid).fire(*_arrays(current, before))
+        return _tensor(fired[0], current), _tensor(fired[1], current)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: FunctionCtx, *grad_outputs: Tensor) -> tuple[Tensor, Tensor | None, None, None]:
+        current, before = ctx.saved_tensors  # type: ignore[attr-defined]
+        walk = _walk(ctx.neuron, ctx.grid)  # type: ignore[attr-defined]
+        grads = (_array(grad.to(current.dtype)) for grad in grad_outputs)
+        to_current, to_before = walk.gradient(*_arrays(current, before), *grads)
+        return (
+            _tensor(to_current, current),
+            None if to_before is None else _tensor(to_before, current),
+            None,
+            None,
+        )
+
+
+@lru_cache(maxsize=64)
+def _walk(neuron: WindowCarry, grid: WindowGrid) -> Walk:
+    return Walk(
+        torch.tensor(grid.corners).numpy(),
+        torch.tensor(grid.sides).numpy(),
+        cover(grid).to(torch.float32).numpy(),
+        projection=neuron.projection,
+        carried=neuron.carried,
+        surrogate=neuron.surrogate,
+        angle=neuron.theta * math.pi / 2,
+        alpha=neuron.alpha,
+        threshold=neuron.threshold,
+        region_threshold=neuron.region_threshold,
+        width=neuron.width,
+        fractional=neuron.fractional,
+    )
+
+
+def _arrays(current: Tensor, before: Tensor | None) -> tuple[np.ndarray, np.ndarray | None]:
+    return _array(current), None if before is None else _array(before.to(current.dtype))
+
+
+def _array(maps: Tensor) -> np.ndarray:
+    """Maps as the kernel takes them, ``(B, Y, X, C)``; a view where memory is channels last."""
+    last = maps.permute(0, 2, 3, 1).contiguous()
+    return (last.view(torch.uint16) if last.dtype == torch.bfloat16 else last).numpy()
+
+
+def _tensor(array: np.ndarray, like: Tensor) -> Tensor:
+    last = torch.from_numpy(array)
+    return (last.view(torch.bfloat16) if like.dtype == torch.bfloat16 else last).permute(0, 3, 1, 2)

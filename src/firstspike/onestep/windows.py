@@ -1,0 +1,87 @@
+"""Cutting a map into spatial windows, and putting windows together again.
+
+Windows are ordered row by row. Shapes: ``P = g * g`` windows, ``B`` samples, ``C`` channels, ``M`` the side
+of a window (``M_y x M_x`` where the map is no square).
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from firstspike.errors import InputError
+
+
+@dataclass(frozen=True)
+class WindowGrid:
+    """Where the windows of a map lie.
+
+    Attributes:
+        sides: ``(M_y, M_x)``.
+        tops, lefts: first row and column of each row and column of windows.
+        shape: of the map, ``(Y, X)``.
+    """
+
+    sides: tuple[int, int]
+    tops: tuple[int, ...]
+    lefts: tuple[int, ...]
+    shape: tuple[int, int]
+
+    @property
+    def corners(self) -> list[tuple[int, int]]:
+        """The first row and column of every window, in order."""
+        return [(top, left) for top in self.tops for left in self.lefts]
+
+
+def window_grid(shape: tuple[int, int], grid: int, *, dilated: bool) -> WindowGrid:
+    """Return the windows of a map of ``(Y, X)``.
+
+    Along an axis of length ``L``, plain windows have side ``ceil(L / g)`` and start at
+    ``floor(i (L - M) / (g - 1))``, so that they overlap only where ``g`` does not divide ``L``. Dilated
+    windows have side ``ceil(3 L / (2 g))``, at most ``L``, and start at ``floor(i L / g - L / (4 g))``
+    moved inside the map: for ``g = 2`` the paper's ``3 L / 4`` with an overlap of ``L / 2``.
+
+    Raises:
+        InputError: the map has fewer rows or columns than there are windows along them.
+    """
+    if grid < 1:
+        raise ValueError(f"grid must be 1 or more, found {grid}")
+    if min(shape) < grid:
+        raise InputError(f"a map of {shape[0]} x {shape[1]} cannot be cut into {grid} x {grid} windows")
+    (height, tops), (width, lefts) = (_axis(length, grid, dilated) for length in shape)
+    return WindowGrid((height, width), tops, lefts, shape)
+
+
+def _axis(length: int, grid: int, dilated: bool) -> tuple[int, tuple[int, ...]]:
+    if grid == 1:
+        return length, (0,)
+    if not dilated:
+        side = -(-length // grid)
+        return side, tuple(i * (length - side) // (grid - 1) for i in range(grid))
+    side = min(length, -(-3 * length // (2 * grid)))
+    starts = ((4 * i - 1) * length // (4 * grid) for i in range(grid))
+    return side, tuple(min(max(start, 0), length - side) for start in starts)
+
+
+def split_windows(maps: Tensor, grid: WindowGrid) -> Tensor:
+    """Return the windows ``(P, B, C, M_y, M_x)`` of maps ``(B, C, Y, X)``."""
+    height, width = grid.sides
+    return torch.stack([maps[..., y : y + height, x : x + width] for y, x in grid.corners])
+
+
+def merge_windows(windows: Tensor, grid: WindowGrid) -> Tensor:
+    """Return maps ``(B, C, Y, X)`` of windows ``(P, B, C, M_y, M_x)``, their mean where they overlap."""
+    height, width = grid.sides
+    maps = windows.new_zeros(*windows.shape[1:3], *grid.shape)
+    for (y, x), window in zip(grid.corners, windows, strict=True):
+        maps[..., y : y + height, x : x + width] += window
+    return maps / cover(grid).to(maps)
+
+
+def cover(grid: WindowGrid) -> Tensor:
+    """Return how many windows cover each place, int64 ``(Y, X)``."""
+    height, width = grid.sides
+    counts = torch.zeros(grid.shape, dtype=torch.int64)
+    for y, x in grid.corners:
+        counts[y : y + height, x : x + width] += 1
+    return counts

@@ -1,0 +1,95 @@
+"""The recipes of the one-step networks. Free of torch."""
+
+from dataclasses import replace
+
+from firstspike.onestep.settings import WindowCarry
+from firstspike.training.deep_config import ImageAugmentation, OneStepConfig
+
+YAO = "Yao et al. 2023, arXiv 2401.10843 (one-step SNN)"
+
+_CNN = "48-F48-48-P96-96-F96-96-P192-(192-F192-192)x3-384-F384-384"
+_LSTM = "L48-M48-L48-P96-L96-M96-L96-P192-(L192-M96)x3-L384-M384-L384"
+
+_SMALL = OneStepConfig(
+    layout="32-F32-32-P64-64-F64-64-P128-128",
+    neuron=WindowCarry(),
+    rate=3e-3,
+    epochs=12,
+)
+_PAPER = OneStepConfig(
+    layout=_CNN,
+    augmentation=ImageAugmentation(shift_px=4, flip=True),
+    dropout=0.1,
+    mixup=0.1,
+    label_smoothing=0.1,
+    optimizer="sgd",
+    rate=0.05,
+    weight_decay=2e-5,
+    clip_norm=20.0,
+    warmup=0.02,
+    epochs=300,
+)
+
+# Name, what it is, source, expected figures, recipe.
+ONE_STEP: tuple[tuple[str, str, str, str, OneStepConfig], ...] = (
+    (
+        "onestep-mnist",
+        "small convolutional network in one time step",
+        YAO,
+        "",
+        replace(
+            _SMALL,
+            dataset="mnist",
+            augmentation=ImageAugmentation(shift_px=1.5, rotation_deg=10, scale=0.1, shear=0.1),
+        ),
+    ),
+    (
+        "onestep-fashion-mnist",
+        "the same on Fashion-MNIST",
+        YAO,
+        "",
+        replace(_SMALL, dataset="fashion-mnist", augmentation=ImageAugmentation(shift_px=1, flip=True)),
+    ),
+    (
+        "onestep-cifar10",
+        "12 convolutions in one time step",
+        YAO,
+        "paper: 93.07 %; needs a GPU",
+        replace(_PAPER, dataset="cifar-10"),
+    ),
+    (
+        "onestep-lstm-cifar10",
+        "the paper's LSTM layout in one time step",
+        YAO,
+        "paper: 92.68 %; needs a GPU",
+        replace(_PAPER, dataset="cifar-10", layout=_LSTM),
+    ),
+    (
+        "onestep-cifar100",
+        "12 convolutions in one time step",
+        YAO,
+        "paper: 72.41 %; needs a GPU",
+        replace(_PAPER, dataset="cifar-100"),
+    ),
+    (
+        "onestep-lstm-cifar100",
+        "the paper's LSTM layout in one time step",
+        YAO,
+        "paper: 72.31 %; needs a GPU",
+        replace(_PAPER, dataset="cifar-100", layout=_LSTM),
+    ),
+    (
+        "onestep-tiny-imagenet",
+        "12 convolutions in one time step",
+        YAO,
+        "paper: 57.91 %; needs a GPU",
+        replace(_PAPER, dataset="tiny-imagenet", epochs=250),
+    ),
+    (
+        "onestep-lstm-tiny-imagenet",
+        "the paper's LSTM layout in one time step",
+        YAO,
+        "paper: 57.55 %; needs a GPU",
+        replace(_PAPER, dataset="tiny-imagenet", layout=_LSTM, epochs=250),
+    ),
+)
