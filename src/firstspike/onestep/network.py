@@ -193,14 +193,15 @@ class OneStepNetwork(torch.nn.Module):
     """Images in, class logits out, in one time step; every neuron spikes at most once per window.
 
     Convolutions and LSTMs walk over windows as `neuron` says; fully connected layers and patch merging
-    have one window, the whole map. The head averages the last spikes over the map; its outputs are
-    membranes, which decide without a spike.
+    have one window, the whole map. The head hears the last spikes, averaged over parts of the
+    map; its outputs are membranes, which decide without a spike.
 
     Args:
         layout: the hidden layers, as `firstspike.onestep.layout.parse_one_step_layout` reads them.
         in_shape: ``(channels, height, width)`` of an image.
         num_classes: number of outputs.
         neuron: of every layer.
+        head_size: the head hears the mean spikes of so many parts of the map along each axis.
         dropout: share of the head's inputs cut off during training.
 
     The field `dtype` is the precision of currents and membranes during training.
@@ -215,11 +216,13 @@ class OneStepNetwork(torch.nn.Module):
         in_shape: tuple[int, int, int],
         num_classes: int,
         neuron: WindowCarry,
+        *,
+        head_size: int = 1,
         dropout: float = 0.0,
     ) -> None:
         super().__init__()
         self.layout, self.in_shape, self.num_classes = layout, in_shape, num_classes
-        self.neuron, self.dropout = neuron, dropout
+        self.neuron, self.head_size, self.dropout = neuron, head_size, dropout
         self.dtype = torch.float32
         self.blocks = torch.nn.ModuleList()
         parts = parse_one_step_layout(layout)
@@ -255,7 +258,12 @@ class OneStepNetwork(torch.nn.Module):
                     else SpikingLayer(Connection(channels, channels, 1), neuron, whole, shortcut=True)
                 )
             channels = channels if part.kind == "mlp" else part.channels
-        self.head = torch.nn.Linear(channels, num_classes)
+        if head_size > min(shape):
+            raise InputError(
+                f"layout {layout!r}: a head of {head_size} x {head_size} parts is larger than the last "
+                f"map, {shape[0]} x {shape[1]}"
+            )
+        self.head = torch.nn.Linear(channels * head_size**2, num_classes)
 
     def forward(self, images: Tensor) -> Tensor:
         """Return logits ``(B, classes)`` for images uint8 ``(B, channels, height, width)``.
@@ -267,7 +275,7 @@ class OneStepNetwork(torch.nn.Module):
 
     def read_out(self, spikes: Tensor) -> Tensor:
         """Return logits for the last layer's spikes."""
-        rates = spikes.mean((2, 3), dtype=torch.float32)
+        rates = F.adaptive_avg_pool2d(spikes.to(torch.float32), self.head_size).flatten(1)
         logits: Tensor = self.head(F.dropout(rates, self.dropout, self.training))
         return logits
 

@@ -83,8 +83,10 @@ def ablations() -> dict[str, EttfsConfig]:
         "last-step firing (paper)": replace(whole, neuron=replace(whole.neuron, fire_last=True)),
         "gradient at the firing step": replace(whole, neuron=replace(whole.neuron, gradient="firing_step")),
         "full BPTT": replace(whole, neuron=replace(whole.neuron, gradient="bptt")),
-        "sigmoid surrogate": replace(whole, neuron=RasterNeuron(surrogate="sigmoid", scale=4)),
-        "triangular surrogate": replace(whole, neuron=RasterNeuron(surrogate="triangular", scale=1)),
+        # As high at the threshold as the whole's.
+        "sigmoid surrogate": replace(whole, neuron=RasterNeuron(surrogate="sigmoid", scale=2)),
+        "triangular surrogate": replace(whole, neuron=RasterNeuron(surrogate="triangular", scale=0.5)),
+        "narrower surrogate": replace(whole, neuron=RasterNeuron(scale=4)),
         "latency input": replace(whole, code="latency"),
     }
 

@@ -133,6 +133,7 @@ class OneStepConfig(SupervisedConfig):
     Attributes:
         layout: the hidden layers, see `firstspike.onestep.layout.parse_one_step_layout`.
         neuron: what is carried from window to window and from layer to layer.
+        head_size: the head hears the mean spikes of so many parts of the map along each axis.
         dropout: share of the head's inputs cut off during training.
         mixup: parameter of the beta distribution from which the shares of mixed images are drawn; 0 for
             none.
@@ -143,6 +144,7 @@ class OneStepConfig(SupervisedConfig):
 
     layout: str = "32-F32-32-P64-64-F64-64"
     neuron: WindowCarry = field(default_factory=WindowCarry)
+    head_size: int = 1
     dropout: float = 0.0
     mixup: float = 0.0
     optimizer: Literal["adamw", "sgd"] = "adamw"
@@ -156,6 +158,8 @@ class OneStepConfig(SupervisedConfig):
             raise ValueError(f"optimizer must be adamw or sgd, found {self.optimizer!r}")
         if not 0 <= self.dropout < 1:
             raise ValueError(f"dropout must be in [0, 1), found {self.dropout}")
+        if self.head_size < 1:
+            raise ValueError(f"head_size must be 1 or more, found {self.head_size}")
         for name in ("mixup", "clip_norm"):
             if not 0 <= getattr(self, name) < math.inf:
                 raise ValueError(f"{name} must be 0 or more, found {getattr(self, name)}")

@@ -18,7 +18,14 @@ def build_one_step(
     config: OneStepConfig, in_shape: tuple[int, int, int], num_classes: int
 ) -> OneStepNetwork:
     """Return a freshly drawn network; the weights come from torch's global random state."""
-    return OneStepNetwork(config.layout, in_shape, num_classes, config.neuron, config.dropout)
+    return OneStepNetwork(
+        config.layout,
+        in_shape,
+        num_classes,
+        config.neuron,
+        head_size=config.head_size,
+        dropout=config.dropout,
+    )
 
 
 def mix(images: Tensor, labels: Tensor, mixup: float, num_classes: int) -> tuple[Tensor, Tensor]:

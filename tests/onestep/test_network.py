@@ -1,0 +1,173 @@
+"""One-step networks: layouts, the LSTM against torch's, folding, and what goes wrong."""
+
+import pytest
+import torch
+from torch.nn import functional as F
+
+from firstspike.errors import InputError
+from firstspike.onestep.layout import Part, parse_one_step_layout
+from firstspike.onestep.network import (
+    Connection,
+    OneStepNetwork,
+    WindowLSTM,
+    merged_patches,
+    spiking_layers,
+)
+from firstspike.onestep.settings import WindowCarry
+from firstspike.onestep.windows import merge_windows, split_windows, window_grid
+from firstspike.training.one_step_presets import ONE_STEP
+
+EVERYTHING = "4-F4-4-P6-L6-M3-6"
+
+
+def images(count=5, shape=(2, 9, 12)):
+    source = torch.Generator().manual_seed(1)
+    return torch.randint(0, 256, (count, *shape), generator=source).to(torch.uint8)
+
+
+def network(layout=EVERYTHING, shape=(2, 9, 12), **neuron):
+    torch.manual_seed(0)
+    net = OneStepNetwork(layout, shape, 3, WindowCarry(**neuron))
+    for name, parameter in net.named_parameters():
+        if name.endswith("norm.gain"):
+            parameter.data.uniform_(0.5, 2)
+        elif name.endswith("norm.shift"):
+            parameter.data.uniform_(-0.5, 0.5)
+    return net
+
+
+def test_layout_reads_every_part_and_repeats_groups():
+    assert parse_one_step_layout("48-F48-P96-(L96-M8)x2") == [
+        Part("conv", 48),
+        Part("full", 48),
+        Part("merge", 96),
+        Part("lstm", 96),
+        Part("mlp", 8),
+        Part("lstm", 96),
+        Part("mlp", 8),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("layout", "message"),
+    [
+        ("", "unknown part"),
+        ("8-X9", "unknown part 'X9'"),
+        ("8--8", "unknown part ''"),
+        ("8-0", "size of 0"),
+        ("F8-8", "first part"),
+        ("P8-8", "first part"),
+        ("8-F9", "needs as many, F8"),
+        ("(8-8)x2-(9", "groups in groups"),
+        ("((8)x2-8)x2", "groups in groups"),
+        ("(8-8)x0", "unknown part"),
+    ],
+)
+def test_a_wrong_layout_is_one_clear_line(layout, message):
+    with pytest.raises(InputError, match=message) as caught:
+        parse_one_step_layout(layout)
+    assert "\n" not in str(caught.value)
+
+
+def test_the_papers_layouts_have_their_convolutions_and_lstms():
+    recipes = {name: config for name, *_, config in ONE_STEP}
+    for name, kind, wide in (("onestep-cifar10", "conv", 6), ("onestep-lstm-cifar10", "lstm", 3)):
+        parts = parse_one_step_layout(recipes[name].layout)
+        channels = [p.channels for p in parts if p.kind == kind]
+        assert channels == [48, 48, 96, 96, *[192] * wide, 384, 384]
+
+
+def test_shapes_layers_and_windows_of_a_network():
+    net = network()
+    seen = net.walk(images())
+    assert [tuple(s.shape[1:]) for s in seen] == [
+        (2, 9, 12), (4, 9, 12), (4, 9, 12), (4, 9, 12), (6, 5, 6), (6, 5, 6), (6, 5, 6), (6, 5, 6)
+    ]  # fmt: skip
+    for spikes in seen[1:]:
+        assert set(spikes.unique().tolist()) <= {0.0, 1.0}
+    assert net(images()).shape == (5, 3)
+    # Plain, then dilated, then plain, and the last one plain; the others have one window.
+    assert [len(layer.grid.corners) for layer in spiking_layers(net)] == [4, 1, 4, 1, 4, 1, 1, 4]
+    sides = [layer.grid.sides for layer in spiking_layers(net)]
+    assert sides[0] == (5, 6)
+    assert sides[2] == (7, 9)
+    assert sides[4] == sides[7] == (3, 3)
+
+
+def test_membranes_reach_the_next_layer_of_the_same_shape_only():
+    carries = network("4-4-5", projection="linear", carried="layer").eval()
+    silent = network("4-4-5", carried="none").eval()
+    silent.load_state_dict(carries.state_dict())
+    one, two = carries.walk(images()), silent.walk(images())
+    assert torch.equal(one[1], two[1])
+    assert not torch.equal(one[2], two[2])
+    # The third layer has other maps: it hears the spikes alone.
+    third = carries.blocks[2]
+    assert torch.equal(third.connection(one[2]), silent.blocks[2].connection(one[2]))
+
+
+@pytest.mark.parametrize(("grid", "dilated"), [(2, False), (2, True), (3, False)])
+def test_lstm_is_torchs_over_the_windows_at_each_place(grid, dilated):
+    torch.manual_seed(2)
+    windows = window_grid((6, 8), grid, dilated=dilated)
+    ours = WindowLSTM(3, 5, windows, kernel=1)
+    torchs = torch.nn.LSTM(3, 5)
+    torchs.weight_ih_l0.data = ours.weight.data.flatten(1).clone()
+    torchs.weight_hh_l0.data = ours.recurrent_weight.data.clone()
+    torchs.bias_ih_l0.data = ours.bias.data.clone()
+    torchs.bias_hh_l0.data.zero_()
+    maps = torch.randn(4, 3, 6, 8)
+    parts = split_windows(maps, windows)
+    # One sequence over the windows for each sample and each place of a window.
+    sequences = parts.permute(0, 1, 3, 4, 2).reshape(len(parts), -1, 3)
+    hidden, _ = torchs(sequences)
+    hidden = hidden.reshape(len(parts), 4, *windows.sides, 5).permute(0, 1, 4, 2, 3)
+    torch.testing.assert_close(ours(maps), merge_windows(hidden, windows))
+
+
+def test_a_normalisation_folds_exactly():
+    net = network()
+    # Statistics of two batches.
+    for seed in (1, 2):
+        torch.manual_seed(seed)
+        net(images())
+    for connection in [m for m in net.modules() if isinstance(m, Connection)]:
+        maps = torch.randn(3, connection.weight.shape[1], 6, 7)
+        norm = connection.norm
+        plain = F.conv2d(maps, connection.weight, padding=connection.weight.shape[-1] // 2)
+        expected = F.batch_norm(
+            plain, norm.running_mean, norm.running_variance, norm.gain, norm.shift, eps=1e-5
+        )
+        torch.testing.assert_close(connection.eval()(maps), expected, rtol=1e-4, atol=1e-5)
+
+
+def test_patches_are_merged_map_by_map_and_odd_sides_with_zeros():
+    maps = torch.arange(1, 10).reshape(1, 1, 3, 3).float()
+    merged = merged_patches(maps)
+    assert merged.shape == (1, 4, 2, 2)
+    assert merged[0, :, 0, 0].tolist() == [1, 2, 4, 5]
+    assert merged[0, :, 1, 1].tolist() == [9, 0, 0, 0]
+
+
+def test_training_moves_every_parameter():
+    net = network(grid=2, projection="sine_layer", surrogate="arctan", carried="both")
+    F.cross_entropy(net(images()), torch.tensor([0, 1, 2, 0, 1])).backward()
+    for name, parameter in net.named_parameters():
+        assert parameter.grad is not None, name
+        assert float(parameter.grad.abs().sum()) > 0, name
+
+
+def test_wrong_images_and_layouts_are_one_clear_line():
+    net = network()
+    with pytest.raises(ValueError, match="expected uint8 images"):
+        net(images().float())
+    with pytest.raises(ValueError, match="expected uint8 images"):
+        net(images(shape=(1, 9, 12)))
+    with pytest.raises(ValueError, match="no images"):
+        net(images()[:0])
+    with pytest.raises(InputError, match="cannot be cut into 4 x 4"):
+        OneStepNetwork("8-P8-P8-8", (1, 10, 10), 3, WindowCarry(grid=4))
+    with pytest.raises(InputError, match="nothing to merge"):
+        OneStepNetwork("8-P8-P8-P8", (1, 3, 3), 3, WindowCarry(grid=1))
+    with pytest.raises(InputError, match="larger than the last map"):
+        OneStepNetwork("8", (1, 3, 3), 3, WindowCarry(grid=1), head_size=4)
