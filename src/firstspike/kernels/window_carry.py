@@ -1,8 +1,9 @@
 """The membrane carried from window to window and its surrogate gradient, in one pass over the map.
 
 A place of a window only ever meets the same place of the other windows, so the recurrence over windows runs
-in registers and nothing is cut out or copied. Arrays have the axes B (batch), Y, X (map) and C (channels),
-last axis contiguous; half precision comes as its bits, see `firstspike.kernels.half`.
+over one row of a window at a time, in the nearest cache, and nothing is cut out or copied. Arrays have the
+axes B (batch), Y (rows of the map) and X C (places of a row, their channels side by side), the last axis
+contiguous; half precision comes as its bits, see `firstspike.kernels.half`.
 """
 
 import math
@@ -105,48 +106,51 @@ def _surrogates(kind, membrane, threshold, per_width, out):  # type: ignore[no-u
 
 @njit(cache=True, nogil=True)
 def _fire(  # type: ignore[no-untyped-def]
-    current, before, corners, sides, cover, half, numbers, kinds, spikes, leftover, begin, end
+    current, before, corners, sides, share, half, numbers, kinds, spikes, leftover, begin, end
 ):
-    _, height, width, channels = current.shape
+    _, height, width = current.shape
+    rows, length = sides
     angle, alpha, threshold, region, _ = numbers
     kind, carried, _, fractional = kinds
-    bits, other_bits = np.empty(channels, np.uint32), np.zeros(channels, np.uint32)
+    bits, other_bits = np.empty(length, np.uint32), np.zeros(length, np.uint32)
     values, other = bits.view(np.float32), other_bits.view(np.float32)
-    left, omega = np.empty(channels, np.float32), np.zeros(channels, np.float32)
-    fired = np.empty((height, width, channels), np.float32)
-    kept = np.empty((height, width, channels), np.float32)
+    left, omega = np.empty(length, np.float32), np.zeros(length, np.float32)
+    fired, kept = np.empty((height, width), np.float32), np.empty((height, width), np.float32)
+    out_bits = np.empty(width, np.uint32)
+    out = out_bits.view(np.float32)
     for b in range(begin, end):
         fired[:] = 0
         kept[:] = 0
-        for place in range(sides[0] * sides[1]):
-            row, column = place // sides[1], place % sides[1]
+        for row in range(rows):
             left[:] = 0
             for p in range(corners.shape[0]):
-                y, x = corners[p, 0] + row, corners[p, 1] + column
+                y, x = corners[p, 0] + row, corners[p, 1]
                 if carried & 1 == 0:
                     left[:] = 0
                 if carried & 2:
-                    widen(before[b, y, x], other_bits, other, half)
+                    widen(before[b, y, x : x + length], other_bits, other, half)
                 if carried:
                     _project(kind, angle, left, other, omega)
-                widen(current[b, y, x], bits, values, half)
-                fired_here, kept_here = fired[y, x], kept[y, x]
-                for c in range(channels):
+                widen(current[b, y, x : x + length], bits, values, half)
+                fired_here, kept_here = fired[y, x : x + length], kept[y, x : x + length]
+                for c in range(length):
                     membrane = values[c] + alpha * omega[c]
                     spike = _ONE if membrane >= threshold else _ZERO
                     left[c] = membrane - threshold * spike
                     fired_here[c] += spike
                     kept_here[c] += left[c]
-        for place in range(height * width):
-            y, x = place // width, place % width
-            share = _ONE / cover[y, x]
-            for c in range(channels):
-                mean = fired[y, x, c] * share
-                values[c] = mean if fractional else (_ONE if mean > region else _ZERO)
-            narrow(bits, values, spikes[b, y, x], half)
-            for c in range(channels):
-                values[c] = kept[y, x, c] * share
-            narrow(bits, values, leftover[b, y, x], half)
+        for y in range(height):
+            fired_here, kept_here, share_here = fired[y], kept[y], share[y]
+            if fractional:
+                for c in range(width):
+                    out[c] = fired_here[c] * share_here[c]
+            else:
+                for c in range(width):
+                    out[c] = _ONE if fired_here[c] * share_here[c] > region else _ZERO
+            narrow(out_bits, out, spikes[b, y], half)
+            for c in range(width):
+                out[c] = kept_here[c] * share_here[c]
+            narrow(out_bits, out, leftover[b, y], half)
 
 
 @njit(cache=True, nogil=True)
@@ -162,7 +166,7 @@ def _gradient(  # type: ignore[no-untyped-def]
     grad_leftover,
     corners,
     sides,
-    cover,
+    share,
     half,
     numbers,
     kinds,
@@ -171,72 +175,74 @@ def _gradient(  # type: ignore[no-untyped-def]
     begin,
     end,
 ):
-    _, height, width, channels = current.shape
+    _, height, width = current.shape
+    rows, length = sides
     angle, alpha, threshold, _, per_width = numbers
     kind, carried, surrogate, _ = kinds
-    bits, other_bits = np.empty(channels, np.uint32), np.zeros(channels, np.uint32)
+    bits, other_bits = np.empty(length, np.uint32), np.zeros(length, np.uint32)
     values, other = bits.view(np.float32), other_bits.view(np.float32)
     count = corners.shape[0]
-    lefts = np.empty((count + 1, channels), np.float32)
-    membranes = np.empty((count, channels), np.float32)
-    omega, passed = np.zeros(channels, np.float32), np.empty(channels, np.float32)
-    slopes = np.empty(channels, np.float32)
-    by_left, by_before = np.empty(channels, np.float32), np.empty(channels, np.float32)
-    to_current = np.empty((height, width, channels), np.float32)
-    to_before = np.empty((height, width, channels), np.float32)
+    lefts = np.empty((count + 1, length), np.float32)
+    membranes = np.empty((count, length), np.float32)
+    omega, passed = np.zeros(length, np.float32), np.empty(length, np.float32)
+    slopes = np.empty(length, np.float32)
+    by_left, by_before = np.empty(length, np.float32), np.empty(length, np.float32)
+    to_current, to_before = np.empty((height, width), np.float32), np.empty((height, width), np.float32)
     for b in range(begin, end):
         to_current[:] = 0
         to_before[:] = 0
-        for place in range(sides[0] * sides[1]):
-            row, column = place // sides[1], place % sides[1]
+        for row in range(rows):
             lefts[0] = 0
             for p in range(count):
-                y, x = corners[p, 0] + row, corners[p, 1] + column
+                y, x = corners[p, 0] + row, corners[p, 1]
                 left, following, membrane = lefts[p], lefts[p + 1], membranes[p]
                 if carried & 1 == 0:
                     left[:] = 0
                 if carried & 2:
-                    widen(before[b, y, x], other_bits, other, half)
+                    widen(before[b, y, x : x + length], other_bits, other, half)
                 if carried:
                     _project(kind, angle, left, other, omega)
-                widen(current[b, y, x], bits, values, half)
-                for c in range(channels):
+                widen(current[b, y, x : x + length], bits, values, half)
+                for c in range(length):
                     membrane[c] = values[c] + alpha * omega[c]
                     spike = _ONE if membrane[c] >= threshold else _ZERO
                     following[c] = membrane[c] - threshold * spike
             passed[:] = 0
             for p in range(count - 1, -1, -1):
-                y, x = corners[p, 0] + row, corners[p, 1] + column
-                share = _ONE / cover[y, x]
-                membrane, to_here = membranes[p], to_current[y, x]
-                widen(grad_leftover[b, y, x], bits, values, half)
-                for c in range(channels):
-                    passed[c] += values[c] * share
-                widen(grad_spikes[b, y, x], bits, values, half)
+                y, x = corners[p, 0] + row, corners[p, 1]
+                share_here, membrane = share[y, x : x + length], membranes[p]
+                to_here = to_current[y, x : x + length]
+                widen(grad_leftover[b, y, x : x + length], bits, values, half)
+                for c in range(length):
+                    passed[c] += values[c] * share_here[c]
+                widen(grad_spikes[b, y, x : x + length], bits, values, half)
                 _surrogates(surrogate, membrane, threshold, per_width, slopes)
-                for c in range(channels):
+                for c in range(length):
                     # The left-over membrane falls by the threshold with a spike.
-                    by_spike = values[c] * share - threshold * passed[c]
+                    by_spike = values[c] * share_here[c] - threshold * passed[c]
                     passed[c] += by_spike * slopes[c]
                     to_here[c] += passed[c]
                 if carried:
                     if carried & 2:
-                        widen(before[b, y, x], other_bits, other, half)
+                        widen(before[b, y, x : x + length], other_bits, other, half)
                     _slopes(kind, angle, lefts[p], other, by_left, by_before)
-                    back = to_before[y, x]
-                    for c in range(channels):
+                    back = to_before[y, x : x + length]
+                    for c in range(length):
                         to_omega = alpha * passed[c]
                         back[c] += to_omega * by_before[c]
                         passed[c] = to_omega * by_left[c]
                 if carried & 1 == 0:
                     passed[:] = 0
-        for place in range(height * width):
-            y, x = place // width, place % width
-            values[:] = to_current[y, x]
-            narrow(bits, values, grad_current[b, y, x], half)
-            if carried & 2:
-                values[:] = to_before[y, x]
-                narrow(bits, values, grad_before[b, y, x], half)
+        _write(to_current, half, grad_current[b])
+        if carried & 2:
+            _write(to_before, half, grad_before[b])
+
+
+@njit(cache=True, nogil=True, inline="always")
+def _write(values, half, out):  # type: ignore[no-untyped-def]
+    bits = values.view(np.uint32)
+    for y in range(values.shape[0]):
+        narrow(bits[y], values[y], out[y], half)
 
 
 @njit(cache=True, nogil=True)
@@ -248,9 +254,9 @@ class Walk:
     """One layer's windows and neuron, as the loops take them.
 
     Args:
-        corners: int64 ``(P, 2)``, first row and column of every window.
-        sides: of a window, ``(2,)``.
-        cover: float32 ``(Y, X)``, how many windows cover each place.
+        corners: int64 ``(P, 2)``, first row of every window and where it starts along a row, ``x C``.
+        sides: rows of a window and its length along a row, ``M_x C``.
+        share: float32 ``(Y, X C)``, 1 over the number of windows that cover each place.
         projection, carried, surrogate: of `PROJECTIONS`, `CARRIED` and `SURROGATES`.
         angle: ``a`` of the sines, alpha, threshold, region_threshold, width, fractional: see
             `firstspike.onestep.settings.WindowCarry`.
@@ -259,8 +265,8 @@ class Walk:
     def __init__(
         self,
         corners: np.ndarray,
-        sides: np.ndarray,
-        cover: np.ndarray,
+        sides: tuple[int, int],
+        share: np.ndarray,
         *,
         projection: str,
         carried: str,
@@ -272,7 +278,7 @@ class Walk:
         width: float,
         fractional: bool,
     ) -> None:
-        self._place = corners, sides, cover
+        self._place = corners, sides, share
         self._numbers = tuple(np.float32(n) for n in (angle, alpha, threshold, region_threshold, 1 / width))
         self._carried = CARRIED.index(carried)
         self._kinds = (
@@ -283,7 +289,7 @@ class Walk:
         )
 
     def fire(self, current: np.ndarray, before: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
-        """Return spikes and left-over membranes, ``(B, Y, X, C)`` like `current`.
+        """Return spikes and left-over membranes, ``(B, Y, X C)`` like `current`.
 
         Args:
             current: ``I``, float32, or uint16 for the bits of bfloat16.

@@ -146,14 +146,14 @@ class _Compiled(torch.autograd.Function):
     ) -> tuple[Tensor, Tensor]:
         ctx.save_for_backward(current, before)  # type: ignore[arg-type]
         ctx.neuron, ctx.grid = neuron, grid  # type: ignore[attr-defined]
-        fired = _walk(neuron, grid).fire(*_arrays(current, before))
+        fired = _walk(neuron, grid, current.shape[1]).fire(*_arrays(current, before))
         return _tensor(fired[0], current), _tensor(fired[1], current)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: FunctionCtx, *grad_outputs: Tensor) -> tuple[Tensor, Tensor | None, None, None]:
         current, before = ctx.saved_tensors  # type: ignore[attr-defined]
-        walk = _walk(ctx.neuron, ctx.grid)  # type: ignore[attr-defined]
+        walk = _walk(ctx.neuron, ctx.grid, current.shape[1])  # type: ignore[attr-defined]
         grads = (_array(grad.to(current.dtype)) for grad in grad_outputs)
         to_current, to_before = walk.gradient(*_arrays(current, before), *grads)
         return (
@@ -165,11 +165,11 @@ class _Compiled(torch.autograd.Function):
 
 
 @lru_cache(maxsize=64)
-def _walk(neuron: WindowCarry, grid: WindowGrid) -> Walk:
+def _walk(neuron: WindowCarry, grid: WindowGrid, channels: int) -> Walk:
     return Walk(
-        torch.tensor(grid.corners).numpy(),
-        torch.tensor(grid.sides).numpy(),
-        cover(grid).to(torch.float32).numpy(),
+        np.array(grid.corners) * (1, channels),
+        (grid.sides[0], grid.sides[1] * channels),
+        (1 / cover(grid).to(torch.float32)).repeat_interleave(channels, 1).numpy(),
         projection=neuron.projection,
         carried=neuron.carried,
         surrogate=neuron.surrogate,
@@ -187,11 +187,12 @@ def _arrays(current: Tensor, before: Tensor | None) -> tuple[np.ndarray, np.ndar
 
 
 def _array(maps: Tensor) -> np.ndarray:
-    """Maps as the kernel takes them, ``(B, Y, X, C)``; a view where memory is channels last."""
-    last = maps.permute(0, 2, 3, 1).contiguous()
+    """Maps as the kernel takes them, ``(B, Y, X C)``; a view where memory is channels last."""
+    last = maps.permute(0, 2, 3, 1).contiguous().flatten(2)
     return (last.view(torch.uint16) if last.dtype == torch.bfloat16 else last).numpy()
 
 
 def _tensor(array: np.ndarray, like: Tensor) -> Tensor:
-    last = torch.from_numpy(array)
-    return (last.view(torch.bfloat16) if like.dtype == torch.bfloat16 else last).permute(0, 3, 1, 2)
+    flat = torch.from_numpy(array)
+    last = flat.view(torch.bfloat16) if like.dtype == torch.bfloat16 else flat
+    return last.unflatten(2, (like.shape[3], like.shape[1])).permute(0, 3, 1, 2)
