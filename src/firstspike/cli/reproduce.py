@@ -5,7 +5,7 @@ from pathlib import Path
 
 from firstspike.cli.options import add_data_dir, positive, seed, workers
 
-EXPERIMENTS = ("aggressive-ttfs", "ettfs", "spiking-gan")
+EXPERIMENTS = ("aggressive-ttfs", "ettfs", "one-step", "spiking-gan")
 
 
 def add_parser(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:

@@ -20,7 +20,7 @@ def run_experiment(
     """Run the experiment called `name` and return its report.
 
     Args:
-        name: "aggressive-ttfs", "ettfs" or "spiking-gan".
+        name: "aggressive-ttfs", "ettfs", "one-step" or "spiking-gan".
         out: folder for runs, pictures and report; finished runs there are kept.
         data_dir: folder with the data sets.
         seeds: one run of everything for each; repeated ones count once.
@@ -32,11 +32,16 @@ def run_experiment(
     if results is not None and epochs is not None:
         raise InputError("--results is for the presets' own epochs; leave out --epochs")
 
-    from firstspike.reproduce import aggressive_ttfs, ettfs, spiking_gan
+    from firstspike.reproduce import aggressive_ttfs, ettfs, one_step, spiking_gan
     from firstspike.reproduce.plan import Plan
 
     # Each once: a run trained twice side by side would meet itself in its folder.
     seeds, digits = tuple(dict.fromkeys(seeds)), tuple(dict.fromkeys(digits))
     plan = Plan(out, data_dir, seeds, digits, epochs, jobs, results)
-    experiments = {"aggressive-ttfs": aggressive_ttfs, "ettfs": ettfs, "spiking-gan": spiking_gan}
+    experiments = {
+        "aggressive-ttfs": aggressive_ttfs,
+        "ettfs": ettfs,
+        "one-step": one_step,
+        "spiking-gan": spiking_gan,
+    }
     return experiments[name].reproduce(plan)
