@@ -31,6 +31,7 @@ ORDER = [
     "online",
     "engine",
     "raster",
+    "onestep",
     "models",
     "data",
     "metrics",
