@@ -1,4 +1,4 @@
-"""Progress on the terminal: a bar with the time left; one line where stderr is a file."""
+"""Progress on the terminal: a bar with the time left; a line per epoch where stderr is a file."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -10,9 +10,10 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 def epochs(
     first: int, total: int, title: str, records: list[dict[str, Any]], *, show: bool = True
 ) -> Iterator[int]:
-    """Yield the epochs from `first` to `total`, drawing a bar with the last record's figures."""
+    """Yield the epochs from `first` to `total`, showing each one's figures once it is over."""
     console = Console(stderr=True)
-    if show and first < total and not console.is_terminal:
+    lines = show and not console.is_terminal
+    if lines and first < total:
         print(f"{title}: epochs {first + 1} to {total}", file=console.file, flush=True)
     with Progress(
         TextColumn(title),
@@ -31,3 +32,5 @@ def epochs(
                 f"{name} {value:.4g}" for name, value in last.items() if isinstance(value, float)
             )
             progress.update(task, advance=1, figures=figures)
+            if lines:
+                print(f"epoch {epoch + 1} of {total}  {figures}", file=console.file, flush=True)
