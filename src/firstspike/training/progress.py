@@ -33,4 +33,6 @@ def epochs(
             )
             progress.update(task, advance=1, figures=figures)
             if lines:
-                print(f"epoch {epoch + 1} of {total}  {figures}", file=console.file, flush=True)
+                # In one piece, so that an interruption leaves no half line.
+                console.file.write(f"epoch {epoch + 1} of {total}  {figures}\n")
+                console.file.flush()
