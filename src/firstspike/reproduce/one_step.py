@@ -60,20 +60,17 @@ def comparison() -> dict[str, OneStepConfig]:
     """Return the recipes that are compared with all seeds, by name; they differ in the neuron only."""
     whole = preset(BASE).config
     assert isinstance(whole, OneStepConfig)
-    small = replace(whole, layout="16-F16-16-P32-32-F32-32", epochs=6)
+    small = replace(whole, layout="16-F16-16-P32-32-F32-32", epochs=5)
     return {
         CONTROL: _with(small, grid=1, carried="none"),
-        PRINTED: _with(small, grid=2, projection="sine_window", carried="both"),
-        "membrane of the previous layer, linear": _with(
-            small, grid=1, projection="linear", carried="layer"
-        ),
-        "roles of sine and cosine swapped, g = 1": _with(small, grid=1, projection="sine_layer"),
+        PRINTED: _with(small, grid=2, projection="sine_window", carried="both", alpha=0.5),
+        LINEAR: small,
     }
 
 
 def ablations() -> dict[str, OneStepConfig]:
     """Return the recipes of the paper's ablations, on a small network trained shortly."""
-    short = replace(comparison()[PRINTED], epochs=3)
+    short = replace(comparison()[PRINTED], epochs=2)
     variants = {
         f"{kind}, g = {grid}": _with(short, grid=grid, windows=kind)
         for kind in ("plain", "dilated")
@@ -83,7 +80,10 @@ def ablations() -> dict[str, OneStepConfig]:
         f"{projection} of both membranes, g = 2": _with(short, projection=projection)
         for projection in ("linear", "sigmoid", "tanh", "relu")
     }
-    variants["roles swapped, g = 2"] = _with(short, projection="sine_layer")
+    for grid in (1, 2):
+        variants[f"roles of sine and cosine swapped, g = {grid}"] = _with(
+            short, projection="sine_layer", grid=grid
+        )
     variants["fractional spikes (-MSp), g = 2"] = _with(short, fractional=True)
     variants["membrane of the previous window only, g = 2"] = _with(short, carried="window")
     return variants

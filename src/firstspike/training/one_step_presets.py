@@ -10,11 +10,10 @@ YAO = "Yao et al. 2023, arXiv 2401.10843 (one-step SNN)"
 _CNN = "48-F48-48-P96-96-F96-96-P192-(192-F192-192)x3-384-F384-384"
 _LSTM = "L48-M48-L48-P96-L96-M96-L96-P192-(L192-M96)x3-L384-M384-L384"
 
+# Not the printed rule: each layer adds what the one before left, in one window.
+_PAST_LAYERS = WindowCarry(grid=1, projection="linear", carried="layer", alpha=1, surrogate="arctan")
 _SMALL = OneStepConfig(
-    layout="32-F32-32-P64-64-F64-64-P128-128",
-    neuron=WindowCarry(),
-    rate=3e-3,
-    epochs=12,
+    layout="16-F16-16-P64-64-F64-64-P128-128", neuron=_PAST_LAYERS, head_size=7, rate=3e-3, epochs=12
 )
 _PAPER = OneStepConfig(
     layout=_CNN,
@@ -41,6 +40,7 @@ ONE_STEP: tuple[tuple[str, str, str, str, OneStepConfig], ...] = (
             _SMALL,
             dataset="mnist",
             augmentation=ImageAugmentation(shift_px=1.5, rotation_deg=10, scale=0.1, shear=0.1),
+            epochs=6,
         ),
     ),
     (
