@@ -75,6 +75,7 @@ def ablations() -> dict[str, OneStepConfig]:
         f"{kind}, g = {grid}": _with(short, grid=grid, windows=kind)
         for kind in ("plain", "dilated")
         for grid in (1, 2, 4)
+        if grid > 1 or kind == "plain"
     }
     variants |= {
         f"{projection} of both membranes, g = 2": _with(short, projection=projection)
