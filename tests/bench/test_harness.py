@@ -144,6 +144,7 @@ def test_the_names_are_those_of_the_plan_and_unknown_ones_are_refused():
         "levels-train-vs-dense",
         "linear-train-vs-norse",
         "memory-vs-spikingjelly",
+        "onestep-windows-vs-none",
     } <= names
     assert all(spec.gpu == spec.name.startswith("gpu-") for spec in suite.SPECS)
     assert chosen(None) == suite.SPECS
