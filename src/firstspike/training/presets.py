@@ -4,6 +4,7 @@ Free of torch, so that ``firstspike presets`` answers at once.
 """
 
 import dataclasses
+import difflib
 from dataclasses import dataclass
 from typing import Any
 
@@ -90,7 +91,9 @@ def preset(name: str) -> Preset:
         InputError: there is none.
     """
     if name not in PRESETS:
-        raise InputError(f"unknown preset {name!r}; there are: {', '.join(PRESETS)}")
+        close = difflib.get_close_matches(name, PRESETS, 3)
+        meant = f"did you mean {' or '.join(close)}? " if close else ""
+        raise InputError(f"unknown preset {name!r}; {meant}firstspike presets lists them")
     return PRESETS[name]
 
 
