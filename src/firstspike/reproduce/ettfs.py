@@ -64,7 +64,7 @@ def ablations() -> dict[str, EttfsConfig]:
     """Return the ablation's recipes by what each changes, the whole first: a small network, few epochs."""
     whole = preset("ettfs-fashion-mnist").config
     assert isinstance(whole, EttfsConfig)
-    whole = replace(whole, layout="16C5s2-32C3-A2-64C3-F64", epochs=6, weights=RasterWeights())
+    whole = replace(whole, layout="16C5s2-32C3-A2-64C3-F64", epochs=3, weights=RasterWeights())
     return {
         "all parts": whole,
         "Kaiming initialisation": replace(whole, weights=RasterWeights(init="kaiming")),

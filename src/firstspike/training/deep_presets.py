@@ -88,7 +88,7 @@ DEEP: tuple[tuple[str, str, str, str, EttfsConfig | DeepWindowConfig], ...] = (
             code="latency",
             augmentation=_EVENTS,
             batch_size=32,
-            epochs=60,
+            epochs=20,
         ),
     ),
     (
@@ -161,7 +161,7 @@ DEEP: tuple[tuple[str, str, str, str, EttfsConfig | DeepWindowConfig], ...] = (
             layout="32C5s2-64C3s2-F128",
             augmentation=_EVENTS,
             batch_size=32,
-            epochs=60,
+            epochs=20,
         ),
     ),
     (
