@@ -1,5 +1,7 @@
 """Batch normalisation over all processes that train together."""
 
+from collections.abc import Iterable
+
 import torch
 from torch import Tensor, distributed
 from torch.nn import functional as F
@@ -24,6 +26,7 @@ class BatchNorm(torch.nn.Module):
         self.shift = torch.nn.Parameter(torch.zeros(features))
         self.register_buffer("running_mean", torch.zeros(features))
         self.register_buffer("running_variance", torch.ones(features))
+        self.momentum = _MOMENTUM
 
     def forward(self, values: Tensor) -> Tensor:
         """Return ``(batch, features, ...)`` normalised by the mean and variance of this batch.
@@ -44,7 +47,7 @@ class BatchNorm(torch.nn.Module):
                 self.gain,
                 self.shift,
                 training=True,
-                momentum=_MOMENTUM,
+                momentum=self.momentum,
                 eps=EPSILON,
             )
         from torch.distributed.nn.functional import all_reduce
@@ -58,8 +61,8 @@ class BatchNorm(torch.nn.Module):
         centred = wide - mean.reshape(shape)
         variance = all_reduce(centred.square().sum(across)) / count
         with torch.no_grad():
-            self.running_mean.lerp_(mean, _MOMENTUM)
-            self.running_variance.lerp_(variance * count / (count - 1), _MOMENTUM)
+            self.running_mean.lerp_(mean, self.momentum)
+            self.running_variance.lerp_(variance * count / (count - 1), self.momentum)
         scaled = centred * ((variance + EPSILON).rsqrt() * self.gain).reshape(shape)
         return (scaled + self.shift.reshape(shape)).to(values.dtype)
 
@@ -67,6 +70,31 @@ class BatchNorm(torch.nn.Module):
         """Return gain and shift that normalise by the running statistics, each ``(features,)``."""
         gain = self.gain * (self.running_variance + EPSILON).rsqrt()
         return gain, self.shift - gain * self.running_mean
+
+
+@torch.no_grad()
+def renew_statistics(model: torch.nn.Module, batches: Iterable[Tensor]) -> None:
+    """Give every `BatchNorm` of `model` the mean statistics of these batches instead of its running ones.
+
+    Running statistics are those of distorted training images under earlier weights; what is measured later
+    are plain images under these.
+
+    Args:
+        model: put into training mode and back.
+        batches: inputs of `model`.
+    """
+    norms = [module for module in model.modules() if isinstance(module, BatchNorm)]
+    if not norms:
+        return
+    training = model.training
+    model.train()
+    for index, batch in enumerate(batches):
+        for norm in norms:
+            norm.momentum = 1 / (index + 1)
+        model(batch)
+    for norm in norms:
+        norm.momentum = _MOMENTUM
+    model.train(training)
 
 
 def _together() -> bool:

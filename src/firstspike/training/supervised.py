@@ -9,8 +9,10 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
+from firstspike.batch_norm import renew_statistics
 from firstspike.data import ImageSet
 from firstspike.training import processes
+from firstspike.training.deep import maps
 from firstspike.training.optimizer import (
     expected_tensors,
     load_optimizer,
@@ -23,6 +25,8 @@ from firstspike.training.optimizer import (
 from firstspike.training.progress import epochs
 from firstspike.training.run_folder import RunFolder, RunState
 from firstspike.training.seeding import seeded
+
+STATISTICS_IMAGES = 4096
 
 
 class Schedule(Protocol):
@@ -91,6 +95,8 @@ def train_supervised(
     """Train the run's network from where the run stands; return the epoch that validation chose.
 
     The kept weights are those after the epoch with the highest validation accuracy, the later of equals.
+    What is judged and kept has batch normalisation's statistics of `STATISTICS_IMAGES` training images as
+    they are, without the task's random changes; training itself never sees them.
     Under ``torchrun`` every process draws the same batches and takes its share of each; gradients are
     summed, so the result is that of one process up to rounding, and but for dropout, whose masks each draws
     for itself. A last batch of fewer samples than processes is left out. The first process writes the run.
@@ -146,6 +152,8 @@ def train_supervised(
                 optimizer.step()
                 update_average(modules["average"], model, config.ema)
                 total += float(loss.detach()) * len(batch)
+        plain = train.images[:STATISTICS_IMAGES].split(config.batch_size)
+        renew_statistics(modules["average"], (maps(part).to(device) for part in plain))
         figures = task.judge(modules["average"], validation)
         if figures["validation_accuracy"] >= max((r["validation_accuracy"] for r in records), default=0.0):
             modules["best"].load_state_dict(modules["average"].state_dict())
