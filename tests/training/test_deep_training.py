@@ -17,7 +17,13 @@ from firstspike.reproduce.evaluation import classify_deeply
 from firstspike.training import supervised
 from firstspike.training.config import from_json, to_json
 from firstspike.training.deep import build_deep
-from firstspike.training.deep_config import DeepWindowConfig, EttfsConfig, ImageAugmentation
+from firstspike.training.deep_config import (
+    DeepWindowConfig,
+    EttfsConfig,
+    ImageAugmentation,
+    OneStepConfig,
+)
+from firstspike.training.one_step import build_one_step
 from firstspike.training.presets import PRESETS, preset
 from firstspike.training.run_folder import RunFolder
 from firstspike.training.supervised import train_supervised
@@ -41,6 +47,8 @@ WINDOW = DeepWindowConfig(
     augmentation=ImageAugmentation(rotation_deg=5, scale=0.05),
 )
 CONFIGS = {"ettfs": ETTFS, "window": WINDOW}
+ONE_STEP = OneStepConfig(dataset="digits", layout="12-F12-P16-L16", head_size=2, batch_size=32, rate=1e-2)
+WITH_ONE_STEP = CONFIGS | {"onestep": ONE_STEP}
 
 
 @pytest.fixture(scope="module")
@@ -137,14 +145,15 @@ def test_presets_build_and_come_back_from_json(name):
     from firstspike.data.shapes import input_shape, number_of_classes
 
     shape, classes = input_shape(config.dataset), number_of_classes(config.dataset)
+    build = build_one_step if isinstance(config, OneStepConfig) else build_deep
     with torch.device("meta"):
-        build_deep(config, shape, classes)
+        build(config, shape, classes)
     with pytest.raises(InputError, match=f"is made for {config.dataset}; leave --dataset out"):
         preset(name).configure(dataset="digits")
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("kind", CONFIGS)
+@pytest.mark.parametrize("kind", WITH_ONE_STEP)
 def test_two_processes_train_like_one(tmp_path, kind):
     """By gloo: the gradients of each step, and the weights after two epochs."""
     script = tmp_path / "train.py"
@@ -153,7 +162,7 @@ def test_two_processes_train_like_one(tmp_path, kind):
 import dataclasses, pathlib, sys
 import torch
 sys.path.insert(0, sys.argv[2])
-from test_deep_training import CONFIGS
+from test_deep_training import WITH_ONE_STEP
 from firstspike.data import ImageSet, load
 from firstspike.training import processes
 from firstspike.training.run_folder import RunFolder
@@ -162,7 +171,9 @@ from firstspike.training.tasks import task_for
 
 torch.set_num_threads(1)
 kind, out = sys.argv[3], pathlib.Path(sys.argv[1])
-config = dataclasses.replace(CONFIGS[kind], epochs=2, precision="float32", rate=1e-3, batch_size=64)
+config = dataclasses.replace(
+    WITH_ONE_STEP[kind], epochs=2, precision="float32", rate=1e-3, batch_size=64
+)
 if kind == "window":
     config = dataclasses.replace(config, dropout=0.0)
 full = load("digits", "train")
@@ -207,10 +218,10 @@ with processes.joined("cpu"):
 @pytest.mark.slow
 @pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler")
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::UserWarning", "ignore::FutureWarning")
-@pytest.mark.parametrize("kind", CONFIGS)
+@pytest.mark.parametrize("kind", WITH_ONE_STEP)
 def test_compiled_layers_give_the_same_gradients(kind, train):
     torch._dynamo.reset()
-    config = dataclasses.replace(CONFIGS[kind], precision="float32")
+    config = dataclasses.replace(WITH_ONE_STEP[kind], precision="float32")
     if kind == "window":
         config = dataclasses.replace(config, dropout=0.0)
     task = task_for(config)
