@@ -7,7 +7,7 @@ import pytest
 import torch
 from scipy.integrate import dblquad
 
-from firstspike.onestep.carry import carry_windows, project, surrogate, walk_windows
+from firstspike.onestep.carry import _Spike, carry_windows, project, surrogate, walk_windows
 from firstspike.onestep.settings import WindowCarry, over_activation
 from firstspike.onestep.windows import window_grid
 
@@ -101,21 +101,11 @@ def test_gradient_of_the_recurrence_by_finite_differences(projection, carried):
 def test_compiled_gradient_is_that_of_the_recurrence(kind, projection, carried, with_before):
     neuron = WindowCarry(projection=projection, carried=carried, surrogate=kind, width=1.3)
     grid = window_grid((6, 7), 2, dilated=True)
-
-    class Spike(torch.autograd.Function):
-        @staticmethod
-        def forward(ctx, distance):
-            ctx.save_for_backward(distance)
-            return (distance >= 0).to(distance)
-
-        @staticmethod
-        def backward(ctx, grad):
-            return grad * surrogate(ctx.saved_tensors[0], neuron)
-
     own = [x.requires_grad_() for x in inputs()][: 1 + with_before]
     wide = [x.detach().double().requires_grad_() for x in own]
     out = carry_windows(own[0], own[1] if with_before else None, neuron, grid)
-    expected = walk_windows(wide[0], wide[1] if with_before else None, neuron, grid, Spike.apply)
+    spike = lambda distance: _Spike.apply(distance, neuron)  # noqa: E731
+    expected = walk_windows(wide[0], wide[1] if with_before else None, neuron, grid, spike)
     weights = inputs(seed=4)
     found = torch.autograd.grad(out, own, weights)
     wanted = torch.autograd.grad(expected, wide, [w.double() for w in weights], allow_unused=True)

@@ -41,7 +41,7 @@ def add_parser(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> 
         "--device",
         choices=("cpu", "cuda"),
         default="cpu",
-        help="where to compute; cuda for the deep presets, ettfs-... and window-...",
+        help="where to compute; cuda for the deep presets, ettfs-..., window-... and onestep-...",
     )
     parser.add_argument(
         "--compile",
@@ -52,7 +52,8 @@ def add_parser(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> 
     parser.add_argument(
         "--diagnose",
         action="store_true",
-        help="report every layer before training and after each epoch: who fires, when, gradients",
+        help="report every layer before training and after each epoch: who fires, when, gradients; for "
+        "classifiers of more than one time step",
     )
     add_threads(parser)
     parser.set_defaults(run=run, kept="finished epochs are kept, --resume goes on")

@@ -38,7 +38,10 @@ def load_tiny_imagenet(split: str, data_dir: str | os.PathLike[str] | None = Non
         OSError: a file cannot be read.
     """
     root = _find(data_dir)
-    classes = {name: number for number, name in enumerate(_lines(root / "wnids.txt"))}
+    names = _lines(root / "wnids.txt")
+    classes = {name: number for number, name in enumerate(names)}
+    if not names or len(classes) < len(names):
+        raise InputError(f"{root / 'wnids.txt'} is empty or names a class twice")
     if split == "test":
         files, labels = _annotated(root / "val", classes)
     else:
@@ -97,7 +100,10 @@ def _annotated(folder: Path, classes: dict[str, int]) -> tuple[list[Path], list[
         raise InputError(f"{table} is missing")
     files: list[Path] = []
     labels: list[int] = []
-    for line in _lines(table):
+    lines = _lines(table)
+    if not lines:
+        raise InputError(f"{table} is empty")
+    for line in lines:
         name, _, rest = line.partition("\t")
         wnid = rest.split("\t")[0]
         if wnid not in classes:
@@ -112,12 +118,14 @@ def _read(files: Sequence[Path]) -> torch.Tensor:
     for k, file in enumerate(files):
         try:
             with Image.open(file) as picture:
-                pixels = np.asarray(picture.convert("RGB"))
+                width, height = picture.size
+                if (width, height) != (_SIDE, _SIDE):
+                    raise InputError(f"{file} is {width} x {height}; expected {_SIDE} x {_SIDE}")
+                images[k] = np.asarray(picture.convert("RGB")).transpose(2, 0, 1)
         except FileNotFoundError:
             raise InputError(f"{file} is missing") from None
-        except (UnidentifiedImageError, OSError, SyntaxError, ValueError) as error:
+        except PermissionError:
+            raise
+        except (UnidentifiedImageError, Image.DecompressionBombError, OSError, SyntaxError) as error:
             raise InputError(f"{file} is damaged: {error}") from error
-        if pixels.shape != (_SIDE, _SIDE, 3):
-            raise InputError(f"{file} is {pixels.shape[1]} x {pixels.shape[0]}; expected {_SIDE} x {_SIDE}")
-        images[k] = pixels.transpose(2, 0, 1)
     return torch.from_numpy(images)

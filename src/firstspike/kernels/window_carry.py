@@ -22,6 +22,7 @@ _ONE, _ZERO, _HALF, _TWO = np.float32(1), np.float32(0), np.float32(0.5), np.flo
 # pi as the sum of two numbers, the first of which times a small whole number is exact.
 _PI_COARSE, _PI_FINE = np.float32(3.140625), np.float32(math.pi - 3.140625)
 _PI, _PER_PI = np.float32(math.pi), np.float32(1 / math.pi)
+_QUARTER = np.float32(math.pi / 2)
 # Taylor up to an error of 4e-7 on [-pi/2, pi/2]; what numpy calls there is not vectorised.
 _S3, _S5, _S7 = np.float32(-1 / 6), np.float32(1 / 120), np.float32(-1 / 5040)
 _S9, _S11 = np.float32(1 / 362880), np.float32(-1 / 39916800)
@@ -33,6 +34,8 @@ _C8, _C10, _C12 = np.float32(1 / 40320), np.float32(-1 / 3628800), np.float32(1 
 def _sine_cosine(x):  # type: ignore[no-untyped-def]
     turns = np.floor(x * _PER_PI + _HALF)
     rest = (x - turns * _PI_COARSE) - turns * _PI_FINE
+    # Beyond 1e5 the remainder is lost to rounding; a sine stays one.
+    rest = min(max(rest, -_QUARTER), _QUARTER)
     sign = _ONE - _TWO * (turns - _TWO * np.floor(turns * _HALF))
     q = rest * rest
     sine = rest * (_ONE + q * (_S3 + q * (_S5 + q * (_S7 + q * (_S9 + q * _S11)))))
@@ -293,7 +296,7 @@ class Walk:
 
         Args:
             current: ``I``, float32, or uint16 for the bits of bfloat16.
-            before: the previous layer's left-over membranes; None for 0.
+            before: the previous layer's left-over membranes; None if there are none.
         """
         spikes, leftover = np.empty_like(current), np.empty_like(current)
         arguments = (

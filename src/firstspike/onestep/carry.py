@@ -40,7 +40,8 @@ def carry_windows(
 
     Args:
         current: ``I``, float32 or bfloat16 ``(B, C, Y, X)``.
-        before: left-over membranes of the previous layer, of the same shape; None for 0.
+        before: left-over membranes of the previous layer, of the same shape; None for none: ``G'`` is 0,
+            and where only it is carried there is no projection.
         neuron: what to carry, threshold and surrogate.
         grid: the windows.
 

@@ -4,7 +4,6 @@ Shapes: ``B`` samples, ``C`` maps, ``Y x X`` places.
 """
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -83,6 +82,8 @@ class SpikingLayer(torch.nn.Module):
 
 class Perceptron(torch.nn.Module):
     """Two fully connected layers over the maps of each place, with a shortcut past both.
+
+    The membranes of the layer before reach the second layer, past the first with the spikes.
 
     Args:
         channels, hidden: maps of the input and between the layers.
@@ -258,6 +259,8 @@ class OneStepNetwork(torch.nn.Module):
                     else SpikingLayer(Connection(channels, channels, 1), neuron, whole, shortcut=True)
                 )
             channels = channels if part.kind == "mlp" else part.channels
+        if head_size < 1 or not 0 <= dropout < 1:
+            raise ValueError(f"expected head_size >= 1, dropout in [0, 1), found {head_size}, {dropout}")
         if head_size > min(shape):
             raise InputError(
                 f"layout {layout!r}: a head of {head_size} x {head_size} parts is larger than the last "
@@ -298,6 +301,9 @@ class OneStepNetwork(torch.nn.Module):
         return seen
 
 
-def spiking_layers(network: OneStepNetwork) -> Sequence[torch.nn.Module]:
+def spiking_layers(network: OneStepNetwork) -> list[torch.nn.Module]:
     """Return the layers of neurons in their order, a perceptron's two as its first layer and itself."""
-    return [m for m in network.blocks.modules() if isinstance(m, SpikingLayer | Perceptron)]
+    layers: list[torch.nn.Module] = []
+    for block in network.blocks:
+        layers += [block.first, block] if isinstance(block, Perceptron) else [block]
+    return layers

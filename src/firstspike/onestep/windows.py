@@ -39,7 +39,8 @@ def window_grid(shape: tuple[int, int], grid: int, *, dilated: bool) -> WindowGr
     Along an axis of length ``L``, plain windows have side ``ceil(L / g)`` and start at
     ``floor(i (L - M) / (g - 1))``, so that they overlap only where ``g`` does not divide ``L``. Dilated
     windows have side ``ceil(3 L / (2 g))``, at most ``L``, and start at ``floor(i L / g - L / (4 g))``
-    moved inside the map: for ``g = 2`` the paper's ``3 L / 4`` with an overlap of ``L / 2``.
+    moved inside the map: for ``g = 2`` the paper's ``3 L / 4`` with an overlap of ``L / 2``. On maps hardly
+    larger than the grid, dilated windows may fall together.
 
     Raises:
         InputError: the map has fewer rows or columns than there are windows along them.

@@ -167,7 +167,7 @@ def _measured(plan: Plan, job: Job) -> dict[str, Any]:
     """The job's figures on the test set."""
     run = job.open(plan)
     test = load(run.config.dataset, "test", plan.data_dir)
-    torch.set_num_threads(plan.jobs)
+    torch.set_num_threads(1)
     return {"seed": job.seed, **classify_deeply(run, test).as_dict()}
 
 

@@ -138,7 +138,7 @@ class OneStepConfig(SupervisedConfig):
         mixup: parameter of the beta distribution from which the shares of mixed images are drawn; 0 for
             none.
         optimizer: "adamw", or "sgd" with momentum.
-        momentum: of "sgd".
+        momentum: of "sgd"; "adamw" has its own.
         clip_norm: largest norm of all gradients together; 0 for no bound.
     """
 
@@ -156,8 +156,9 @@ class OneStepConfig(SupervisedConfig):
         parse_one_step_layout(self.layout)
         if self.optimizer not in ("adamw", "sgd"):
             raise ValueError(f"optimizer must be adamw or sgd, found {self.optimizer!r}")
-        if not 0 <= self.dropout < 1:
-            raise ValueError(f"dropout must be in [0, 1), found {self.dropout}")
+        for name in ("dropout", "momentum"):
+            if not 0 <= getattr(self, name) < 1:
+                raise ValueError(f"{name} must be in [0, 1), found {getattr(self, name)}")
         if self.head_size < 1:
             raise ValueError(f"head_size must be 1 or more, found {self.head_size}")
         for name in ("mixup", "clip_norm"):

@@ -9,7 +9,7 @@ from torch.nn import functional as F
 
 from firstspike.data import ImageSet
 from firstspike.metrics.one_step import one_step_report
-from firstspike.onestep.network import OneStepNetwork, SpikingLayer
+from firstspike.onestep.network import OneStepNetwork
 from firstspike.training.deep import augment, maps, parameter_groups
 from firstspike.training.deep_config import OneStepConfig
 
@@ -92,8 +92,9 @@ class OneStepTask:
         return F.cross_entropy(model(maps(images)), shares, label_smoothing=config.label_smoothing)
 
     def compilable(self, model: torch.nn.Module) -> list[torch.nn.Module]:
-        """Return the layers, each with its normalisation and its walk."""
-        return [module for module in model.modules() if isinstance(module, SpikingLayer)]
+        """Return the blocks, each with its normalisation and its walk."""
+        assert isinstance(model, OneStepNetwork)
+        return list(model.blocks)
 
     def judge(self, model: torch.nn.Module, validation: ImageSet) -> dict[str, Any]:
         """Return the figures of the validation split."""

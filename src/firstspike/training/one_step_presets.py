@@ -33,7 +33,7 @@ _PAPER = OneStepConfig(
 ONE_STEP: tuple[tuple[str, str, str, str, OneStepConfig], ...] = (
     (
         "onestep-mnist",
-        "small convolutional network in one time step",
+        "small network in one time step; not the printed rule: one window, previous layer's membrane",
         YAO,
         "",
         replace(

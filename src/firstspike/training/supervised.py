@@ -98,8 +98,9 @@ def train_supervised(
     What is judged and kept has batch normalisation's statistics of `STATISTICS_IMAGES` training images as
     they are, without the task's random changes; training itself never sees them.
     Under ``torchrun`` every process draws the same batches and takes its share of each; gradients are
-    summed, so the result is that of one process up to rounding, and but for dropout, whose masks each draws
-    for itself. A last batch of fewer samples than processes is left out. The first process writes the run.
+    summed, so the result is that of one process up to rounding, and but for dropout and mixup, which each
+    draws for itself. A last batch of fewer samples than processes is left out. The first process writes the
+    run.
 
     Args:
         run: an open run.

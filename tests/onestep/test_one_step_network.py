@@ -9,6 +9,7 @@ from firstspike.onestep.layout import Part, parse_one_step_layout
 from firstspike.onestep.network import (
     Connection,
     OneStepNetwork,
+    Passed,
     WindowLSTM,
     merged_patches,
     spiking_layers,
@@ -101,9 +102,12 @@ def test_membranes_reach_the_next_layer_of_the_same_shape_only():
     one, two = carries.walk(images()), silent.walk(images())
     assert torch.equal(one[1], two[1])
     assert not torch.equal(one[2], two[2])
-    # The third layer has other maps: it hears the spikes alone.
+    # The third layer has other maps: from equal spikes it makes equal ones, whatever was left.
     third = carries.blocks[2]
-    assert torch.equal(third.connection(one[2]), silent.blocks[2].connection(one[2]))
+    left = torch.randn_like(one[2])
+    alone = third(Passed(one[2], None)).spikes
+    assert torch.equal(third(Passed(one[2], left)).spikes, alone)
+    assert torch.equal(one[3], alone)
 
 
 @pytest.mark.parametrize(("grid", "dilated"), [(2, False), (2, True), (3, False)])

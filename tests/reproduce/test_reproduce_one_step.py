@@ -24,7 +24,8 @@ def test_compared_recipes_differ_in_the_neuron_only():
 
 def test_every_ablation_builds_and_changes_the_printed_rule():
     printed = one_step.comparison()[one_step.PRINTED]
-    assert len(one_step.ablations()) == 13
+    assert len(one_step.ablations()) == 14
+    assert len(set(one_step.ablations().values())) == len(one_step.ablations())
     for name, recipe in one_step.ablations().items():
         assert dataclasses.replace(recipe, neuron=printed.neuron, epochs=printed.epochs) == printed, name
         OneStepNetwork(recipe.layout, (1, 28, 28), 10, recipe.neuron, head_size=recipe.head_size)
