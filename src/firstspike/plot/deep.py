@@ -63,6 +63,7 @@ def latency_shares(shares: Mapping[str, Sequence[float]], *, title: str | None =
         axes.step(range(len(values)), reached, where="post", label=name)
     axes.set_xlabel("step, from the first input step")
     axes.set_ylabel("share decided")
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.set_ylim(0, 1.02)
     axes.grid(axis="y")
     axes.legend(loc="center left", bbox_to_anchor=(1, 0.5))

@@ -28,7 +28,7 @@ from firstspike.reproduce.results import (
     summarise,
     write_results,
 )
-from firstspike.training.deep_config import EttfsConfig
+from firstspike.training.deep_config import DeepConfig, EttfsConfig
 from firstspike.training.presets import preset
 
 # In %; of the window networks no paper reports these data sets.
@@ -144,7 +144,7 @@ def linear_readout(train: EventSet, validation: EventSet, test: EventSet) -> flo
         return np.log1p(frames(events.recordings, 1).flatten(1).numpy())
 
     fits = [
-        LogisticRegression(C=strength, max_iter=500).fit(counts(train), train.labels.numpy())
+        LogisticRegression(C=strength, max_iter=10_000).fit(counts(train), train.labels.numpy())
         for strength in (1e-3, 1e-2, 1e-1, 1.0)
     ]
     best = max(fits, key=lambda fit: fit.score(counts(validation), validation.labels.numpy()))
@@ -282,18 +282,24 @@ def _event_table(
 def _headlines(summary: dict[str, Any]) -> list[list[str]]:
     rows = []
     for data, label in (("mnist", "MNIST"), ("fashion-mnist", "Fashion-MNIST")):
-        for kind, what in (("ettfs", "deep causal network, T = 8"), ("window", "deep window network")):
+        for kind, what in (("ettfs", "deep causal network"), ("window", "deep window network")):
             name = f"{kind}-{data}"
             figures = summary[name]
             rows.append(
                 [
-                    f"{label}: {what}",
+                    f"{label}: {what}, T = {_num_steps(name)}",
                     f"{_percent(figures['accuracy'])} % by spikes, {show(figures['steps_to_decision'], 1)} "
                     f"steps, {show(figures['spikes_per_hidden_neuron'], 2)} spikes per neuron",
                     f"paper: {PAPER[name]:.2f} %" if name in PAPER else "no paper",
                 ]
             )
     return rows
+
+
+def _num_steps(name: str) -> int:
+    config = preset(name).config
+    assert isinstance(config, DeepConfig)
+    return config.num_steps
 
 
 def _report(plan: Plan, document: dict[str, Any], named: dict[str, list[Job]]) -> Path:

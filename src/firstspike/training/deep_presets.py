@@ -40,14 +40,14 @@ DEEP: tuple[tuple[str, str, str, str, EttfsConfig | DeepWindowConfig], ...] = (
         "ettfs-mnist",
         "deep causal network on one clock of 4 steps, votes of the output spikes",
         ETTFS,
-        "to be measured (paper: 99.48 %)",
+        "99.3 % by spikes, 0.20 spikes per neuron (paper: 99.48 %)",
         replace(_ETTFS, dataset="mnist", augmentation=_DIGITS),
     ),
     (
         "ettfs-fashion-mnist",
         "the same on Fashion-MNIST",
         ETTFS,
-        "to be measured (paper: 92.90 %)",
+        "91.5 % by spikes, 0.33 spikes per neuron (paper: 92.90 %)",
         replace(_ETTFS, dataset="fashion-mnist", augmentation=_LITTLE),
     ),
     (
@@ -110,14 +110,14 @@ DEEP: tuple[tuple[str, str, str, str, EttfsConfig | DeepWindowConfig], ...] = (
         "window-mnist",
         "deep network of window neurons, first output spike decides",
         STANOJEVIC,
-        "to be measured",
+        "99.5 % by spikes, 74 steps, 0.12 spikes per neuron",
         replace(_WINDOW, dataset="mnist", augmentation=_DIGITS),
     ),
     (
         "window-fashion-mnist",
         "the same on Fashion-MNIST",
         STANOJEVIC,
-        "to be measured",
+        "93.5 % by spikes, 79 steps, 0.24 spikes per neuron",
         replace(_WINDOW, dataset="fashion-mnist", augmentation=_CLOTHES),
     ),
     (
@@ -154,7 +154,7 @@ DEEP: tuple[tuple[str, str, str, str, EttfsConfig | DeepWindowConfig], ...] = (
         "window-n-mnist",
         "deep network of window neurons on the first event of each pixel and polarity",
         STANOJEVIC,
-        "to be measured",
+        "95 of 100 recordings of the subset",
         replace(
             _WINDOW,
             dataset="n-mnist",
