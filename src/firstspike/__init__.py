@@ -49,6 +49,8 @@ if TYPE_CHECKING:
         Stack,
         redraw_dead,
     )
+    from firstspike.onestep.network import OneStepNetwork
+    from firstspike.onestep.settings import WindowCarry
     from firstspike.online import S4NN, s4nn_epoch
     from firstspike.raster.network import RasterNetwork
     from firstspike.raster.settings import RasterNeuron, RasterWeights, Readout
@@ -92,6 +94,8 @@ _HOME = {
         "Stack",
         "redraw_dead",
     ),
+    "onestep.network": ("OneStepNetwork",),
+    "onestep.settings": ("WindowCarry",),
     "online": ("S4NN", "s4nn_epoch"),
     "raster.network": ("RasterNetwork",),
     "raster.settings": ("RasterNeuron", "RasterWeights", "Readout"),
@@ -115,6 +119,7 @@ __all__ = [
     "FirstSpike",
     "InputError",
     "Linear",
+    "OneStepNetwork",
     "Phased",
     "RasterNetwork",
     "RasterNeuron",
@@ -128,6 +133,7 @@ __all__ = [
     "StraightThroughRule",
     "TemporalRule",
     "Window",
+    "WindowCarry",
     "WindowNetwork",
     "aggressive_targets",
     "causal_conv2d",

@@ -213,7 +213,8 @@ def test_wrong_input_is_one_clear_line():
         with pytest.raises(ValueError, match="theta"):
             over_activation(theta)
     wrong = {"grid": 0, "threshold": 0, "width": -1, "alpha": math.inf, "region_threshold": 1}
-    for field, value in wrong.items():
+    wrong_grid = {"grid": 2.0}
+    for field, value in [*wrong.items(), *wrong_grid.items()]:
         with pytest.raises(ValueError, match=field):
             WindowCarry(**{field: value})
     with pytest.raises(ValueError, match="projection"):

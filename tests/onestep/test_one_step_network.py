@@ -61,7 +61,7 @@ def test_layout_reads_every_part_and_repeats_groups():
         ("8-F9", "needs as many, F8"),
         ("(8-8)x2-(9", "groups in groups"),
         ("((8)x2-8)x2", "groups in groups"),
-        ("(8-8)x0", "unknown part"),
+        ("(8-8)x0", "k 1 or more"),
     ],
 )
 def test_a_wrong_layout_is_one_clear_line(layout, message):
@@ -167,6 +167,14 @@ def test_wrong_images_and_layouts_are_one_clear_line():
         net(images().float())
     with pytest.raises(ValueError, match="expected uint8 images"):
         net(images(shape=(1, 9, 12)))
+    with pytest.raises(ValueError, match=r"images\[:, None\]"):
+        net(images()[:, 0])
+    for shape, classes in (((9, 12), 3), ((0, 9, 12), 3), ((2, 9, 12), 0)):
+        with pytest.raises(ValueError, match="expected in_shape"):
+            OneStepNetwork("8", shape, classes, WindowCarry())
+    for more in ({"head_size": 0}, {"dropout": 1.0}):
+        with pytest.raises(ValueError, match=next(iter(more))):
+            OneStepNetwork("8", (2, 9, 12), 3, WindowCarry(), **more)
     with pytest.raises(ValueError, match="no images"):
         net(images()[:0])
     with pytest.raises(InputError, match="cannot be cut into 4 x 4"):

@@ -127,7 +127,7 @@ def test_evaluate_reports_the_run_and_refuses_others(tmp_path, train, validation
 
 
 def test_diagnose_is_refused_for_one_step(tmp_path):
-    with pytest.raises(InputError, match="over several steps"):
+    with pytest.raises(InputError, match="reads the spike times"):
         train_run(tmp_path / "run", "x", SMALL, 0, diagnose=print)
 
 

@@ -259,7 +259,7 @@ class _Counter:
         # Whether a place spikes follows from the sum; a fraction needs the mean.
         spikes = merging if neuron.fractional else Operations(neuron_additions=merging.neuron_additions)
         self.total += spikes.times(maps)
-        if neuron.carried in ("both", "layer"):
+        if neuron.carried == "both" or (neuron.carried == "layer" and neuron.projection != "sine_window"):
             self.total += merging.times(maps)
 
     def _head(self, module: torch.nn.Linear, inputs: tuple[Tensor], out: Tensor) -> None:

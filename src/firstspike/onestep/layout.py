@@ -60,8 +60,10 @@ def parse_one_step_layout(text: str) -> list[Part]:
 
 def _repeated(text: str) -> str:
     """`text` with its repeated groups written out."""
-    group = re.compile(r"\(([^()]*)\)x(\d+)")
+    group = re.compile(r"\(([^()]*)\)x([1-9]\d*)")
     written = group.sub(lambda found: "-".join([found[1]] * int(found[2])), text)
     if "(" in written or ")" in written:
-        raise InputError(f"layout {text!r}: expected each group as (...)xk, without groups in groups")
+        raise InputError(
+            f"layout {text!r}: expected each group as (...)xk, k 1 or more, without groups in groups"
+        )
     return written

@@ -222,6 +222,11 @@ class OneStepNetwork(torch.nn.Module):
         dropout: float = 0.0,
     ) -> None:
         super().__init__()
+        if len(in_shape) != 3 or min(in_shape) < 1 or num_classes < 1:
+            raise ValueError(
+                f"expected in_shape (channels, height, width) and 1 class or more, found {in_shape} and "
+                f"{num_classes}"
+            )
         self.layout, self.in_shape, self.num_classes = layout, in_shape, num_classes
         self.neuron, self.head_size, self.dropout = neuron, head_size, dropout
         self.dtype = torch.float32
@@ -259,8 +264,10 @@ class OneStepNetwork(torch.nn.Module):
                     else SpikingLayer(Connection(channels, channels, 1), neuron, whole, shortcut=True)
                 )
             channels = channels if part.kind == "mlp" else part.channels
-        if head_size < 1 or not 0 <= dropout < 1:
-            raise ValueError(f"expected head_size >= 1, dropout in [0, 1), found {head_size}, {dropout}")
+        if head_size < 1:
+            raise ValueError(f"head_size must be 1 or more, found {head_size}")
+        if not 0 <= dropout < 1:
+            raise ValueError(f"dropout must be in [0, 1), found {dropout}")
         if head_size > min(shape):
             raise InputError(
                 f"layout {layout!r}: a head of {head_size} x {head_size} parts is larger than the last "
@@ -285,9 +292,12 @@ class OneStepNetwork(torch.nn.Module):
     def walk(self, images: Tensor) -> list[Tensor]:
         """Return the intensities in [-1, 1] and every block's spikes, ``(B, C, Y, X)`` each."""
         if images.dtype != torch.uint8 or tuple(images.shape[1:]) != tuple(self.in_shape):
+            hint = (
+                "; give grey images an axis for their channel, images[:, None]" if images.dim() == 3 else ""
+            )
             raise ValueError(
                 f"expected uint8 images (batch, {', '.join(map(str, self.in_shape))}), found "
-                f"{images.dtype} {tuple(images.shape)}"
+                f"{images.dtype} {tuple(images.shape)}{hint}"
             )
         if not len(images):
             raise ValueError("there are no images")

@@ -30,7 +30,8 @@ class WindowCarry:
             ``a = theta pi / 2`` (Eq. 5), "sine_layer" has the roles swapped, the others are the identity,
             logistic function, hyperbolic tangent and ReLU of ``G + G'``.
         carried: whether ``G`` ("window"), ``G'`` ("layer"), "both" or "none" reach the membrane; what does
-            not is taken as 0, and with "none" ``Omega`` is 0.
+            not is taken as 0, and with "none" ``Omega`` is 0. A sine of 0 is 0, so "sine_window" carries
+            nothing without other windows ("layer", or ``grid`` 1), and "sine_layer" nothing for "window".
         theta: of the projection, in (0, 2).
         alpha: share of the projection in the membrane.
         threshold: ``theta_V``.
@@ -39,7 +40,7 @@ class WindowCarry:
             "arctan": ``1 / (w (1 + (pi x / w)^2))``.
         width: ``w``.
         fractional: keep the mean of overlapping windows' spikes as a fraction ("-MSp"); otherwise a place
-            spikes where that mean is above `region_threshold`.
+            spikes where that mean is above `region_threshold`. Windows that do not overlap know no fractions.
         region_threshold: see `fractional`.
     """
 
@@ -60,8 +61,8 @@ class WindowCarry:
         check_choice("WindowCarry", "projection", self.projection, get_args(Projection))
         check_choice("WindowCarry", "carried", self.carried, get_args(Carried))
         check_choice("WindowCarry", "surrogate", self.surrogate, get_args(SurrogateKind))
-        if self.grid < 1:
-            raise ValueError(f"WindowCarry.grid must be 1 or more, found {self.grid}")
+        if not isinstance(self.grid, int) or self.grid < 1:
+            raise ValueError(f"WindowCarry.grid must be a whole number, 1 or more, found {self.grid!r}")
         if not 0 < self.theta < 2:
             raise ValueError(f"WindowCarry.theta must be above 0 and below 2, found {self.theta}")
         for name in ("threshold", "width"):
