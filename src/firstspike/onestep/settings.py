@@ -40,7 +40,7 @@ class WindowCarry:
             "arctan": ``1 / (w (1 + (pi x / w)^2))``.
         width: ``w``.
         fractional: keep the mean of overlapping windows' spikes as a fraction ("-MSp"); otherwise a place
-            spikes where that mean is above `region_threshold`. Windows that do not overlap know no fractions.
+            spikes where that mean is above `region_threshold`. Without overlap there are none.
         region_threshold: see `fractional`.
     """
 
