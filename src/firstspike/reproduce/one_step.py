@@ -15,7 +15,7 @@ from firstspike.metrics.one_step import FUNCTION_PJ, MULTIPLY_PJ, RULE
 from firstspike.onestep.layout import parse_one_step_layout
 from firstspike.onestep.settings import over_activation
 from firstspike.plot import learning_curves, sample_comparison, save_figure
-from firstspike.plot.deep import layer_bars
+from firstspike.plot.deep import depth_curves
 from firstspike.reproduce.evaluation import classify_in_one_step, load_one_step
 from firstspike.reproduce.plan import Job, Plan, train_all
 from firstspike.reproduce.report import Cell, Column, Report
@@ -321,8 +321,8 @@ def _report(plan: Plan, document: dict[str, Any], named: dict[str, list[Job]]) -
 
     report.heading("Spikes per neuron, layer by layer")
     bars = {name: runs[name][0]["spikes_per_neuron_by_layer"] for name in (*TARGETS, PRINTED, CONTROL)}
-    save_figure(layer_bars(bars, quantity="spikes per neuron"), pictures / "spikes.png")
-    report.figure(pictures / "spikes.png", "Mean over the test images; the first bar is the first layer.")
+    save_figure(depth_curves(bars, quantity="spikes per neuron"), pictures / "spikes.png")
+    report.figure(pictures / "spikes.png", "Mean over the test images.")
     report.heading("What the layers see")
     save_figure(_feature_maps(plan, named[BASE][0]), pictures / "features.png")
     report.figure(pictures / "features.png", "One test image and the spikes of eight maps of each layer.")
