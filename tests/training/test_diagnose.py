@@ -128,7 +128,7 @@ def test_training_writes_one_line_per_epoch(tmp_path):
 
 def test_what_it_is_not_for(tmp_path):
     config = preset("ann-gan").configure(dataset="digits", digit=3)
-    with pytest.raises(InputError, match="looks into classifiers; ann-gan is a GAN"):
+    with pytest.raises(InputError, match="reads the spike times of classifiers; ann-gan has none"):
         train(tmp_path / "run", "ann-gan", config, 0, diagnose=print)
     for more in ({"device": "cuda"}, {"compiled": True}):
         with pytest.raises(InputError, match="leave --device and --compile out"):
