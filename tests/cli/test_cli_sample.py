@@ -77,7 +77,10 @@ def test_a_picture_opens_and_shows_every_image(firstspike, gan_run, tmp_path):
 
 def test_an_older_file_is_replaced(firstspike, digit_gan_run, tmp_path):
     (tmp_path / "a.npz").write_text("old")
-    sampled(firstspike, digit_gan_run, "a.npz")
+    replaced = sampled(firstspike, digit_gan_run, "a.npz")
+    fresh = sampled(firstspike, digit_gan_run, "b.npz")
+    assert np.array_equal(replaced["images"], fresh["images"])
+    assert sorted(path.name for path in tmp_path.glob("*.npz")) == ["a.npz", "b.npz"]
 
 
 @pytest.mark.parametrize(

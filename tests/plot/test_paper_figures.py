@@ -101,7 +101,11 @@ def test_coding_cost_draws_the_counts():
 
 
 def test_a_black_image_costs_nothing_but_can_be_drawn():
-    png_bytes(paper.coding_cost(np.zeros((1, 8, 8), np.uint8), 16, with_paper=False))
+    figure = paper.coding_cost(np.zeros((1, 8, 8), np.uint8), 16, with_paper=False)
+    assert png_bytes(figure).startswith(b"\x89PNG")
+    _, latency, rate = figure.axes
+    assert latency.get_title("left").endswith(" 0 spikes")
+    assert rate.get_title("left").endswith(" 0 spikes")
 
 
 def test_the_architecture_names_every_layer():
@@ -166,7 +170,10 @@ def test_filters_are_drawn_on_a_symmetric_scale_with_white_at_zero():
 
 
 def test_filters_of_zero_can_be_drawn():
-    png_bytes(paper.hidden_filters({"untrained": np.zeros((4, 8, 8))}))
+    figure = paper.hidden_filters({"untrained": np.zeros((4, 8, 8))})
+    assert png_bytes(figure).startswith(b"\x89PNG")
+    (drawn,) = (image for axes in figure.axes for image in axes.get_images())
+    assert not drawn.get_array().compressed().any()
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,6 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from firstspike.data import load
 from firstspike.neurons import Causal, Window
 from firstspike.reproduce.evaluation import load_classifier
 from firstspike.rules import StraightThroughRule
@@ -38,16 +37,6 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 SMALL = dataclasses.replace(
     GOLDEN, hidden_features=30, batch_size=25, epochs=4, ema=0.5, input_dropout=0.2, hidden_dropout=0.1
 )
-
-
-@pytest.fixture(scope="module")
-def train():
-    return load("digits", "train")
-
-
-@pytest.fixture(scope="module")
-def validation():
-    return load("digits", "validation")
 
 
 @pytest.fixture(scope="module")

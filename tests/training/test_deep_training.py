@@ -10,7 +10,7 @@ import sys
 import pytest
 import torch
 
-from firstspike.data import ImageSet, load
+from firstspike.data import ImageSet
 from firstspike.errors import InputError
 from firstspike.raster.settings import RasterWeights, Readout
 from firstspike.reproduce.evaluation import classify_deeply
@@ -49,16 +49,6 @@ WINDOW = DeepWindowConfig(
 CONFIGS = {"ettfs": ETTFS, "window": WINDOW}
 ONE_STEP = OneStepConfig(dataset="digits", layout="12-F12-P16-L16", head_size=2, batch_size=32, rate=1e-2)
 WITH_ONE_STEP = CONFIGS | {"onestep": ONE_STEP}
-
-
-@pytest.fixture(scope="module")
-def train():
-    return load("digits", "train")
-
-
-@pytest.fixture(scope="module")
-def validation():
-    return load("digits", "validation")
 
 
 def trained(path, config, train, validation, seed=0):

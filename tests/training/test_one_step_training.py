@@ -5,7 +5,7 @@ import dataclasses
 import pytest
 import torch
 
-from firstspike.data import ImageSet, load
+from firstspike.data import ImageSet
 from firstspike.errors import InputError
 from firstspike.onestep.settings import WindowCarry
 from firstspike.reproduce.evaluation import classify_deeply, classify_in_one_step, evaluate
@@ -21,16 +21,6 @@ from firstspike.training.tasks import task_for
 SMALL = OneStepConfig(
     dataset="digits", layout="16-F16-16-P24-24", head_size=2, epochs=3, batch_size=32, rate=1e-2
 )
-
-
-@pytest.fixture(scope="module")
-def train():
-    return load("digits", "train")
-
-
-@pytest.fixture(scope="module")
-def validation():
-    return load("digits", "validation")
 
 
 def trained(path, config, train, validation):

@@ -107,17 +107,36 @@ def _surrogates(kind, membrane, threshold, per_width, out):  # type: ignore[no-u
             out[c] = per_width / (_ONE + x * x)
 
 
+@njit(cache=True, nogil=True, inline="always")
+def _membranes(  # type: ignore[no-untyped-def]
+    current, before, left, half, numbers, kinds, bits, values, other_bits, other, omega, out
+):
+    """Write ``alpha Omega + I`` of one row of a window into `out`; clear `left` if it is not carried."""
+    kind, carried, _, _ = kinds
+    angle, alpha, _, _, _ = numbers
+    if carried & 1 == 0:
+        left[:] = 0
+    if carried & 2:
+        widen(before, other_bits, other, half)
+    if carried:
+        _project(kind, angle, left, other, omega)
+    widen(current, bits, values, half)
+    for c in range(out.shape[0]):
+        out[c] = values[c] + alpha * omega[c]
+
+
 @njit(cache=True, nogil=True)
 def _fire(  # type: ignore[no-untyped-def]
     current, before, corners, sides, share, half, numbers, kinds, spikes, leftover, begin, end
 ):
     _, height, width = current.shape
     rows, length = sides
-    angle, alpha, threshold, region, _ = numbers
-    kind, carried, _, fractional = kinds
+    _, _, threshold, region, _ = numbers
+    _, _, _, fractional = kinds
     bits, other_bits = np.empty(length, np.uint32), np.zeros(length, np.uint32)
     values, other = bits.view(np.float32), other_bits.view(np.float32)
     left, omega = np.empty(length, np.float32), np.zeros(length, np.float32)
+    membrane = np.empty(length, np.float32)
     fired, kept = np.empty((height, width), np.float32), np.empty((height, width), np.float32)
     out_bits = np.empty(width, np.uint32)
     out = out_bits.view(np.float32)
@@ -128,18 +147,24 @@ def _fire(  # type: ignore[no-untyped-def]
             left[:] = 0
             for p in range(corners.shape[0]):
                 y, x = corners[p, 0] + row, corners[p, 1]
-                if carried & 1 == 0:
-                    left[:] = 0
-                if carried & 2:
-                    widen(before[b, y, x : x + length], other_bits, other, half)
-                if carried:
-                    _project(kind, angle, left, other, omega)
-                widen(current[b, y, x : x + length], bits, values, half)
+                _membranes(
+                    current[b, y, x : x + length],
+                    before[b, y, x : x + length],
+                    left,
+                    half,
+                    numbers,
+                    kinds,
+                    bits,
+                    values,
+                    other_bits,
+                    other,
+                    omega,
+                    membrane,
+                )
                 fired_here, kept_here = fired[y, x : x + length], kept[y, x : x + length]
                 for c in range(length):
-                    membrane = values[c] + alpha * omega[c]
-                    spike = _ONE if membrane >= threshold else _ZERO
-                    left[c] = membrane - threshold * spike
+                    spike = _ONE if membrane[c] >= threshold else _ZERO
+                    left[c] = membrane[c] - threshold * spike
                     fired_here[c] += spike
                     kept_here[c] += left[c]
         for y in range(height):
@@ -198,16 +223,22 @@ def _gradient(  # type: ignore[no-untyped-def]
             lefts[0] = 0
             for p in range(count):
                 y, x = corners[p, 0] + row, corners[p, 1]
-                left, following, membrane = lefts[p], lefts[p + 1], membranes[p]
-                if carried & 1 == 0:
-                    left[:] = 0
-                if carried & 2:
-                    widen(before[b, y, x : x + length], other_bits, other, half)
-                if carried:
-                    _project(kind, angle, left, other, omega)
-                widen(current[b, y, x : x + length], bits, values, half)
+                following, membrane = lefts[p + 1], membranes[p]
+                _membranes(
+                    current[b, y, x : x + length],
+                    before[b, y, x : x + length],
+                    lefts[p],
+                    half,
+                    numbers,
+                    kinds,
+                    bits,
+                    values,
+                    other_bits,
+                    other,
+                    omega,
+                    membrane,
+                )
                 for c in range(length):
-                    membrane[c] = values[c] + alpha * omega[c]
                     spike = _ONE if membrane[c] >= threshold else _ZERO
                     following[c] = membrane[c] - threshold * spike
             passed[:] = 0

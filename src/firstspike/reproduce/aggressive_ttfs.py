@@ -15,12 +15,11 @@ from firstspike.reproduce.plan import Job, Plan, train_all
 from firstspike.reproduce.report import Cell, Column, Report
 from firstspike.reproduce.results import (
     facts,
+    keep_results,
     provenance,
     quick_look,
-    renew_readme,
     show,
     summarise,
-    write_results,
 )
 from firstspike.training.presets import preset
 from firstspike.training.run_folder import RunFolder
@@ -85,10 +84,7 @@ def reproduce(plan: Plan) -> Path:
         "summary": summary,
         "runs": runs,
     }
-    if plan.results is not None:
-        write_results(plan.results, "aggressive-ttfs", document)
-        renew_readme(plan.results)
-    write_results(plan.out / "results", "aggressive-ttfs", document)
+    keep_results(plan.out, plan.results, "aggressive-ttfs", document)
     return _report(plan, document, test)
 
 

@@ -13,20 +13,20 @@ from firstspike.data.events import EventSet, frames
 from firstspike.data.n_mnist import find_n_mnist, load_n_mnist
 from firstspike.errors import InputError
 from firstspike.metrics.stability import input_spread
-from firstspike.plot import learning_curves, save_figure
+from firstspike.plot import save_figure
 from firstspike.plot.deep import depth_curves, latency_shares, layer_bars
 from firstspike.raster.settings import RasterNeuron, RasterWeights, Readout
 from firstspike.reproduce.evaluation import classify_deeply
+from firstspike.reproduce.pictures import add_curves
 from firstspike.reproduce.plan import Job, Plan, train_all
 from firstspike.reproduce.report import Cell, Column, Report
 from firstspike.reproduce.results import (
     facts,
+    keep_results,
     provenance,
     quick_look,
-    renew_readme,
     show,
     summarise,
-    write_results,
 )
 from firstspike.training.deep_config import DeepConfig, EttfsConfig
 from firstspike.training.presets import preset
@@ -126,10 +126,7 @@ def reproduce(plan: Plan) -> Path:
         "input_spread": spreads,
         "linear_readout_of_event_counts": linear,
     }
-    if plan.results is not None:
-        write_results(plan.results, "ettfs", document)
-        renew_readme(plan.results)
-    write_results(plan.out / "results", "ettfs", document)
+    keep_results(plan.out, plan.results, "ettfs", document)
     return _report(plan, document, named)
 
 
@@ -312,11 +309,7 @@ def _report(plan: Plan, document: dict[str, Any], named: dict[str, list[Job]]) -
         _targets(report, summary)
     else:
         report.text(quick_look(plan.epochs))
-    for table in document["tables"]:
-        report.heading(table["caption"])
-        report.table([c.replace("`", "") for c in table["columns"]], table["rows"], "")
-        for note in table.get("notes", []):
-            report.text(note)
+    report.result_tables(document["tables"])
 
     report.heading("Start-up over depth")
     curves = depth_curves(document["input_spread"], quantity="sd of the input per step")
@@ -341,19 +334,12 @@ def _report(plan: Plan, document: dict[str, Any], named: dict[str, list[Job]]) -
     save_figure(layer_bars(bars, quantity="spikes per neuron"), pictures / "spikes.png")
     report.figure(pictures / "spikes.png", "Mean spikes of a neuron over the whole window, layer by layer.")
     report.heading("Learning curves")
-    for name, jobs in named.items():
-        records = jobs[0].open(plan).load_state().records
-        figure = learning_curves(
-            records,
-            {
-                "validation accuracy": ["validation_accuracy_spikes", "validation_accuracy_membrane"],
-                "loss": ["loss"],
-                "spikes per hidden neuron": ["spikes_per_hidden_neuron"],
-            },
-            title=name,
-        )
-        save_figure(figure, pictures / f"curves-{name}.png")
-        report.figure(pictures / f"curves-{name}.png", f"Seed {jobs[0].seed} of `{name}`.")
+    panels = {
+        "validation accuracy": ["validation_accuracy_spikes", "validation_accuracy_membrane"],
+        "loss": ["loss"],
+        "spikes per hidden neuron": ["spikes_per_hidden_neuron"],
+    }
+    add_curves(report, plan, named, panels)
     return report.write(plan.out / "report.html")
 
 

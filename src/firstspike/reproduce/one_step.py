@@ -14,20 +14,20 @@ from firstspike.metrics.cost import ADD_PJ, MULTIPLY_ADD_PJ
 from firstspike.metrics.one_step import FUNCTION_PJ, MULTIPLY_PJ, RULE
 from firstspike.onestep.layout import parse_one_step_layout
 from firstspike.onestep.settings import over_activation
-from firstspike.plot import learning_curves, sample_comparison, save_figure
+from firstspike.plot import sample_comparison, save_figure
 from firstspike.plot.deep import depth_curves
 from firstspike.reproduce.evaluation import classify_in_one_step, load_one_step
+from firstspike.reproduce.pictures import add_curves
 from firstspike.reproduce.plan import Job, Plan, train_all
 from firstspike.reproduce.report import Cell, Column, Report
 from firstspike.reproduce.results import (
     facts,
+    keep_results,
     provenance,
     quick_look,
     read_results,
-    renew_readme,
     show,
     summarise,
-    write_results,
 )
 from firstspike.training.deep import maps
 from firstspike.training.deep_config import OneStepConfig
@@ -121,10 +121,7 @@ def reproduce(plan: Plan) -> Path:
         "summary": summary,
         "runs": runs,
     }
-    if plan.results is not None:
-        write_results(plan.results, "one-step", document)
-        renew_readme(plan.results)
-    write_results(plan.out / "results", "one-step", document)
+    keep_results(plan.out, plan.results, "one-step", document)
     return _report(plan, document, named)
 
 
@@ -313,11 +310,7 @@ def _report(plan: Plan, document: dict[str, Any], named: dict[str, list[Job]]) -
         report.table(["preset", Column("target", "target"), Column("accuracy", "measured")], rows)
     else:
         report.text(quick_look(plan.epochs))
-    for table in document["tables"]:
-        report.heading(table["caption"])
-        report.table([c.replace("`", "") for c in table["columns"]], table["rows"], "")
-        for note in table.get("notes", []):
-            report.text(note)
+    report.result_tables(document["tables"])
 
     report.heading("Spikes per neuron, layer by layer")
     bars = {name: runs[name][0]["spikes_per_neuron_by_layer"] for name in (*TARGETS, PRINTED, CONTROL)}
@@ -327,18 +320,12 @@ def _report(plan: Plan, document: dict[str, Any], named: dict[str, list[Job]]) -
     save_figure(_feature_maps(plan, named[BASE][0]), pictures / "features.png")
     report.figure(pictures / "features.png", "One test image and the spikes of eight maps of each layer.")
     report.heading("Learning curves")
-    for name, jobs in named.items():
-        figure = learning_curves(
-            jobs[0].open(plan).load_state().records,
-            {
-                "validation accuracy": ["validation_accuracy"],
-                "loss": ["loss"],
-                "spikes per neuron": ["spikes_per_neuron"],
-            },
-            title=name,
-        )
-        save_figure(figure, pictures / f"curves-{name}.png")
-        report.figure(pictures / f"curves-{name}.png", f"Seed {jobs[0].seed} of `{name}`.")
+    panels = {
+        "validation accuracy": ["validation_accuracy"],
+        "loss": ["loss"],
+        "spikes per neuron": ["spikes_per_neuron"],
+    }
+    add_curves(report, plan, named, panels)
     return report.write(plan.out / "report.html")
 
 

@@ -1,13 +1,16 @@
-"""Pictures of a trained classifier at work on one image."""
+"""Pictures of trained runs: one image's way through a classifier, learning curves."""
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import torch
 
 from firstspike.data import ImageSet
 from firstspike.metrics.cost import steps_to_decision
-from firstspike.plot import decision_animation, save_figure, spike_raster
+from firstspike.plot import decision_animation, learning_curves, save_figure, spike_raster
 from firstspike.reproduce.evaluation import load_classifier
+from firstspike.reproduce.plan import Job, Plan
+from firstspike.reproduce.report import Report
 from firstspike.training.classifier import encode_images
 from firstspike.training.config import ClassifierConfig
 from firstspike.training.run_folder import RunFolder
@@ -26,6 +29,23 @@ def draw_decision(run: RunFolder, images: ImageSet, path: Path, index: int = 0) 
     """Write the decision on one image as an animated ``.gif``; return the path."""
     layers, steps, offsets, _ = _trace(run, images, index)
     return decision_animation(images.images[index], layers, steps, path, offsets=offsets)
+
+
+def add_curves(
+    report: Report, plan: Plan, named: Mapping[str, Sequence[Job]], panels: Mapping[str, Sequence[str]]
+) -> None:
+    """Draw the learning curves of the first of each name's jobs, and add them to the report.
+
+    Args:
+        report: the page.
+        plan: where the runs lie and the pictures go.
+        named: jobs by the name that stands above.
+        panels: title of each panel to the figures drawn in it.
+    """
+    for name, jobs in named.items():
+        figure = learning_curves(jobs[0].open(plan).load_state().records, panels, title=name)
+        path = plan.out / "pictures" / f"curves-{name}.png"
+        report.figure(save_figure(figure, path), f"Seed {jobs[0].seed} of `{name}`.")
 
 
 @torch.no_grad()

@@ -99,6 +99,15 @@ class Report:
             self._blocks.append(f"<p>{_inline(paragraph)}</p>")
         return self
 
+    def result_tables(self, tables: Sequence[Mapping[str, Any]]) -> Self:
+        """Add tables as they stand in a result file, each under its caption, with its notes."""
+        for table in tables:
+            self.heading(table["caption"])
+            self.table([column.replace("`", "") for column in table["columns"]], table["rows"])
+            for note in table.get("notes", []):
+                self.text(note)
+        return self
+
     def table(
         self,
         columns: Sequence[str | Column],

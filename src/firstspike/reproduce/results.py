@@ -102,6 +102,17 @@ def write_results(folder: Path, name: str, document: dict[str, Any]) -> None:
     write_text(folder.parent / "results.md", page)
 
 
+def keep_results(out: Path, results: Path | None, name: str, document: dict[str, Any]) -> None:
+    """Write an experiment's figures into ``results`` of its folder `out`.
+
+    With the project's own folder `results` they go there too, and the README's headlines are made anew.
+    """
+    if results is not None:
+        write_results(results, name, document)
+        renew_readme(results)
+    write_results(out / "results", name, document)
+
+
 def renew_readme(folder: Path) -> None:
     """Make the table of headlines in the README two folders above `folder`, if it is there, anew.
 

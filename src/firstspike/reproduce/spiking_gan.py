@@ -17,13 +17,12 @@ from firstspike.reproduce.report import Cell, Column, Report
 from firstspike.reproduce.results import (
     Spread,
     facts,
+    keep_results,
     provenance,
     quick_look,
-    renew_readme,
     show,
     spread,
     summarise,
-    write_results,
 )
 from firstspike.training.sampling import load_generator, sample
 
@@ -87,10 +86,7 @@ def reproduce(plan: Plan) -> Path:
         "runs": runs,
         "controls": controls,
     }
-    if plan.results is not None:
-        write_results(plan.results, "spiking-gan", document)
-        renew_readme(plan.results)
-    write_results(plan.out / "results", "spiking-gan", document)
+    keep_results(plan.out, plan.results, "spiking-gan", document)
     return _report(plan, document, test, train)
 
 
