@@ -50,7 +50,9 @@ def train(
     if isinstance(config, GanConfig) and int(os.environ.get("WORLD_SIZE", "1")) > 1:
         raise InputError(f"{preset} is a GAN, which trains in one process; start it without torchrun")
     if diagnose is not None and isinstance(config, GanConfig | OneStepConfig):
-        raise InputError(f"--diagnose reads the spike times of classifiers; {preset} has none")
+        raise InputError(
+            f"--diagnose reads the spike times of classifiers; {preset} has none; leave it out"
+        )
     if (device != "cpu" or compiled) and not isinstance(config, SupervisedConfig):
         raise InputError(
             f"preset {preset} trains on the CPU, by kernels compiled already; leave --device and --compile "
