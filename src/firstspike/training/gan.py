@@ -123,7 +123,8 @@ def train_gan(run: RunFolder, data: ImageSet, *, show_progress: bool = True) -> 
         load_optimizer(optimizers[1], state.tensors, "discriminator_optimizer")
 
     records = list(state.records)
-    for epoch in epochs(state.epoch, config.epochs, run.path.name, records, show=show_progress):
+    steps_per_epoch = max(len(inputs) // config.batch_size, 1)
+    for epoch, move_bar in epochs(state.epoch, config.epochs, run.path.name, records, show=show_progress):
         began = time.perf_counter()
         decay = 1 - (1 - config.final_rate) * epoch / max(config.epochs - 1, 1)
         set_rate(optimizers[0], config.generator_rate * decay)
@@ -139,6 +140,7 @@ def train_gan(run: RunFolder, data: ImageSet, *, show_progress: bool = True) -> 
                 losses += _step(config, generator, discriminator, optimizers, inputs[batch], condition)
                 update_average(average, generator, config.ema)
                 steps += 1
+                move_bar(steps / steps_per_epoch)
         generator_loss, discriminator_loss = (losses / steps).tolist()
         records.append(
             {

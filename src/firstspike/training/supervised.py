@@ -132,7 +132,7 @@ def train_supervised(
     steps_per_epoch = math.ceil(len(train) / config.batch_size)
     total_steps = config.epochs * steps_per_epoch
     show = show_progress and processes.first()
-    for epoch in epochs(state.epoch, config.epochs, run.path.name, records, show=show):
+    for epoch, move_bar in epochs(state.epoch, config.epochs, run.path.name, records, show=show):
         began = time.perf_counter()
         model.train()
         total = 0.0
@@ -153,6 +153,7 @@ def train_supervised(
                 optimizer.step()
                 update_average(modules["average"], model, config.ema)
                 total += float(loss.detach()) * len(batch)
+                move_bar((index + 1) / steps_per_epoch)
         plain = train.images[:STATISTICS_IMAGES].split(config.batch_size)
         renew_statistics(modules["average"], (maps(part).to(device) for part in plain))
         figures = task.judge(modules["average"], validation)
