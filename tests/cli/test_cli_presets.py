@@ -34,7 +34,7 @@ def test_json_is_one_object_that_describes_every_preset(firstspike):
 
 
 def test_the_table_names_every_preset_and_the_digit_where_it_is_needed(firstspike, monkeypatch):
-    monkeypatch.setenv("COLUMNS", "160")
+    monkeypatch.setenv("COLUMNS", "80")
     answer = firstspike("presets")
     assert (answer.status, answer.err) == (0, "")
     assert all(name in answer.out for name in PRESETS)

@@ -33,14 +33,19 @@ def run(options: argparse.Namespace) -> None:
         }
         print(json.dumps(document, indent=2))
         return
+    from itertools import groupby
+
     from rich.console import Console
     from rich.table import Table
 
-    table = Table(box=None, padding=(0, 2, 1, 0))
-    table.add_column("preset", no_wrap=True)
-    for column in ("what", "expected figures", "paper"):
-        table.add_column(column)
-    for entry in PRESETS.values():
-        name = f"{entry.name}\n  --digit 0..9" if entry.takes_digit else entry.name
-        table.add_row(name, entry.summary, entry.expected, entry.paper)
-    Console().print(table)
+    console = Console()
+    for paper, entries in groupby(PRESETS.values(), key=lambda entry: entry.paper):
+        table = Table(title=paper, title_justify="left", box=None, padding=(0, 2, 0, 0))
+        table.add_column("preset", no_wrap=True, width=max(map(len, PRESETS)))
+        table.add_column("what", ratio=1)
+        table.add_column("expected figures", ratio=1)
+        for entry in entries:
+            name = f"{entry.name}\n  --digit 0..9" if entry.takes_digit else entry.name
+            table.add_row(name, entry.summary, entry.expected)
+        console.print(table)
+        console.print()
