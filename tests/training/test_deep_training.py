@@ -191,7 +191,7 @@ with processes.joined("cpu"):
         out = tmp_path / f"run{count}"
         arguments = [str(script), str(out), os.path.dirname(__file__), kind]
         done = subprocess.run(
-            [*line, *arguments], capture_output=True, text=True, timeout=240, check=False,
+            [*line, *arguments], capture_output=True, text=True, timeout=900, check=False,
             env=os.environ | {"OMP_NUM_THREADS": "1"},
         )  # fmt: skip
         assert done.returncode == 0, done.stderr[-2000:]
