@@ -76,8 +76,10 @@ REFUSED = [
     (f"sample run --count 3 --out a.png --seed {2**63}", f"found '{2**63}'"),
     (
         "reproduce nothing",
-        "invalid choice: 'nothing' (choose from 'aggressive-ttfs', 'ettfs', 'one-step', 'spiking-gan')",
+        "invalid choice: 'nothing' (choose from 'aggressive-ttfs', 'cifar10', 'ettfs', 'one-step', "
+        "'spiking-gan')",
     ),
+    ("reproduce cifar10 --device cuda", "torch finds no such device here; leave --device out"),
     ("reproduce spiking-gan --digits 10", "invalid choice: 10"),
     ("demo --epochs none", "1 or more, found 'none'"),
 ]

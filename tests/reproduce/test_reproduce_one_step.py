@@ -4,15 +4,10 @@ import dataclasses
 import json
 
 import pytest
-import torch
 
-from firstspike.data import ImageSet
 from firstspike.onestep.network import OneStepNetwork
 from firstspike.reproduce import one_step
 from firstspike.reproduce.plan import Plan
-from firstspike.training.run_folder import RunFolder
-from firstspike.training.supervised import train_supervised
-from firstspike.training.tasks import task_for
 
 
 def test_compared_recipes_differ_in_the_neuron_only():
@@ -31,14 +26,8 @@ def test_every_ablation_builds_and_changes_the_printed_rule():
         OneStepNetwork(recipe.layout, (1, 28, 28), 10, recipe.neuron, head_size=recipe.head_size)
 
 
-def made(name, split, data_dir=None):
-    source = torch.Generator().manual_seed(len(split))
-    images = torch.randint(0, 256, (40, 28, 28), generator=source).to(torch.uint8)
-    return ImageSet(name, split, images, torch.arange(40) % 10, 10)
-
-
 @pytest.fixture
-def quick(monkeypatch):
+def quick(monkeypatch, made_images):
     """Few and small runs, trained here."""
 
     def small(recipes):
@@ -50,16 +39,7 @@ def quick(monkeypatch):
     compared, tried = small(one_step.comparison()), small(one_step.ablations())
     monkeypatch.setattr(one_step, "comparison", lambda: compared)
     monkeypatch.setattr(one_step, "ablations", lambda: tried)
-    monkeypatch.setattr(one_step, "load", made)
-
-    def train_all(plan, jobs):
-        for job in jobs:
-            config = job.config(plan)
-            run = RunFolder.create(job.folder(plan), job.preset, config, job.seed, resume=True)
-            data = [made(config.dataset, split) for split in ("train", "validation")]
-            train_supervised(run, task_for(config), *data, show_progress=False)
-
-    monkeypatch.setattr(one_step, "train_all", train_all)
+    made_images(one_step)
 
 
 def test_report_and_figures(quick, tmp_path):

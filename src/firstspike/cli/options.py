@@ -33,6 +33,16 @@ def add_threads(parser: argparse.ArgumentParser, default: int = 2) -> None:
     )
 
 
+def add_device(parser: argparse.ArgumentParser) -> None:
+    """Add ``--device``."""
+    parser.add_argument(
+        "--device",
+        choices=("cpu", "cuda"),
+        default="cpu",
+        help="where to train; cuda for the deep presets, ettfs-..., window-... and onestep-...",
+    )
+
+
 def positive(text: str) -> int:
     """Return `text` as a whole number of 1 or more."""
     return _whole(text, 1, sys.maxsize, "1 or more")

@@ -3,9 +3,9 @@
 import argparse
 from pathlib import Path
 
-from firstspike.cli.options import add_data_dir, positive, seed, workers
+from firstspike.cli.options import add_data_dir, add_device, check_device, positive, seed, workers
 
-EXPERIMENTS = ("aggressive-ttfs", "ettfs", "one-step", "spiking-gan")
+EXPERIMENTS = ("aggressive-ttfs", "cifar10", "ettfs", "one-step", "spiking-gan")
 
 
 def add_parser(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -17,7 +17,7 @@ def add_parser(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> 
         "and write pictures, figures as JSON and one HTML report. Finished runs in --out are kept, so an "
         "interrupted call goes on where it was.",
     )
-    parser.add_argument("experiment", choices=EXPERIMENTS, help="which paper's")
+    parser.add_argument("experiment", choices=EXPERIMENTS, help="which paper's, or which data set's")
     add_data_dir(parser)
     parser.add_argument(
         "--out",
@@ -47,6 +47,7 @@ def add_parser(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> 
         metavar="N",
         help="runs trained side by side, one thread each (default: %(default)s)",
     )
+    add_device(parser)
     parser.add_argument(
         "--results",
         type=Path,
@@ -59,6 +60,7 @@ def add_parser(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> 
 
 def run(options: argparse.Namespace) -> None:
     """Reproduce."""
+    check_device(options.device)
     from firstspike.reproduce import run_experiment
 
     report = run_experiment(
@@ -70,5 +72,6 @@ def run(options: argparse.Namespace) -> None:
         epochs=options.epochs,
         jobs=options.jobs,
         results=options.results,
+        device=options.device,
     )
     print(report)

@@ -7,6 +7,7 @@ from pathlib import Path
 from firstspike.cli.options import (
     DATASETS,
     add_data_dir,
+    add_device,
     add_threads,
     check_device,
     default_dataset,
@@ -37,12 +38,7 @@ def add_parser(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> 
     parser.add_argument(
         "--seed", type=seed, default=0, metavar="S", help="of everything random (default: 0)"
     )
-    parser.add_argument(
-        "--device",
-        choices=("cpu", "cuda"),
-        default="cpu",
-        help="where to compute; cuda for the deep presets, ettfs-..., window-... and onestep-...",
-    )
+    add_device(parser)
     parser.add_argument(
         "--compile",
         action="store_true",

@@ -16,11 +16,12 @@ def run_experiment(
     epochs: int | None,
     jobs: int,
     results: Path | None,
+    device: str = "cpu",
 ) -> Path:
     """Run the experiment called `name` and return its report.
 
     Args:
-        name: "aggressive-ttfs", "ettfs", "one-step" or "spiking-gan".
+        name: "aggressive-ttfs", "cifar10", "ettfs", "one-step" or "spiking-gan".
         out: folder for runs, pictures and report; finished runs there are kept.
         data_dir: folder with the data sets.
         seeds: one run of everything for each; repeated ones count once.
@@ -28,18 +29,20 @@ def run_experiment(
         epochs: instead of the presets'.
         jobs: runs trained side by side.
         results: folder that also gets the figures as JSON, with ``results.md`` renewed beside it.
+        device: where to train, "cpu" or "cuda".
     """
     if results is not None and epochs is not None:
         raise InputError("--results is for the presets' own epochs; leave out --epochs")
 
-    from firstspike.reproduce import aggressive_ttfs, ettfs, one_step, spiking_gan
+    from firstspike.reproduce import aggressive_ttfs, cifar10, ettfs, one_step, spiking_gan
     from firstspike.reproduce.plan import Plan
 
     # Each once: a run trained twice side by side would meet itself in its folder.
     seeds, digits = tuple(dict.fromkeys(seeds)), tuple(dict.fromkeys(digits))
-    plan = Plan(out, data_dir, seeds, digits, epochs, jobs, results)
+    plan = Plan(out, data_dir, seeds, digits, epochs, jobs, results, device)
     experiments = {
         "aggressive-ttfs": aggressive_ttfs,
+        "cifar10": cifar10,
         "ettfs": ettfs,
         "one-step": one_step,
         "spiking-gan": spiking_gan,

@@ -108,7 +108,7 @@ def reproduce(plan: Plan) -> Path:
     summary = {name: summarise(entries, FIGURES) for name, entries in runs.items()}
     document = {
         "title": "The one-step network: windows instead of time",
-        "provenance": provenance(plan.seeds),
+        "provenance": provenance(plan.seeds, plan.device),
         "split": "test sets: MNIST and Fashion-MNIST, 10,000 images each",
         "tables": [
             _accuracy_table(summary),

@@ -31,6 +31,7 @@ class Plan:
     epochs: int | None
     jobs: int
     results: Path | None
+    device: str = "cpu"
 
 
 @dataclass(frozen=True)
@@ -139,5 +140,6 @@ def _train_one(plan: Plan, job: Job) -> None:
         data_dir=plan.data_dir,
         resume=True,
         threads=1,
+        device=plan.device,
         show_progress=False,
     )

@@ -20,12 +20,13 @@ from firstspike.files import write_text
 _BEGIN, _END = "<!-- results -->", "<!-- end of results -->"
 
 
-def provenance(seeds: Sequence[int]) -> dict[str, Any]:
+def provenance(seeds: Sequence[int], device: str = "cpu") -> dict[str, Any]:
     """Return what every result file says of its making: command, seeds, versions, kind of machine."""
     import numba
     import numpy
     import torch
 
+    gpu = "no GPU used" if device == "cpu" else torch.cuda.get_device_name(device)
     return {
         "command": shlex.join(["firstspike", *(_without_folder(a) for a in sys.argv[1:])]),
         "seeds": list(seeds),
@@ -35,7 +36,7 @@ def provenance(seeds: Sequence[int]) -> dict[str, Any]:
             "numpy": numpy.__version__,
             "numba": numba.__version__,
         },
-        "machine": f"{platform.machine()} CPU, {os.cpu_count()} cores; no GPU used",
+        "machine": f"{platform.machine()} CPU, {os.cpu_count()} cores; {gpu}",
     }
 
 
