@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 from commands import contents, shell
 
 SLOW_TO_IMPORT = ("torch", "numpy", "numba", "scipy", "sklearn", "matplotlib", "pooch")
@@ -66,7 +67,6 @@ REFUSED = [
     ("train ann-gan --digit 3 --threads 1025", "1 ... 1,024, found '1025'"),
     ("train ann-gan --digit 3 --seed -1", "--seed: expected a whole number, 0 ... 9"),
     ("train ann-gan --digit 3 --dataset cifar", "invalid choice: 'cifar' (choose from 'digits', 'mnist'"),
-    ("train ann-gan --digit 3 --device cuda", "torch finds no such device here; leave --device out"),
     ("evaluate", "RUN"),
     ("sample run --out a.png", "--count"),
     ("sample run --count 0 --out a.png", "--count: expected a whole number, 1 ... 1,000,000, found '0'"),
@@ -79,7 +79,10 @@ REFUSED = [
         "invalid choice: 'nothing' (choose from 'aggressive-ttfs', 'cifar10', 'ettfs', 'one-step', "
         "'spiking-gan')",
     ),
-    ("reproduce cifar10 --device cuda", "torch finds no such device here; leave --device out"),
+    (
+        "reproduce ettfs --device cuda",
+        "--device is for cifar10; ettfs trains on the CPU, leave --device out",
+    ),
     ("reproduce spiking-gan --digits 10", "invalid choice: 10"),
     ("demo --epochs none", "1 or more, found 'none'"),
 ]
@@ -88,6 +91,16 @@ REFUSED = [
 @pytest.mark.parametrize(("line", "message"), REFUSED, ids=[line for line, _ in REFUSED])
 def test_a_command_that_cannot_be_meant_gets_one_line_and_writes_nothing(line, message, tmp_path):
     assert message in shell(*line.split()).refusal
+    assert contents(tmp_path) == {}
+
+
+@pytest.mark.parametrize(
+    "line", ["train ann-gan --digit 3 --device cuda", "reproduce cifar10 --device cuda"]
+)
+def test_a_gpu_that_is_not_there_is_said(firstspike, monkeypatch, tmp_path, line):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    refusal = firstspike(*line.split()).refusal
+    assert refusal == "--device cuda: torch finds no such device here; leave --device out"
     assert contents(tmp_path) == {}
 
 

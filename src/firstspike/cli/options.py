@@ -17,7 +17,8 @@ def add_data_dir(parser: argparse.ArgumentParser) -> None:
         "--data-dir",
         type=Path,
         metavar="D",
-        help="folder with the data set's files (default: $FIRSTSPIKE_DATA, else downloaded once)",
+        help="folder with the data set's files (default: $FIRSTSPIKE_DATA, else MNIST and Fashion-MNIST "
+        "are downloaded once)",
     )
 
 
@@ -33,13 +34,10 @@ def add_threads(parser: argparse.ArgumentParser, default: int = 2) -> None:
     )
 
 
-def add_device(parser: argparse.ArgumentParser) -> None:
-    """Add ``--device``."""
+def add_device(parser: argparse.ArgumentParser, what: str) -> None:
+    """Add ``--device``; `what` can be trained on a GPU."""
     parser.add_argument(
-        "--device",
-        choices=("cpu", "cuda"),
-        default="cpu",
-        help="where to train; cuda for the deep presets, ettfs-..., window-... and onestep-...",
+        "--device", choices=("cpu", "cuda"), default="cpu", help=f"where to train; cuda for {what}"
     )
 
 

@@ -33,18 +33,16 @@ def run(options: argparse.Namespace) -> None:
         }
         print(json.dumps(document, indent=2))
         return
-    from itertools import groupby
-
     from rich.console import Console
     from rich.table import Table
 
     console = Console()
-    for paper, entries in groupby(PRESETS.values(), key=lambda entry: entry.paper):
-        table = Table(title=paper, title_justify="left", box=None, padding=(0, 2, 0, 0))
+    for paper in dict.fromkeys(entry.paper for entry in PRESETS.values()):
+        table = Table(title=paper, title_justify="left", box=None, padding=(0, 2, 0, 0), expand=True)
         table.add_column("preset", no_wrap=True, width=max(map(len, PRESETS)))
         table.add_column("what", ratio=1)
         table.add_column("expected figures", ratio=1)
-        for entry in entries:
+        for entry in (entry for entry in PRESETS.values() if entry.paper == paper):
             name = f"{entry.name}\n  --digit 0..9" if entry.takes_digit else entry.name
             table.add_row(name, entry.summary, entry.expected)
         console.print(table)

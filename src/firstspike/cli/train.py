@@ -38,7 +38,7 @@ def add_parser(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> 
     parser.add_argument(
         "--seed", type=seed, default=0, metavar="S", help="of everything random (default: 0)"
     )
-    add_device(parser)
+    add_device(parser, "the deep presets, ettfs-..., window-... and onestep-...")
     parser.add_argument(
         "--compile",
         action="store_true",

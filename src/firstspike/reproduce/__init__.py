@@ -29,8 +29,13 @@ def run_experiment(
         epochs: instead of the presets'.
         jobs: runs trained side by side.
         results: folder that also gets the figures as JSON, with ``results.md`` renewed beside it.
-        device: where to train, "cpu" or "cuda".
+        device: where "cifar10" is trained, "cpu" or "cuda".
+
+    Raises:
+        InputError: `results` with `epochs`, or "cuda" for another experiment; what the training refuses.
     """
+    if device != "cpu" and name != "cifar10":
+        raise InputError(f"--device is for cifar10; {name} trains on the CPU, leave --device out")
     if results is not None and epochs is not None:
         raise InputError("--results is for the presets' own epochs; leave out --epochs")
 

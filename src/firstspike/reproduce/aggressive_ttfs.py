@@ -77,7 +77,7 @@ def reproduce(plan: Plan) -> Path:
     summary = {name: summarise(entries, FIGURES) for name, entries in runs.items()}
     document = {
         "title": "Classifiers: Aggressive TTFS and S4NN",
-        "provenance": provenance(plan.seeds, plan.device),
+        "provenance": provenance(plan.seeds),
         "split": "MNIST test, 10,000 images",
         "tables": [_table(summary, runs), _savings(summary)],
         "headlines": _headlines(summary),

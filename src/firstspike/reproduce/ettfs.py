@@ -111,7 +111,7 @@ def reproduce(plan: Plan) -> Path:
     linear = None if events is None else linear_readout(*events)
     document = {
         "title": "Deep networks: ETTFS and window neurons",
-        "provenance": provenance(plan.seeds, plan.device),
+        "provenance": provenance(plan.seeds),
         "split": "test sets: MNIST and Fashion-MNIST 10,000 images"
         + ("" if events is None else f", N-MNIST {len(events[2])} recordings"),
         "tables": [

@@ -19,7 +19,7 @@ from firstspike.plot.deep import depth_curves
 from firstspike.reproduce.evaluation import classify_in_one_step, load_one_step
 from firstspike.reproduce.pictures import add_curves
 from firstspike.reproduce.plan import Job, Plan, train_all
-from firstspike.reproduce.report import Cell, Column, Report
+from firstspike.reproduce.report import Report
 from firstspike.reproduce.results import (
     facts,
     keep_results,
@@ -108,7 +108,7 @@ def reproduce(plan: Plan) -> Path:
     summary = {name: summarise(entries, FIGURES) for name, entries in runs.items()}
     document = {
         "title": "The one-step network: windows instead of time",
-        "provenance": provenance(plan.seeds, plan.device),
+        "provenance": provenance(plan.seeds),
         "split": "test sets: MNIST and Fashion-MNIST, 10,000 images each",
         "tables": [
             _accuracy_table(summary),
@@ -301,13 +301,7 @@ def _report(plan: Plan, document: dict[str, Any], named: dict[str, list[Job]]) -
     report = Report("One step", "Networks that decide in one time step")
     report.facts(facts(document["provenance"]) | {"split": document["split"]})
     if plan.epochs is None:
-        report.heading("Targets")
-        rows = []
-        for name, target in TARGETS.items():
-            accuracy = summary[name]["accuracy"]
-            met = accuracy["mean"] >= target
-            rows.append([name, f">= {target:g}", Cell(show(accuracy, 4), "met" if met else "missed")])
-        report.table(["preset", Column("target", "target"), Column("accuracy", "measured")], rows)
+        report.accuracy_targets(TARGETS, {name: summary[name]["accuracy"] for name in TARGETS})
     else:
         report.text(quick_look(plan.epochs))
     report.result_tables(document["tables"])

@@ -2,6 +2,7 @@
 
 import logging
 import multiprocessing
+import os
 import re
 import signal
 import sys
@@ -83,7 +84,7 @@ class Job:
 
 
 def train_all(plan: Plan, jobs: list[Job]) -> None:
-    """Train every job that is not finished, `plan.jobs` at a time, one thread each.
+    """Train every job that is not finished, `plan.jobs` at a time, on the CPU one thread each.
 
     One thread each keeps a run's result independent of how many are trained side by side.
 
@@ -117,6 +118,7 @@ def train_all(plan: Plan, jobs: list[Job]) -> None:
             for future in as_completed(futures):
                 future.result()
                 progress.advance(task)
+                console.print(f"{futures[future].folder(plan).name}: trained", highlight=False)
         except BaseException:
             # A run may be stopped at any moment: its finished epochs are kept.
             pool.shutdown(wait=False, cancel_futures=True)
@@ -139,7 +141,8 @@ def _train_one(plan: Plan, job: Job) -> None:
         job.seed,
         data_dir=plan.data_dir,
         resume=True,
-        threads=1,
+        # Augmentation and validation stay on the processor, and a GPU would wait for them.
+        threads=1 if plan.device == "cpu" else max(1, (os.cpu_count() or 1) // plan.jobs),
         device=plan.device,
         show_progress=False,
     )

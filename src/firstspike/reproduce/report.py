@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 
 from firstspike.files import write_text
 from firstspike.reproduce._page import render_page
+from firstspike.reproduce.results import Spread, show
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -98,6 +99,15 @@ class Report:
         for paragraph in re.split(r"\n\s*\n", text.strip()):
             self._blocks.append(f"<p>{_inline(paragraph)}</p>")
         return self
+
+    def accuracy_targets(self, targets: Mapping[str, float], measured: Mapping[str, Spread]) -> Self:
+        """Add what each preset should reach beside the accuracy that was `measured`."""
+        self.heading("Targets")
+        rows = []
+        for name, target in targets.items():
+            met = measured[name]["mean"] >= target
+            rows.append([name, f">= {target:g}", Cell(show(measured[name], 4), "met" if met else "missed")])
+        return self.table(["preset", Column("target", "target"), Column("accuracy", "measured")], rows)
 
     def result_tables(self, tables: Sequence[Mapping[str, Any]]) -> Self:
         """Add tables as they stand in a result file, each under its caption, with its notes."""

@@ -21,7 +21,10 @@ _BEGIN, _END = "<!-- results -->", "<!-- end of results -->"
 
 
 def provenance(seeds: Sequence[int], device: str = "cpu") -> dict[str, Any]:
-    """Return what every result file says of its making: command, seeds, versions, kind of machine."""
+    """Return what every result file says of its making: command, seeds, versions, kind of machine.
+
+    `device` is where the runs were trained, as torch names it.
+    """
     import numba
     import numpy
     import torch

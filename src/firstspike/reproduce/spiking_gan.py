@@ -73,7 +73,7 @@ def reproduce(plan: Plan) -> Path:
     controls["all"] = _controls(test, train, features, True)
     document = {
         "title": "Generation: Spiking-GAN beside the ordinary GAN",
-        "provenance": provenance(plan.seeds, plan.device),
+        "provenance": provenance(plan.seeds),
         "split": "MNIST test images of the class; as many generated as real",
         "tables": [
             _summary_table(runs, controls, plan.digits),

@@ -153,7 +153,8 @@ def train_supervised(
                 optimizer.step()
                 update_average(modules["average"], model, config.ema)
                 total += float(loss.detach()) * len(batch)
-                move_bar((index + 1) / steps_per_epoch)
+                # As much again as a batch is kept for the judging.
+                move_bar((index + 1) / (steps_per_epoch + 1))
         plain = train.images[:STATISTICS_IMAGES].split(config.batch_size)
         renew_statistics(modules["average"], (maps(part).to(device) for part in plain))
         figures = task.judge(modules["average"], validation)
