@@ -13,7 +13,7 @@ _LSTM = "L48-M48-L48-P96-L96-M96-L96-P192-(L192-M96)x3-L384-M384-L384"
 # Not the printed rule: each layer adds what the one before left, in one window.
 _PAST_LAYERS = WindowCarry(grid=1, projection="linear", carried="layer", alpha=1, surrogate="arctan")
 _SMALL = OneStepConfig(
-    layout="16-F16-16-P64-64-F64-64-P128-128", neuron=_PAST_LAYERS, head_size=7, rate=3e-3, epochs=12
+    layout="16-F16-16-P64-64-F64-64-P128-128", neuron=_PAST_LAYERS, head_size=7, rate=3e-3, epochs=20
 )
 _PAPER = OneStepConfig(
     layout=_CNN,
@@ -40,7 +40,7 @@ ONE_STEP: tuple[tuple[str, str, str, str, OneStepConfig], ...] = (
             _SMALL,
             dataset="mnist",
             augmentation=ImageAugmentation(shift_px=1.5, rotation_deg=10, scale=0.1, shear=0.1),
-            epochs=6,
+            epochs=10,
         ),
     ),
     (
