@@ -5,7 +5,7 @@ import os
 
 import pytest
 
-from firstspike.files import atomic_path, write_text
+from firstspike.support import atomic_path, write_text
 
 
 def test_the_new_content_comes_at_the_end(tmp_path):

@@ -11,10 +11,7 @@ ROOT = Path(next(iter(firstspike.__path__)))
 
 # ARCHITECTURE's order. A new part is entered where it stands.
 ORDER = [
-    "errors",
-    "steps",
-    "files",
-    "cache",
+    "support",
     "layout",
     "batch_norm",
     "spikes",

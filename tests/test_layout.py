@@ -2,8 +2,8 @@
 
 import pytest
 
-from firstspike.errors import InputError
 from firstspike.layout import Conv, Full, Pool, Residual, layout_shapes, parse_layout
+from firstspike.support import InputError
 
 
 def test_parts_and_shapes():

@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from firstspike.convolution import causal_conv2d
     from firstspike.decision import PAPERS, STRICT, FirstSpike, Score
     from firstspike.engine import Decision, Engine
-    from firstspike.errors import InputError
     from firstspike.functional import (
         causal_levels,
         causal_linear,
@@ -56,6 +55,7 @@ if TYPE_CHECKING:
     from firstspike.raster.settings import RasterNeuron, RasterWeights, Readout
     from firstspike.rules import ExactRule, RunningMaxRule, StraightThroughRule, TemporalRule
     from firstspike.spikes import check_times, raster_to_times, times_to_raster
+    from firstspike.support import InputError
     from firstspike.window_convolution import window_conv2d_membrane, window_conv_transpose2d_membrane
 
 _HOME = {
@@ -63,7 +63,7 @@ _HOME = {
     "convolution": ("causal_conv2d",),
     "decision": ("PAPERS", "STRICT", "FirstSpike", "Score"),
     "engine": ("Decision", "Engine"),
-    "errors": ("InputError",),
+    "support": ("InputError",),
     "functional": (
         "causal_levels",
         "causal_linear",

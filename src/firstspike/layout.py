@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
-from firstspike.errors import InputError
+from firstspike.support import InputError
 
 _TOKEN = re.compile(r"(?:(\d+)C(\d+)(?:s(\d+))?|(\d+)R(?:s(\d+))?|F(\d+)|([AEM])(\d+))")
 

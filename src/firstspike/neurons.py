@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Literal, get_args
 
 from firstspike.rules import ExactRule, StraightThroughRule, TemporalRule
-from firstspike.steps import check_num_steps
+from firstspike.support import check_num_steps
 
 Synapse = Literal["step", "ramp"]
 

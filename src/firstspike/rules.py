@@ -9,16 +9,12 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Literal, get_args
 
+from firstspike.support import check_choice
+
 Mask = Literal["hard", "soft", "open"]
 Norm = Literal["none", "l1", "l2"]
 SilentGradient = Literal["last_step", "zero"]
 Saturation = Literal["closed", "one_sided", "smooth", "open"]
-
-
-def check_choice(owner: str, field: str, value: str, choices: tuple[str, ...]) -> None:
-    """Raise ValueError if `value` is not one of `choices`."""
-    if value not in choices:
-        raise ValueError(f"{owner}.{field} must be one of {', '.join(choices)}; found {value!r}")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,7 +8,7 @@ everywhere. They are stored as floating point so that gradients can flow through
 import torch
 from torch import Tensor
 
-from firstspike.steps import MAX_NUM_STEPS, check_num_steps
+from firstspike.support import MAX_NUM_STEPS, check_num_steps
 
 __all__ = ["MAX_NUM_STEPS", "check_num_steps", "check_times", "raster_to_times", "times_to_raster"]
 

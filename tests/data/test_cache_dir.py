@@ -1,6 +1,6 @@
 from pathlib import Path
 
-from firstspike.cache import cache_dir
+from firstspike.support import cache_dir
 
 
 def test_the_variable_names_the_folder(monkeypatch, tmp_path):

@@ -10,7 +10,7 @@ import torch
 
 from firstspike.data import load
 from firstspike.data.cifar import CIFAR_10, CIFAR_100, CifarFile, load_cifar
-from firstspike.errors import InputError
+from firstspike.support import InputError
 
 RNG = np.random.default_rng(1)
 

@@ -4,7 +4,7 @@ import threading
 import pytest
 
 from firstspike.data.download import fetch
-from firstspike.errors import InputError
+from firstspike.support import InputError
 
 # Longer than one chunk of the downloader, and nowhere like itself.
 BODY = b"".join(hashlib.sha256(bytes([i, j])).digest() for i in range(64) for j in range(64))

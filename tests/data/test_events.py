@@ -13,7 +13,7 @@ from firstspike.data import load
 from firstspike.data.dvs_gesture import load_dvs_gesture, read_dvs_gesture
 from firstspike.data.events import EventSet, Recording, first_spike_maps, frames
 from firstspike.data.n_mnist import load_n_mnist, read_n_mnist
-from firstspike.errors import InputError
+from firstspike.support import InputError
 
 
 def recording(events, sensor=(3, 4)):

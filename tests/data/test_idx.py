@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from idx_files import compress, encode_idx, numbered_images
 
 from firstspike.data.idx import check_pair, decode_idx, read_content
-from firstspike.errors import InputError
+from firstspike.support import InputError
 
 PATH = Path("some-file")
 IMAGES = numbered_images(4)

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from firstspike.data import ImageSet
-from firstspike.errors import InputError
+from firstspike.support import InputError
 
 
 def image_set(**changes) -> ImageSet:

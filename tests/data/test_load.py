@@ -5,7 +5,7 @@ import pytest
 
 from firstspike.data import DATASETS, SPLITS, load
 from firstspike.data.shapes import image_shape, input_shape, number_of_classes
-from firstspike.errors import InputError
+from firstspike.support import InputError
 
 
 def test_the_names():
@@ -58,7 +58,7 @@ def test_a_folder_without_the_set_is_refused_by_name(tmp_path, name):
 
 def test_importing_it_imports_no_slow_library():
     code = (
-        "import sys, firstspike.data, firstspike.cache; "
+        "import sys, firstspike.data, firstspike.support; "
         "print({'sklearn', 'pooch', 'requests', 'filelock'} & set(sys.modules))"
     )
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -11,7 +11,7 @@ from idx_files import compress, encode_idx, make_dataset, tiny_arrays, tiny_file
 
 from firstspike.data.catalog import IDX_DATASETS
 from firstspike.data.mnist import load_idx_dataset
-from firstspike.errors import InputError
+from firstspike.support import InputError
 
 TINY = make_dataset()
 

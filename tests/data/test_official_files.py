@@ -11,7 +11,7 @@ from firstspike.data import load
 from firstspike.data.catalog import FASHION_MNIST, IDX_DATASETS, MNIST
 from firstspike.data.folder import NotHereError, find_files
 from firstspike.data.idx import decode_idx, read_content
-from firstspike.errors import InputError
+from firstspike.support import InputError
 
 FOLDER = os.environ.get("FIRSTSPIKE_DATA", "")
 

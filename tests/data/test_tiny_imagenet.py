@@ -7,7 +7,7 @@ from PIL import Image
 
 from firstspike.data import load
 from firstspike.data.tiny_imagenet import load_tiny_imagenet
-from firstspike.errors import InputError
+from firstspike.support import InputError
 
 CLASSES = ("n02", "n01", "n03")
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from firstspike.data.unpickle import load_arrays
-from firstspike.errors import InputError
+from firstspike.support import InputError
 
 
 @pytest.mark.parametrize("protocol", range(5))

@@ -9,10 +9,10 @@ import torch
 from torch import Tensor
 
 from firstspike.data import ImageSet, load
-from firstspike.errors import InputError
 from firstspike.metrics.controls import mean_image_control, quality
 from firstspike.metrics.features import Features, feature_network
 from firstspike.metrics.generation import frechet_distance, nearest_distances, prdc
+from firstspike.support import InputError
 
 
 def seeded(seed: int = 0) -> torch.Generator:

@@ -14,7 +14,6 @@ import torch
 from torch.nn import functional
 
 from firstspike.data import ImageSet, load
-from firstspike.errors import InputError
 from firstspike.metrics import features as module
 from firstspike.metrics.features import (
     NUM_FEATURES,
@@ -23,6 +22,7 @@ from firstspike.metrics.features import (
     feature_label,
     feature_network,
 )
+from firstspike.support import InputError
 
 
 @pytest.fixture(scope="module")

@@ -6,7 +6,6 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from firstspike.errors import InputError
 from firstspike.metrics import generation
 from firstspike.metrics.generation import (
     feature_diversity,
@@ -16,6 +15,7 @@ from firstspike.metrics.generation import (
     nearest_distances,
     prdc,
 )
+from firstspike.support import InputError
 
 PAIR_FUNCTIONS = [frechet_distance, kernel_distance, prdc, feature_diversity]
 

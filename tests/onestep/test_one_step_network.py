@@ -4,7 +4,6 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from firstspike.errors import InputError
 from firstspike.onestep.layout import Part, parse_one_step_layout
 from firstspike.onestep.network import (
     Connection,
@@ -16,6 +15,7 @@ from firstspike.onestep.network import (
 )
 from firstspike.onestep.settings import WindowCarry
 from firstspike.onestep.windows import merge_windows, split_windows, window_grid
+from firstspike.support import InputError
 from firstspike.training.one_step_presets import ONE_STEP
 
 EVERYTHING = "4-F4-4-P6-L6-M3-6"

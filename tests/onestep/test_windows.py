@@ -5,8 +5,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from firstspike.errors import InputError
 from firstspike.onestep.windows import cover, merge_windows, split_windows, window_grid
+from firstspike.support import InputError
 
 SIZES = st.integers(1, 40)
 

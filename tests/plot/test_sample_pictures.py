@@ -6,9 +6,9 @@ import torch
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from PIL import Image
 
-from firstspike.errors import InputError
 from firstspike.plot import png_bytes, sample_comparison, sample_grid
 from firstspike.plot._mosaic import mosaic
+from firstspike.support import InputError
 
 
 def random_images(count, height=28, width=28):

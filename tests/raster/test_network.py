@@ -7,10 +7,10 @@ import torch
 from torch.nn import functional as F
 
 from firstspike.coding import encode_latency
-from firstspike.errors import InputError
 from firstspike.raster.layers import GRID_BITS, RasterLayer
 from firstspike.raster.network import RasterNetwork
 from firstspike.raster.settings import RasterNeuron, RasterWeights, Readout
+from firstspike.support import InputError
 
 T = 6
 

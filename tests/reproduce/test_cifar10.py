@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from firstspike.errors import InputError
 from firstspike.reproduce import cifar10, plan, run_experiment
 from firstspike.reproduce.plan import Plan
+from firstspike.support import InputError
 from firstspike.training.presets import preset
 
 LAYOUTS = {

@@ -7,8 +7,8 @@ import pytest
 import torch
 from PIL import Image
 
-from firstspike.errors import InputError
 from firstspike.reproduce.demo import by_class, demo
+from firstspike.support import InputError
 
 PICTURES = {
     "samples.png",

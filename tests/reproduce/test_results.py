@@ -9,7 +9,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from firstspike.errors import InputError
 from firstspike.reproduce.results import (
     markdown_table,
     provenance,
@@ -22,6 +21,7 @@ from firstspike.reproduce.results import (
     with_headlines,
     write_results,
 )
+from firstspike.support import InputError
 
 
 def test_spread_of_a_known_sample():

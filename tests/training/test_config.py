@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from firstspike.errors import InputError
+from firstspike.support import InputError
 from firstspike.training.config import from_json, to_json
 from firstspike.training.presets import PRESETS, preset
 

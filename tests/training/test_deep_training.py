@@ -11,9 +11,9 @@ import pytest
 import torch
 
 from firstspike.data import ImageSet
-from firstspike.errors import InputError
 from firstspike.raster.settings import RasterWeights, Readout
 from firstspike.reproduce.evaluation import classify_deeply
+from firstspike.support import InputError
 from firstspike.training import supervised
 from firstspike.training.config import from_json, to_json
 from firstspike.training.deep import build_deep

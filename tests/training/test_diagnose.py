@@ -9,9 +9,9 @@ from test_deep_training import ETTFS, WINDOW
 
 from firstspike.batch_norm import BatchNorm
 from firstspike.data import load
-from firstspike.errors import InputError
 from firstspike.models.spiking_form import spiking_form
 from firstspike.nn import EarliestPool2d
+from firstspike.support import InputError
 from firstspike.training.diagnose import IMAGES, Diary, diagnose, table
 from firstspike.training.presets import preset
 from firstspike.training.run import train

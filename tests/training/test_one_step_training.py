@@ -6,9 +6,9 @@ import pytest
 import torch
 
 from firstspike.data import ImageSet
-from firstspike.errors import InputError
 from firstspike.onestep.settings import WindowCarry
 from firstspike.reproduce.evaluation import classify_deeply, classify_in_one_step, evaluate
+from firstspike.support import InputError
 from firstspike.training.config import from_json, to_json
 from firstspike.training.deep_config import ImageAugmentation, OneStepConfig
 from firstspike.training.one_step import OneStepTask, mix

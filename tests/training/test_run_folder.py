@@ -6,7 +6,7 @@ import json
 import pytest
 import torch
 
-from firstspike.errors import InputError
+from firstspike.support import InputError
 from firstspike.training.presets import preset
 from firstspike.training.run_folder import RunFolder, RunState
 

@@ -10,8 +10,8 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
-from firstspike.errors import InputError
 from firstspike.neurons import Causal, Phased, Window
+from firstspike.support import InputError
 from firstspike.training.classifier import build_classifier
 from firstspike.training.optimizer import expected_tensors, optimizer_tensors
 from firstspike.training.presets import preset

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from firstspike.errors import InputError
 from firstspike.models import AnnGenerator, SpikingGenerator
+from firstspike.support import InputError
 from firstspike.training.run_folder import RunFolder
 from firstspike.training.sampling import load_generator, sample, write_samples
 

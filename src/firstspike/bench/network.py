@@ -16,14 +16,13 @@ from filelock import FileLock
 from torch import Tensor
 from torch.nn import functional as F
 
-from firstspike.cache import cache_dir
 from firstspike.coding import encode_latency
 from firstspike.data import ImageSet, load
-from firstspike.errors import InputError
 from firstspike.losses import aggressive_targets, temporal_least_squares
 from firstspike.neurons import Causal
 from firstspike.nn import Linear, Stack
 from firstspike.rules import TemporalRule
+from firstspike.support import InputError, cache_dir
 from firstspike.training.classifier import ClassifierTask, build_classifier
 from firstspike.training.config import ClassifierConfig, to_json
 from firstspike.training.presets import preset

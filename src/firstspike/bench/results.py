@@ -5,8 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from firstspike.errors import InputError
-from firstspike.files import write_text
+from firstspike.support import InputError, write_text
 
 BEGIN, END = "<!-- bench -->", "<!-- end of bench -->"
 

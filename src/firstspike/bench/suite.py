@@ -14,7 +14,7 @@ from firstspike.bench.rows_onestep import windows
 from firstspike.bench.rows_peers import conv_against_spikingjelly, linear_against, memory_against
 from firstspike.bench.rows_single import online, second_process, single_image
 from firstspike.bench.setting import Setting, Spec
-from firstspike.errors import InputError
+from firstspike.support import InputError
 
 SPECS = (
     Spec("linear-forward-vs-dense", "ms", forward, target=0.6),

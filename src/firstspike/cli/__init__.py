@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 from firstspike.cli import bench, demo, evaluate, presets, reproduce, sample, train
-from firstspike.errors import InputError
+from firstspike.support import InputError
 
 _VERBS = (demo, train, evaluate, sample, reproduce, bench, presets)
 

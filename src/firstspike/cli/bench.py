@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 from firstspike.cli.options import add_data_dir, add_threads, default_dataset
-from firstspike.errors import InputError
+from firstspike.support import InputError
 
 _TABLE_WIDTH = 112
 
@@ -51,7 +51,7 @@ def run(options: argparse.Namespace) -> None:
     from firstspike.bench.results import write_results
     from firstspike.bench.setting import Setting
     from firstspike.bench.suite import chosen, run_rows
-    from firstspike.files import write_text
+    from firstspike.support import write_text
 
     specs = chosen(options.rows)
     if options.out is not None and options.out.is_dir():

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from firstspike.errors import InputError
+from firstspike.support import InputError
 
 DATASETS = ("digits", "mnist", "fashion-mnist")
 

@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 
 from firstspike.cli.options import between, seed
-from firstspike.errors import InputError
+from firstspike.support import InputError
 
 
 def add_parser(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:

@@ -11,7 +11,7 @@ from firstspike.data.mnist import load_idx_dataset
 from firstspike.data.n_mnist import load_n_mnist
 from firstspike.data.tiny_imagenet import NAME as TINY_IMAGENET
 from firstspike.data.tiny_imagenet import load_tiny_imagenet
-from firstspike.errors import InputError
+from firstspike.support import InputError
 
 _EVENT_DATASETS = {"n-mnist": load_n_mnist, "dvs-gesture": load_dvs_gesture}
 DATASETS = ("digits", *IDX_DATASETS, *CIFAR_DATASETS, TINY_IMAGENET, *_EVENT_DATASETS)
@@ -44,7 +44,7 @@ def load(name: str, split: str, data_dir: str | os.PathLike[str] | None = None) 
         data_dir: a folder with the IDX files, raw or ``.gz``: in the folder, in ``<name>`` below
             it, or in torchvision's tree. Without it the folder named by the environment variable
             FIRSTSPIKE_DATA serves if it holds the set, and otherwise the set is downloaded once
-            into `firstspike.cache.cache_dir`. "digits" needs no folder and looks at none.
+            into `firstspike.support.cache_dir`. "digits" needs no folder and looks at none.
 
     Raises:
         InputError: unknown name or split, no files in `data_dir`, a damaged or unofficial file,

@@ -9,11 +9,10 @@ from typing import Any
 import numpy as np
 import torch
 
-from firstspike.cache import cache_dir
 from firstspike.data.images import ImageSet
 from firstspike.data.mnist import DATA_VARIABLE
 from firstspike.data.unpickle import load_arrays
-from firstspike.errors import InputError
+from firstspike.support import InputError, cache_dir
 
 _SIDE, _CHANNELS = 32, 3
 _PIXELS = _CHANNELS * _SIDE * _SIDE
@@ -107,7 +106,7 @@ def load_cifar(
         dataset: which one.
         split: "train", "validation" or "test".
         data_dir: a folder that holds the files or their folder, of either version. Without it the folder
-            that FIRSTSPIKE_DATA names is searched, then ``<name>`` in `firstspike.cache.cache_dir`.
+            that FIRSTSPIKE_DATA names is searched, then ``<name>`` in `firstspike.support.cache_dir`.
 
     Raises:
         InputError: no files, a damaged or unofficial one, or one that holds more than arrays.

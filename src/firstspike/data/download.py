@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from firstspike.errors import InputError
+from firstspike.support import InputError
 
 if TYPE_CHECKING:
     import requests

@@ -7,10 +7,9 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from firstspike.cache import cache_dir
 from firstspike.data.events import EventSet, Recording, check_recording
 from firstspike.data.mnist import DATA_VARIABLE
-from firstspike.errors import InputError
+from firstspike.support import InputError, cache_dir
 
 SENSOR = (128, 128)
 NUM_CLASSES = 11

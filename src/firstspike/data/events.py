@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from firstspike.data.images import ImageSet
-from firstspike.errors import InputError
+from firstspike.support import InputError
 
 # Polarities of an event: it became darker, brighter.
 OFF, ON = 0, 1

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from firstspike.data.catalog import IdxDataset, IdxFile
-from firstspike.errors import InputError
+from firstspike.support import InputError
 
 
 class NotHereError(InputError):

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from firstspike.errors import InputError
+from firstspike.support import InputError
 
 _GZIP_MAGIC = b"\x1f\x8b"
 _UINT8 = 0x08

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from firstspike.errors import InputError
+from firstspike.support import InputError
 
 
 @dataclass(frozen=True, eq=False)

@@ -10,13 +10,12 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from firstspike.cache import cache_dir
 from firstspike.data.catalog import IDX_DATASETS, IdxDataset, IdxFile
 from firstspike.data.download import fetch
 from firstspike.data.folder import NotHereError, find_files
 from firstspike.data.idx import check_pair, decode_idx, read_content
 from firstspike.data.images import ImageSet
-from firstspike.errors import InputError
+from firstspike.support import InputError, cache_dir
 
 _log = logging.getLogger(__name__)
 

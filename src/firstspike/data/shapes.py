@@ -1,6 +1,6 @@
 """What is known of a data set before its files are opened."""
 
-from firstspike.errors import InputError
+from firstspike.support import InputError
 
 _SHAPES = {
     "digits": (1, 8, 8),

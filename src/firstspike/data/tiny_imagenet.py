@@ -8,10 +8,9 @@ import numpy as np
 import torch
 from PIL import Image, UnidentifiedImageError
 
-from firstspike.cache import cache_dir
 from firstspike.data.images import ImageSet
 from firstspike.data.mnist import DATA_VARIABLE
-from firstspike.errors import InputError
+from firstspike.support import InputError, cache_dir
 
 NAME = "tiny-imagenet"
 _FOLDER = "tiny-imagenet-200"
@@ -31,7 +30,7 @@ def load_tiny_imagenet(split: str, data_dir: str | os.PathLike[str] | None = Non
     Args:
         split: "train", "validation" or "test".
         data_dir: the folder ``tiny-imagenet-200`` or the one that holds it. Without it the folder that
-            FIRSTSPIKE_DATA names is searched, then ``tiny-imagenet`` in `firstspike.cache.cache_dir`.
+            FIRSTSPIKE_DATA names is searched, then ``tiny-imagenet`` in `firstspike.support.cache_dir`.
 
     Raises:
         InputError: no such folder, or one that lacks files, or an image that is damaged or of another size.

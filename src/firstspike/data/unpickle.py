@@ -14,7 +14,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from firstspike.errors import InputError
+from firstspike.support import InputError
 
 _PLAIN = (str, bytes, int, float, bool, type(None))
 _NUMBERS = ("b1", "i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8", "f2", "f4", "f8")

@@ -6,7 +6,6 @@ import torch
 from torch import Tensor
 
 from firstspike.data import ImageSet
-from firstspike.errors import InputError
 from firstspike.metrics.features import Features
 from firstspike.metrics.generation import (
     check_images,
@@ -16,6 +15,7 @@ from firstspike.metrics.generation import (
     nearest_distances,
     prdc,
 )
+from firstspike.support import InputError
 
 # k of precision, recall, density and coverage: the default of Naeem et al. 2020.
 NEIGHBOURS = 5

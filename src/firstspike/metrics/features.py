@@ -20,11 +20,9 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
-from firstspike.cache import cache_dir
 from firstspike.data import ImageSet, load
-from firstspike.errors import InputError
-from firstspike.files import atomic_path
 from firstspike.metrics.generation import check_images
+from firstspike.support import InputError, atomic_path, cache_dir
 
 logger = logging.getLogger(__name__)
 

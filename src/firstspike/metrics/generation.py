@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from firstspike.errors import InputError
+from firstspike.support import InputError
 
 Array = NDArray[np.float64]
 FeatureArray = NDArray[np.floating] | Tensor

@@ -4,7 +4,7 @@ import re
 from dataclasses import dataclass
 from typing import Literal
 
-from firstspike.errors import InputError
+from firstspike.support import InputError
 
 Kind = Literal["conv", "full", "mlp", "lstm", "merge"]
 

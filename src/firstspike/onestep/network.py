@@ -11,11 +11,11 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from firstspike.batch_norm import BatchNorm
-from firstspike.errors import InputError
 from firstspike.onestep.carry import carry_windows
 from firstspike.onestep.layout import parse_one_step_layout
 from firstspike.onestep.settings import WindowCarry
 from firstspike.onestep.windows import WindowGrid, merge_windows, split_windows, window_grid
+from firstspike.support import InputError
 
 
 @dataclass

@@ -4,7 +4,7 @@ import math
 from dataclasses import dataclass
 from typing import Literal, get_args
 
-from firstspike.rules import check_choice
+from firstspike.support import check_choice
 
 Projection = Literal["sine_window", "sine_layer", "linear", "sigmoid", "tanh", "relu"]
 Carried = Literal["both", "window", "layer", "none"]

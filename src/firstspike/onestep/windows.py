@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from firstspike.errors import InputError
+from firstspike.support import InputError
 
 
 @dataclass(frozen=True)

@@ -8,12 +8,12 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from firstspike.files import atomic_path
 from firstspike.plot._arrays import ArrayLike, to_image, to_numpy
 from firstspike.plot._layers import place_layers
 from firstspike.plot._palette import find_palette, limit_colors
 from firstspike.plot._scene import Scene
 from firstspike.plot._style import styled
+from firstspike.support import atomic_path
 
 _PLAY_MS = 6_000
 _HOLD_MS = 2_500

@@ -7,10 +7,10 @@ import numpy as np
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from firstspike.errors import InputError
 from firstspike.plot._arrays import ArrayLike, to_images
 from firstspike.plot._mosaic import dots_per_pixel, mosaic
 from firstspike.plot._style import DPI, INK, MUTED, styled, text_width
+from firstspike.support import InputError
 
 _MARGIN_DOTS = 12
 _TITLE_DOTS = 32

@@ -6,9 +6,9 @@ from pathlib import Path
 from matplotlib.figure import Figure
 from PIL import Image
 
-from firstspike.files import atomic_path
 from firstspike.plot._palette import limit_colors
 from firstspike.plot._style import DPI, styled
+from firstspike.support import atomic_path
 
 
 def save_figure(figure: Figure, path: str | Path, dpi: int = DPI) -> Path:

@@ -7,12 +7,12 @@ import torch
 from torch import Tensor
 
 from firstspike.coding import encode_latency
-from firstspike.errors import InputError
 from firstspike.layout import Conv, Full, Pool, Residual, Shape, layout_shapes, parse_layout
 from firstspike.raster.fire import crossed, flags_to_times
 from firstspike.raster.layers import RasterLayer, earliest_pool
 from firstspike.raster.readout import by_membrane, votes
 from firstspike.raster.settings import RasterNeuron, RasterWeights, Readout
+from firstspike.support import InputError
 
 
 class RasterNetwork(torch.nn.Module):

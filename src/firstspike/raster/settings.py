@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal, get_args
 
-from firstspike.rules import check_choice
+from firstspike.support import check_choice
 
 SurrogateKind = Literal["arctan", "sigmoid", "triangular"]
 Gradient = Literal["every_step", "firing_step", "bptt"]

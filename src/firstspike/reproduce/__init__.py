@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from firstspike.errors import InputError
+from firstspike.support import InputError
 
 
 def run_experiment(

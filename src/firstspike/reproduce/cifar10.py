@@ -7,13 +7,13 @@ from typing import Any
 
 import torch
 
-from firstspike.errors import InputError
 from firstspike.plot import learning_curves, save_figure
 from firstspike.reproduce.evaluation import evaluate
 from firstspike.reproduce.pictures import add_curves
 from firstspike.reproduce.plan import Job, Plan, train_all
 from firstspike.reproduce.report import Report
 from firstspike.reproduce.results import facts, keep_results, provenance, quick_look, show, spread
+from firstspike.support import InputError
 from firstspike.training.deep_config import OneStepConfig
 from firstspike.training.presets import preset
 

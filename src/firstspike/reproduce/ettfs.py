@@ -11,7 +11,6 @@ import torch
 from firstspike.data import load
 from firstspike.data.events import EventSet, frames
 from firstspike.data.n_mnist import find_n_mnist, load_n_mnist
-from firstspike.errors import InputError
 from firstspike.metrics.stability import input_spread
 from firstspike.plot import save_figure
 from firstspike.plot.deep import depth_curves, latency_shares, layer_bars
@@ -28,6 +27,7 @@ from firstspike.reproduce.results import (
     show,
     summarise,
 )
+from firstspike.support import InputError
 from firstspike.training.deep_config import DeepConfig, EttfsConfig
 from firstspike.training.presets import preset
 

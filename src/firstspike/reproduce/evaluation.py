@@ -8,7 +8,6 @@ import torch
 
 from firstspike.data import ImageSet, load
 from firstspike.data.shapes import image_shape, input_shape, number_of_classes
-from firstspike.errors import InputError
 from firstspike.functional import phased_parameters
 from firstspike.kernels.reference import simulate_causal, simulate_phased, simulate_window
 from firstspike.metrics.classification import ClassificationReport, classification_report
@@ -24,6 +23,7 @@ from firstspike.neurons import Phased, Window
 from firstspike.nn import Linear, Stack
 from firstspike.onestep.network import OneStepNetwork
 from firstspike.raster.network import RasterNetwork
+from firstspike.support import InputError
 from firstspike.training.classifier import build_classifier, encode_images
 from firstspike.training.config import ClassifierConfig, GanConfig
 from firstspike.training.deep import build_deep, maps

@@ -9,9 +9,9 @@ from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Self
 
-from firstspike.files import write_text
 from firstspike.reproduce._page import render_page
 from firstspike.reproduce.results import Spread, show
+from firstspike.support import write_text
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

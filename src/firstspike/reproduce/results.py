@@ -14,8 +14,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from firstspike.errors import InputError
-from firstspike.files import write_text
+from firstspike.support import InputError, write_text
 
 _BEGIN, _END = "<!-- results -->", "<!-- end of results -->"
 

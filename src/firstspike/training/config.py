@@ -8,12 +8,11 @@ from dataclasses import dataclass, field
 from types import UnionType
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
-from firstspike.errors import InputError
 from firstspike.neurons import Causal, Neuron, Phased, Window
 from firstspike.onestep.settings import WindowCarry
 from firstspike.raster.settings import RasterNeuron, RasterWeights, Readout
 from firstspike.rules import ExactRule, RunningMaxRule, StraightThroughRule, TemporalRule
-from firstspike.steps import check_num_steps
+from firstspike.support import InputError, check_num_steps
 from firstspike.training.deep_config import (
     DeepWindowConfig,
     EttfsConfig,

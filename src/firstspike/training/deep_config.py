@@ -4,12 +4,11 @@ import math
 from dataclasses import dataclass, field
 from typing import Literal
 
-from firstspike.errors import InputError
 from firstspike.layout import parse_layout
 from firstspike.onestep.layout import parse_one_step_layout
 from firstspike.onestep.settings import WindowCarry
 from firstspike.raster.settings import RasterNeuron, RasterWeights, Readout
-from firstspike.steps import check_num_steps
+from firstspike.support import InputError, check_num_steps
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,9 +8,9 @@ import difflib
 from dataclasses import dataclass
 from typing import Any
 
-from firstspike.errors import InputError
 from firstspike.neurons import Causal, Phased, Window
 from firstspike.rules import RunningMaxRule, StraightThroughRule, TemporalRule
+from firstspike.support import InputError
 from firstspike.training.config import (
     Augmentation,
     ClassifierConfig,

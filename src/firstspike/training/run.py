@@ -9,7 +9,7 @@ import torch
 from filelock import FileLock, Timeout
 
 from firstspike.data import load
-from firstspike.errors import InputError
+from firstspike.support import InputError
 from firstspike.training.config import Config, GanConfig
 from firstspike.training.deep_config import OneStepConfig, SupervisedConfig
 from firstspike.training.diagnose import Diary

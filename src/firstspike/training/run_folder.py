@@ -20,8 +20,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
-from firstspike.errors import InputError
-from firstspike.files import atomic_path, write_text
+from firstspike.support import InputError, atomic_path, write_text
 from firstspike.training.config import Config, from_json, to_json
 
 FORMAT = 1
