@@ -1,108 +1,17 @@
-"""Reading a class from output spike times: the first neuron to spike wins."""
+"""Reading a class from output spikes: the first spike, votes, or membranes; one verdict and one score."""
 
-from dataclasses import dataclass
-from typing import Literal, get_args
+from dataclasses import dataclass, replace
+from typing import Any, Literal, Protocol, get_args
 
 import torch
 from torch import Tensor
 
-Ties = Literal["wrong", "label", "lowest", "membrane"]
+from firstspike.spikes import Spikes, check_labels
+from firstspike.support import check_choice, check_number
+
+Ties = Literal["wrong", "label"]
 Silent = Literal["wrong", "membrane"]
-
-
-@dataclass(frozen=True, kw_only=True)
-class FirstSpike:
-    """The rule that turns output times into a class, with its word on ties and silence.
-
-    Attributes:
-        ties: when several outputs share the first spike: "wrong" counts the sample as an error
-            (strict); "label" counts it as right if the label is among them (S4NN's and Spiking-GAN's
-            evaluation); "lowest" takes the lowest class index; "membrane" the largest membrane.
-        silent: when no output spikes: "wrong", or "membrane" for the largest membrane.
-    """
-
-    ties: Ties = "wrong"
-    silent: Silent = "wrong"
-
-    def __post_init__(self) -> None:
-        for name, value, choices in (
-            ("ties", self.ties, get_args(Ties)),
-            ("silent", self.silent, get_args(Silent)),
-        ):
-            if value not in choices:
-                raise ValueError(f"FirstSpike.{name} must be one of {', '.join(choices)}; found {value!r}")
-
-    @property
-    def description(self) -> str:
-        """The rule in words, as every report prints it."""
-        ties = {
-            "wrong": "ties wrong",
-            "label": "a tie that holds the label is right",
-            "lowest": "ties to the lowest class",
-            "membrane": "ties to the largest membrane",
-        }[self.ties]
-        silent = {"wrong": "silence wrong", "membrane": "silence to the largest membrane"}
-        return f"first spike; {ties}; {silent[self.silent]}"
-
-    def decide(self, times: Tensor, num_steps: int, membrane: Tensor | None = None) -> Tensor:
-        """Return the class of each sample ``(batch,)``, -1 where the rule gives none.
-
-        Args:
-            times: output spike times ``(batch, classes)``.
-            num_steps: ``T``; a time of ``T`` is silence.
-            membrane: ``(batch, classes)``, needed by the rules that read it.
-
-        Raises:
-            ValueError: the rule reads membranes and none are given, or it needs the label.
-        """
-        if self.ties == "label":
-            raise ValueError("ties='label' scores a known label and cannot decide; use score()")
-        first = times.min(1, keepdim=True).values
-        leading = times == first
-        silent = (first == num_steps).squeeze(1)
-        tied = (leading.sum(1) > 1) & ~silent
-        choice = leading.to(torch.int8).argmax(1)
-        if self.ties == "wrong":
-            choice = torch.where(tied, -1, choice)
-        elif self.ties == "membrane":
-            ranked = _membrane(membrane, "ties").masked_fill(~leading, -torch.inf)
-            choice = torch.where(tied, ranked.argmax(1), choice)
-        if self.silent == "membrane":
-            return torch.where(silent, _membrane(membrane, "silent").argmax(1), choice)
-        return torch.where(silent, -1, choice)
-
-    def score(
-        self, times: Tensor, labels: Tensor, num_steps: int, membrane: Tensor | None = None
-    ) -> "Score":
-        """Return how many samples this rule gets right, with tie and silent counts.
-
-        Args:
-            times: output spike times ``(batch, classes)``.
-            labels: int64 ``(batch,)``.
-            num_steps: ``T``.
-            membrane: as for `decide`.
-        """
-        first = times.min(1, keepdim=True).values
-        leading = times == first
-        silent = (first == num_steps).squeeze(1)
-        tied = (leading.sum(1) > 1) & ~silent
-        if self.ties == "label":
-            right = leading.gather(1, labels.unsqueeze(1)).squeeze(1) & ~silent
-            if self.silent == "membrane":
-                right |= silent & (_membrane(membrane, "silent").argmax(1) == labels)
-        else:
-            right = self.decide(times, num_steps, membrane) == labels
-        return Score(
-            right=int(right.sum()),
-            ties=int(tied.sum()),
-            silent=int(silent.sum()),
-            count=len(labels),
-            rule=self.description,
-        )
-
-
-STRICT = FirstSpike()
-PAPERS = FirstSpike(ties="label")
+Weighting = Literal["exponential", "linear", "earliest"]
 
 
 @dataclass(frozen=True)
@@ -129,21 +38,279 @@ class Score:
 
     @property
     def accuracy(self) -> float:
-        """Share of samples that are right."""
-        return self.right / self.count
+        """Share of samples that are right; NaN of no samples."""
+        return self._share(self.right)
 
     @property
     def tie_rate(self) -> float:
-        """Share of samples whose first spike is shared."""
-        return self.ties / self.count
+        """Share of samples without a single winner."""
+        return self._share(self.ties)
 
     @property
     def silent_rate(self) -> float:
         """Share of samples on which no output spikes."""
-        return self.silent / self.count
+        return self._share(self.silent)
+
+    def __str__(self) -> str:
+        return (
+            f"accuracy {self.accuracy:.2%}, ties {self.tie_rate:.2%}, silent {self.silent_rate:.2%} of "
+            f"{self.count} samples ({self.rule})"
+        )
+
+    def _share(self, part: int) -> float:
+        return part / self.count if self.count else float("nan")
 
 
-def _membrane(membrane: Tensor | None, field: str) -> Tensor:
-    if membrane is None:
-        raise ValueError(f"FirstSpike({field}='membrane') needs the membrane, and none was given")
-    return membrane
+@dataclass(frozen=True, eq=False)
+class Verdict:
+    """What the output of a batch says.
+
+    Attributes:
+        label: the class, int64 ``(batch,)``; -1 where the rule gives none.
+        leading: the classes that share the lead, bool ``(batch, classes)``; none where it is silent.
+        silent: whether no output neuron spiked, bool ``(batch,)``.
+        steps: step, local to the output window, after which the decision could no longer change, float32
+            ``(batch,)``; ``T`` where it was open to the end.
+        rule: the rule in words, as every report prints it.
+        any_leader: a label among the leading counts as right (S4NN's and Spiking-GAN's evaluation).
+    """
+
+    label: Tensor
+    leading: Tensor
+    silent: Tensor
+    steps: Tensor
+    rule: str
+    any_leader: bool = False
+
+    @property
+    def tied(self) -> Tensor:
+        """Whether several classes share the lead, bool ``(batch,)``."""
+        return self.leading.sum(1) > 1
+
+    def right(self, labels: Any) -> Tensor:
+        """Return which samples are right, bool ``(batch,)``.
+
+        Args:
+            labels: integers ``(batch,)``.
+
+        Raises:
+            TypeError, ValueError: see `firstspike.spikes.check_labels`.
+        """
+        wanted = check_labels(labels, *self.leading.shape).to(self.label.device)
+        right = self.label == wanted
+        if self.any_leader:
+            right |= self.leading.gather(1, wanted.unsqueeze(1)).squeeze(1)
+        return right
+
+    def score(self, labels: Any) -> Score:
+        """Return how many samples are right, with tie and silent counts; arguments as for `right`."""
+        return Score(
+            right=int(self.right(labels).sum()),
+            ties=int(self.tied.sum()),
+            silent=int(self.silent.sum()),
+            count=len(self.label),
+            rule=self.rule,
+        )
+
+
+class Decoder(Protocol):
+    """A rule that turns the output of a network into a class."""
+
+    def decide(self, out: Spikes, membrane: Tensor | None = None) -> Verdict:
+        """Return the verdict on output spikes ``(batch, outputs)`` and their membranes."""
+        ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class FirstSpike:
+    """The class of the first output spike.
+
+    Attributes:
+        ties: when several outputs share the first spike: "wrong" counts the sample as an error
+            (strict); "label" counts it as right if the label is among them (S4NN's and Spiking-GAN's
+            evaluation). Either way a tied sample has no label.
+        silent: when no output spikes: "wrong", or "membrane" for the largest membrane (S4NN's code).
+    """
+
+    ties: Ties = "wrong"
+    silent: Silent = "wrong"
+
+    def __post_init__(self) -> None:
+        check_choice("FirstSpike", "ties", self.ties, get_args(Ties))
+        check_choice("FirstSpike", "silent", self.silent, get_args(Silent))
+
+    @property
+    def rule(self) -> str:
+        """The rule in words."""
+        ties = {"wrong": "ties wrong", "label": "a tie that holds the label is right"}[self.ties]
+        silent = {"wrong": "silence wrong", "membrane": "silence to the largest membrane"}[self.silent]
+        return f"first spike; {ties}; {silent}"
+
+    def decide(self, out: Spikes, membrane: Tensor | None = None) -> Verdict:
+        """Return the verdict on output spikes.
+
+        Args:
+            out: ``(batch, classes)``.
+            membrane: ``(batch, classes)``, needed by ``silent="membrane"``.
+
+        Raises:
+            ValueError: membranes are needed and missing or of another shape, or the times hold NaN.
+        """
+        first = _first(out)
+        silent = first == out.steps
+        leading = (out.times == first.unsqueeze(1)) & ~silent.unsqueeze(1)
+        label = _single(leading)
+        if self.silent == "membrane":
+            if membrane is None or membrane.shape != out.shape:
+                found = None if membrane is None else tuple(membrane.shape)
+                raise ValueError(
+                    f"FirstSpike(silent='membrane') needs membranes {tuple(out.shape)}, found {found}"
+                )
+            label = torch.where(silent, membrane.argmax(1), label)
+        return Verdict(label, leading, silent, first, self.rule, self.ties == "label")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Votes:
+    """The class with the most votes of its output neurons (ETTFS, Eqs. 20-24); ties and silence give none.
+
+    A decision is final once no other class can catch up, even if all its silent neurons spiked at the next
+    step.
+
+    Attributes:
+        weighting: "exponential": a spike at step t votes ``gamma^(-t)`` for its class (Eq. 20); "linear":
+            ``gamma (T - t) / T``; "earliest": as linear, but only a class's first spike votes.
+        gamma: base or slope of the votes.
+        scale: factor from the vote of a class to its logit, for training.
+        neurons_per_class: output neurons of each class, side by side.
+    """
+
+    weighting: Weighting = "exponential"
+    gamma: float = 1.5
+    scale: float = 10.0
+    neurons_per_class: int = 10
+
+    def __post_init__(self) -> None:
+        check_choice("Votes", "weighting", self.weighting, get_args(Weighting))
+        low = 1.0 if self.weighting == "exponential" else 0.0
+        check_number("Votes", "gamma", self.gamma, low=low, above=True)
+        check_number("Votes", "scale", self.scale, low=0, above=True)
+        check_number("Votes", "neurons_per_class", self.neurons_per_class, low=1)
+
+    @property
+    def rule(self) -> str:
+        """The rule in words."""
+        if self.weighting == "earliest":
+            return "class of the first output spike; ties and silence wrong"
+        worth = "gamma^-t" if self.weighting == "exponential" else "T - t"
+        return f"most votes of the output spikes, {worth} at step t; ties and silence wrong"
+
+    def worth(self, steps: int) -> list[float]:
+        """Return the vote of a spike at each step, and of silence last: ``steps + 1`` numbers."""
+        if self.weighting == "exponential":
+            return [self.gamma**-step for step in range(steps)] + [0.0]
+        return [self.gamma * (steps - step) / steps for step in range(steps + 1)]
+
+    def logits(self, cumulative: Tensor) -> Tensor:
+        """Return the scaled mean vote of each class's neurons, ``(batch, classes)``, for training.
+
+        A sum over steps of what a cumulative spike train adds, ``w[t] - w[t+1]`` with silence voting ``w[T]``,
+        which equals the vote of the spike's step.
+
+        Args:
+            cumulative: of the output neurons, class by class, ``(T, batch, classes * neurons_per_class)``.
+        """
+        worth = torch.tensor(self.worth(len(cumulative)), dtype=torch.float32, device=cumulative.device)
+        grouped = cumulative.to(torch.float32).unflatten(2, (-1, self.neurons_per_class))
+        # Of a class's neurons the one that spikes first has the highest.
+        by_class = grouped.amax(3) if self.weighting == "earliest" else grouped.mean(3)
+        return self.scale * torch.tensordot(worth[:-1] - worth[1:], by_class, dims=1)
+
+    def mean_membrane(self, membrane: Tensor) -> Tensor:
+        """Return the mean of each class's membranes, ``(batch, classes)``."""
+        return _mean_membrane(membrane, self.neurons_per_class)
+
+    def decide(self, out: Spikes, membrane: Tensor | None = None) -> Verdict:
+        """Return the verdict on output spikes ``(batch, classes * neurons_per_class)``."""
+        if self.weighting == "earliest":
+            earliest = out.with_times(out.times.unflatten(1, (-1, self.neurons_per_class)).min(2).values)
+            return replace(FirstSpike().decide(earliest), rule=self.rule)
+        grouped = out.times.unflatten(1, (-1, self.neurons_per_class))
+        silent = _first(out) == out.steps
+        # Integers, so that equal sums are equal in whatever order they are added.
+        worth = torch.tensor(self.worth(out.steps), dtype=torch.float64, device=out.device)
+        worth = torch.round(worth * 2**36)
+        steps = torch.full((len(out),), float(out.steps), device=out.device)
+        for step in reversed(range(out.steps)):
+            fired = grouped <= step
+            so_far = torch.where(fired, worth[grouped.long()], 0.0).sum(2)
+            # Silence at the end votes w[T], which the linear decoder's 0 and the exponential's share.
+            most = so_far + (~fired).sum(2) * worth[step + 1]
+            leader = so_far.max(1)
+            rivals = most.scatter(1, leader.indices.unsqueeze(1), float("-inf")).max(1).values
+            steps[leader.values > rivals] = step
+        total = worth[grouped.long()].sum(2)
+        leading = (total == total.max(1, keepdim=True).values) & ~silent.unsqueeze(1)
+        return Verdict(_single(leading), leading, silent, steps, self.rule)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Membrane:
+    """The class with the largest mean output membrane at the last step, which is no spike decision.
+
+    Attributes:
+        neurons_per_class: output neurons of each class, side by side.
+    """
+
+    neurons_per_class: int = 1
+
+    def __post_init__(self) -> None:
+        check_number("Membrane", "neurons_per_class", self.neurons_per_class, low=1)
+
+    @property
+    def rule(self) -> str:
+        """The rule in words."""
+        return "largest output membrane at the last step; no spike decision"
+
+    @property
+    def spikes(self) -> Votes:
+        """The decision by spikes of a network that was trained on its membranes."""
+        return Votes(weighting="linear", gamma=1.0, neurons_per_class=self.neurons_per_class)
+
+    def mean_membrane(self, membrane: Tensor) -> Tensor:
+        """Return the mean of each class's membranes, ``(batch, classes)``."""
+        return _mean_membrane(membrane, self.neurons_per_class)
+
+    def decide(self, out: Spikes, membrane: Tensor | None = None) -> Verdict:
+        """Return the verdict on output membranes ``(batch, classes * neurons_per_class)``.
+
+        Raises:
+            ValueError: they are missing.
+        """
+        if membrane is None:
+            raise ValueError("Membrane decides by membranes; give them beside the spikes")
+        mean = self.mean_membrane(membrane)
+        leading = mean == mean.max(1, keepdim=True).values
+        last = torch.full((len(mean),), float(out.steps), device=mean.device)
+        return Verdict(mean.argmax(1), leading, _first(out) == out.steps, last, self.rule)
+
+
+def _single(leading: Tensor) -> Tensor:
+    """The class that leads alone, -1 where there is none."""
+    return torch.where(leading.sum(1) == 1, leading.to(torch.int8).argmax(1), -1)
+
+
+def _mean_membrane(membrane: Tensor, neurons_per_class: int) -> Tensor:
+    return membrane.to(torch.float32).unflatten(1, (-1, neurons_per_class)).mean(2)
+
+
+def _first(out: Spikes) -> Tensor:
+    """The first output spike of each sample, after a look at shape and NaN."""
+    if out.times.dim() != 2:
+        raise ValueError(f"output spikes must be (batch, outputs), found {tuple(out.shape)}")
+    if not out.shape[1]:
+        raise ValueError("there are no output neurons to decide by")
+    first = out.first()
+    if first.isnan().any():
+        raise ValueError("output times hold NaN: the network's weights are not finite")
+    return first

@@ -1,18 +1,21 @@
-"""Losses on output spike times and membranes.
+"""Losses on output spikes.
 
-A target is a spike time. All target functions are pure: they read times and return times of the same
+A target is a spike time. All target functions are pure: they read spikes and return times of the same
 shape, without gradient.
 """
 
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from firstspike.spikes import Spikes, check_labels
+from firstspike.support import check_choice
+
 
 @torch.no_grad()
-def relative_targets(times: Tensor, labels: Tensor, num_steps: int, gamma: float = 3.0) -> Tensor:
+def relative_targets(out: Spikes, labels: Any, gamma: float = 3.0) -> Tensor:
     """Return S4NN's relative target times ``(batch, classes)`` (arXiv 1910.09495, section II-D).
 
     With the first spike at ``m = min_j t_j``: the label's target is ``m``; another neuron that fires
@@ -20,39 +23,34 @@ def relative_targets(times: Tensor, labels: Tensor, num_steps: int, gamma: float
     silent, the label gets ``T - gamma`` and the others ``T``.
 
     Args:
-        times: output times ``(batch, classes)``, ``num_steps`` silent.
-        labels: int64 ``(batch,)``.
-        num_steps: ``T``.
+        out: output spikes ``(batch, classes)``.
+        labels: integers ``(batch,)``, see `firstspike.spikes.check_labels`.
         gamma: margin in steps.
     """
+    times, steps = out.times, out.steps
     first = times.min(1, keepdim=True).values
-    silent = first == num_steps
-    targets = torch.where(times - first < gamma, (first + gamma).clamp(max=num_steps), times)
-    targets = torch.where(silent, float(num_steps), targets)
-    label_target = torch.where(silent, num_steps - gamma, first)
-    return targets.scatter(1, labels.unsqueeze(1), label_target)
+    silent = first == steps
+    targets = torch.where(times - first < gamma, (first + gamma).clamp(max=steps), times)
+    targets = torch.where(silent, float(steps), targets)
+    label_target = torch.where(silent, steps - gamma, first)
+    return targets.scatter(1, _column(labels, out), label_target)
 
 
 @torch.no_grad()
-def aggressive_targets(times: Tensor, labels: Tensor, num_steps: int) -> Tensor:
+def aggressive_targets(out: Spikes, labels: Any) -> Tensor:
     """Return Aggressive TTFS target times ``(batch, classes)`` (Spiking-GAN Eqs. 6-7).
 
     The label's target is ``tau``, the first output spike, or 0 if all are silent; every other
     neuron's target is ``T``, silence.
     """
-    first = times.min(1, keepdim=True).values
-    tau = torch.where(first == num_steps, 0.0, first)
-    targets = torch.full_like(times, num_steps)
-    return targets.scatter(1, labels.unsqueeze(1), tau)
+    first = out.times.min(1, keepdim=True).values
+    tau = torch.where(first == out.steps, 0.0, first)
+    return torch.full_like(out.times, out.steps).scatter(1, _column(labels, out), tau)
 
 
 @torch.no_grad()
 def gan_targets(
-    times: Tensor,
-    desired: int,
-    num_steps: int,
-    kind: Literal["dynamic", "static"] = "dynamic",
-    first: int = 0,
+    out: Spikes, desired: int, kind: Literal["dynamic", "static"] = "dynamic", first: int = 0
 ) -> Tensor:
     """Return target times for a discriminator's two outputs ``(batch, 2)``, 0 fake and 1 real.
 
@@ -60,54 +58,65 @@ def gan_targets(
     are silent), the other's is ``T``. "static": `first` and ``T``.
 
     Args:
-        times: ``(batch, 2)``.
+        out: output spikes ``(batch, 2)``.
         desired: output that should fire first: 1 for real images and for the generator's step, 0 for
             generated images in the discriminator's step.
-        num_steps: ``T``.
         kind: which targets.
         first: earliest step asked for by the static targets.
 
     Raises:
         ValueError: `kind` is unknown.
     """
+    check_choice("gan_targets", "kind", kind, ("dynamic", "static"))
     if kind == "dynamic":
-        labels = torch.full((len(times),), desired, dtype=torch.int64, device=times.device)
-        return aggressive_targets(times, labels, num_steps)
-    if kind != "static":
-        raise ValueError(f"kind must be 'dynamic' or 'static', found {kind!r}")
-    targets = torch.full_like(times, num_steps)
+        labels = torch.full((len(out),), desired, dtype=torch.int64, device=out.device)
+        return aggressive_targets(out, labels)
+    targets = torch.full_like(out.times, out.steps)
     targets[:, desired] = first
     return targets
 
 
-def temporal_least_squares(times: Tensor, targets: Tensor, num_steps: int) -> Tensor:
+def temporal_least_squares(out: Spikes, targets: Tensor) -> Tensor:
     """Return ``1/2 sum_j ((t_j - target_j) / T)^2``, mean over samples (Spiking-GAN Eqs. 4-5).
 
     The division by ``T`` makes the value independent of the time resolution; the papers' layer-wise
     normalisation removes it anyway.
+
+    Raises:
+        ValueError: `targets` have another shape than the spikes.
     """
-    return 0.5 * ((times - targets) / num_steps).square().sum(1).mean()
+    if targets.shape != out.shape:
+        raise ValueError(f"targets must have the shape {tuple(out.shape)}, found {tuple(targets.shape)}")
+    return 0.5 * ((out.times - targets) / out.steps).square().sum(1).mean()
 
 
 def first_spike_cross_entropy(
-    times: Tensor, labels: Tensor, num_steps: int, sharpness: float = 10.0, label_smoothing: float = 0.0
+    out: Spikes,
+    labels: Any,
+    *,
+    sharpness: float = 10.0,
+    label_delay: float = 0.0,
+    label_smoothing: float = 0.0,
 ) -> Tensor:
     """Return the cross-entropy of a softmax over ``-sharpness t_j / T``: earlier is likelier.
 
     Args:
-        times: output times ``(batch, classes)``.
-        labels: int64 ``(batch,)``.
-        num_steps: ``T``.
+        out: output spikes ``(batch, classes)``.
+        labels: integers ``(batch,)``.
         sharpness: logit between a spike at step 0 and silence.
+        label_delay: steps by which the label's spike counts as later than it is; the loss is content only
+            once the label leads by so much, which makes ties rare.
         label_smoothing: share of the target that goes to all classes alike.
     """
-    return F.cross_entropy(times * (-sharpness / num_steps), labels, label_smoothing=label_smoothing)
+    column = _column(labels, out)
+    times = out.times
+    if label_delay:
+        times = times + label_delay * F.one_hot(column.squeeze(1), times.shape[1])
+    return F.cross_entropy(times * (-sharpness / out.steps), column.squeeze(1), label_smoothing=label_smoothing)
 
 
-def membrane_cross_entropy(membrane: Tensor, labels: Tensor, label_smoothing: float = 0.0) -> Tensor:
-    """Return the cross-entropy of the output membranes ``(batch, classes)`` read as logits.
-
-    It does not separate spike times: potentials above a window's range all fire at step 0 and tie. For a
-    decision by the first spike take `first_spike_cross_entropy`.
-    """
-    return F.cross_entropy(membrane, labels, label_smoothing=label_smoothing)
+def _column(labels: Any, out: Spikes) -> Tensor:
+    """The labels, checked, as a column."""
+    if out.times.dim() != 2:
+        raise ValueError(f"output spikes must be (batch, classes), found {tuple(out.shape)}")
+    return check_labels(labels, *out.shape).to(out.device).unsqueeze(1)

@@ -3,30 +3,32 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from firstspike.decision import PAPERS, STRICT, Score
+from firstspike.decision import FirstSpike, Score
 from firstspike.kernels import s4nn_online
 from firstspike.kernels.rows import LANES
 from firstspike.kernels.spike_lists import list_images
-from firstspike.spikes import check_num_steps, check_times
+from firstspike.nn import Layer
+from firstspike.spikes import Spikes, check_labels
+from firstspike.support import check_choice, check_num_steps, check_number
 
 TargetKind = Literal["relative", "aggressive"]
 ErrorNorm = Literal["l2", "l1"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class S4NN:
+class S4NNRule:
     """The numbers of S4NN's learning rule, as its published code runs it (arXiv 1910.09495).
 
     Neurons fire one step after ``V > threshold``: ``Causal(threshold=..., strict=True, delay=1)``.
 
     Attributes:
-        num_steps: ``T``.
+        steps: ``T``.
         thresholds: of each layer, above 0.
         gamma: margin of the relative targets in steps.
         rate: learning rate ``eta``.
@@ -35,7 +37,7 @@ class S4NN:
         norm: each layer's errors are divided by their norm: "l2" (S4NN) or "l1" (Spiking-GAN).
     """
 
-    num_steps: int = 256
+    steps: int = 256
     thresholds: tuple[float, ...] = (100.0, 100.0)
     gamma: float = 3.0
     rate: float = 0.2
@@ -44,24 +46,19 @@ class S4NN:
     norm: ErrorNorm = "l2"
 
     def __post_init__(self) -> None:
-        check_num_steps(self.num_steps)
+        check_num_steps(self.steps, name="S4NNRule.steps")
         object.__setattr__(self, "thresholds", tuple(self.thresholds))
-        if not self.thresholds or not all(0 < theta < float("inf") for theta in self.thresholds):
-            raise ValueError(f"S4NN.thresholds must be above 0 and finite, found {self.thresholds}")
-        if not 0 <= self.gamma <= self.num_steps:
-            raise ValueError(f"S4NN.gamma must be 0 ... {self.num_steps} steps, found {self.gamma}")
-        if not 0 <= self.rate < float("inf"):
-            raise ValueError(f"S4NN.rate must be 0 or more and finite, found {self.rate}")
-        if not (self.weight_decay >= 0 and self.rate * self.weight_decay < 1):
-            raise ValueError(
-                f"S4NN.weight_decay must be 0 or more and below 1 / rate, found {self.weight_decay}"
-            )
-        for name, value, choices in (
-            ("loss", self.loss, get_args(TargetKind)),
-            ("norm", self.norm, get_args(ErrorNorm)),
-        ):
-            if value not in choices:
-                raise ValueError(f"S4NN.{name} must be one of {', '.join(choices)}; found {value!r}")
+        if not self.thresholds:
+            raise ValueError("S4NNRule.thresholds must name one per layer, found none")
+        for threshold in self.thresholds:
+            check_number("S4NNRule", "thresholds", threshold, low=0, above=True)
+        check_number("S4NNRule", "gamma", self.gamma, low=0, high=self.steps)
+        check_number("S4NNRule", "rate", self.rate, low=0)
+        check_number("S4NNRule", "weight_decay", self.weight_decay, low=0)
+        if self.rate * self.weight_decay >= 1:
+            raise ValueError(f"S4NNRule.weight_decay must be below 1 / rate, found {self.weight_decay}")
+        check_choice("S4NNRule", "loss", self.loss, get_args(TargetKind))
+        check_choice("S4NNRule", "norm", self.norm, get_args(ErrorNorm))
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,12 +70,12 @@ class SortedSpikes:
     Attributes:
         lists: input and step of each spike, image after image, and where each image starts.
         in_features: inputs per image.
-        num_steps: ``T``.
+        steps: ``T``.
     """
 
     lists: tuple[np.ndarray, np.ndarray, np.ndarray]
     in_features: int
-    num_steps: int
+    steps: int
 
     def __len__(self) -> int:
         return len(self.lists[2]) - 1
@@ -102,31 +99,23 @@ class OnlineEpoch:
     papers: Score
 
 
-def sort_spikes(times: Tensor, num_steps: int) -> SortedSpikes:
-    """Return the spikes of `times` ``(images, in_features)`` in the order of time.
+def sort_spikes(spikes: Spikes) -> SortedSpikes:
+    """Return spikes ``(images, in_features)`` in the order of time.
 
     Raises:
-        TypeError: `times` is not a tensor of numbers.
-        ValueError: it has not two axes, or a time is not a whole step in ``0 ... num_steps``.
+        ValueError: they have not two axes.
     """
-    check_num_steps(num_steps)
-    if not isinstance(times, Tensor) or times.dim() != 2:
-        found = tuple(times.shape) if isinstance(times, Tensor) else type(times).__name__
-        raise ValueError(f"times must be a tensor (images, in_features), found {found}")
-    check_times(times if times.dtype != torch.float32 else times[:0], num_steps)
-    try:
-        lists = list_images(times.detach().to(torch.float32).contiguous().numpy(), num_steps)
-    except ValueError:
-        check_times(times, num_steps)
-        raise
-    return SortedSpikes(lists, times.shape[1], num_steps)
+    if spikes.times.dim() != 2:
+        raise ValueError(f"spikes must be (images, in_features), found {tuple(spikes.shape)}")
+    lists = list_images(spikes.times.detach().to(torch.float32).contiguous().numpy(), spikes.steps)
+    return SortedSpikes(lists, spikes.shape[1], spikes.steps)
 
 
 def s4nn_epoch(
-    images: Tensor | SortedSpikes,
-    labels: Tensor,
+    images: Spikes | SortedSpikes,
+    labels: Any,
     weights: Sequence[Tensor],
-    config: S4NN,
+    rule: S4NNRule,
     *,
     order: Tensor | None = None,
 ) -> OnlineEpoch:
@@ -144,11 +133,11 @@ def s4nn_epoch(
     The work is done on one core without the GIL, and does not depend on the number of steps.
 
     Args:
-        images: spike times ``(images, in_features)``, ``T`` silent, or `sort_spikes` of them, which
-            saves the sorting in later epochs.
-        labels: int64 ``(images,)``.
+        images: spikes ``(images, in_features)``, or `sort_spikes` of them, which saves the sorting in later
+            epochs.
+        labels: integers ``(images,)``.
         weights: one ``(out_features, in_features)`` per layer, all float32 or all float64.
-        config: the rule.
+        rule: its numbers.
         order: int64, which image to learn from when; each once as given by default (S4NN's).
 
     Returns:
@@ -158,26 +147,26 @@ def s4nn_epoch(
         TypeError: tensors of other types.
         ValueError: shapes that do not fit, a time, label or index out of range, weights not finite.
 
-    S4NN re-draws, after each epoch, hidden neurons that fired too rarely (`nn.redraw_dead`):
+    S4NN re-draws, after each epoch, hidden neurons that fired too rarely (`redraw_dead`):
 
-    >>> from firstspike import Causal, Linear, redraw_dead
+    >>> from firstspike import Causal, Linear, Spikes, redraw_dead
     >>> neuron = Causal(threshold=100, strict=True, delay=1)
-    >>> hidden, output = Linear(3, 4, 256, neuron), Linear(4, 2, 256, neuron)
+    >>> hidden, output = Linear(3, 4, neuron), Linear(4, 2, neuron)
     >>> _ = torch.nn.init.uniform_(hidden.weight, 0, 50), torch.nn.init.uniform_(output.weight, 0, 48)
-    >>> spikes = sort_spikes(torch.tensor([[0, 3, 256], [256, 0, 9]]), 256)
+    >>> spikes = sort_spikes(Spikes([[0, 3, 256], [256, 0, 9]], steps=256))
     >>> for _ in range(3):
-    ...     seen = s4nn_epoch(spikes, torch.tensor([0, 1]), [hidden.weight, output.weight], S4NN())
+    ...     seen = s4nn_epoch(spikes, [0, 1], [hidden.weight, output.weight], S4NNRule())
     ...     redrawn = redraw_dead(hidden, seen.firing_rates[0], low=0, high=50)
     >>> seen.output_times.shape
     torch.Size([2, 2])
     """
-    spikes = images if isinstance(images, SortedSpikes) else sort_spikes(images, config.num_steps)
-    sizes = _check_weights(spikes, weights, config)
-    _check_index("labels", labels, (len(spikes),), sizes[-1])
+    spikes = sort_spikes(images) if isinstance(images, Spikes) else images
+    sizes = _check_weights(spikes, weights, rule)
+    labels = check_labels(labels, len(spikes), sizes[-1])
     if order is None:
         order = torch.arange(len(spikes))
     else:
-        _check_index("order", order, (len(order),) if order.dim() else (0,), len(spikes))
+        _check_order(order, len(spikes))
     spare = weights[0].new_zeros(LANES)
     flat = torch.cat([*(weight.detach().t().flatten() for weight in weights), spare])
     out, fired = s4nn_online.learn(
@@ -186,35 +175,34 @@ def s4nn_epoch(
         labels.contiguous().numpy(),
         flat.numpy(),
         sizes,
-        config.thresholds,
-        num_steps=config.num_steps,
-        gamma=float(config.gamma),
-        rate=config.rate,
-        keep=1.0 - config.rate * config.weight_decay,
-        aggressive=config.loss == "aggressive",
-        l1=config.norm == "l1",
+        rule.thresholds,
+        num_steps=rule.steps,
+        gamma=float(rule.gamma),
+        rate=rule.rate,
+        keep=1.0 - rule.rate * rule.weight_decay,
+        aggressive=rule.loss == "aggressive",
+        l1=rule.norm == "l1",
     )
     parts = flat.split([*(weight.numel() for weight in weights), len(spare)])
     for weight, part in zip(weights, parts[:-1], strict=True):
         weight.detach().copy_(part.reshape(weight.shape[1], weight.shape[0]).t())
-    times = torch.from_numpy(out)
-    seen = labels[order]
+    outputs, seen = Spikes.trusted(torch.from_numpy(out), rule.steps), labels[order]
     return OnlineEpoch(
-        output_times=times,
+        output_times=outputs.times,
         firing_rates=[torch.from_numpy(count / max(len(order), 1)).to(torch.float32) for count in fired],
-        strict=STRICT.score(times, seen, config.num_steps),
-        papers=PAPERS.score(times, seen, config.num_steps),
+        strict=FirstSpike().decide(outputs).score(seen),
+        papers=FirstSpike(ties="label").decide(outputs).score(seen),
     )
 
 
-def _check_weights(spikes: SortedSpikes, weights: Sequence[Tensor], config: S4NN) -> tuple[int, ...]:
+def _check_weights(spikes: SortedSpikes, weights: Sequence[Tensor], rule: S4NNRule) -> tuple[int, ...]:
     """Return the sizes of the input and of each layer."""
-    if spikes.num_steps != config.num_steps:
+    if spikes.steps != rule.steps:
         raise ValueError(
-            f"images were sorted for {spikes.num_steps} steps, config.num_steps is {config.num_steps}"
+            f"images have windows of {spikes.steps} steps, the rule is for {rule.steps}"
         )
-    if len(weights) != len(config.thresholds):
-        raise ValueError(f"{len(config.thresholds)} thresholds need as many weights, found {len(weights)}")
+    if len(weights) != len(rule.thresholds):
+        raise ValueError(f"{len(rule.thresholds)} thresholds need as many weights, found {len(weights)}")
     kinds = {weight.dtype for weight in weights}
     if len(kinds) != 1 or not kinds <= {torch.float32, torch.float64}:
         raise TypeError(f"weights must be all float32 or all float64, found {sorted(map(str, kinds))}")
@@ -231,13 +219,39 @@ def _check_weights(spikes: SortedSpikes, weights: Sequence[Tensor], config: S4NN
     return (spikes.in_features, *(shape[0] for shape in shapes))
 
 
-def _check_index(name: str, values: Tensor, shape: tuple[int, ...], end: int) -> None:
-    if values.dtype != torch.int64:
-        raise TypeError(f"{name} must be int64, found {values.dtype}")
-    if tuple(values.shape) != shape:
-        raise ValueError(f"{name} must have the shape {shape}, found {tuple(values.shape)}")
-    if not values.numel():
-        return
-    low, high = (int(bound) for bound in torch.aminmax(values))
-    if low < 0 or high >= end:
-        raise ValueError(f"{name} must lie in 0 ... {end - 1}, found {low} ... {high}")
+def _check_order(order: Tensor, count: int) -> None:
+    if order.dtype != torch.int64 or order.dim() != 1:
+        raise TypeError(f"order must be int64 with one axis, found {order.dtype} {tuple(order.shape)}")
+    if order.numel() and not 0 <= int(order.min()) <= int(order.max()) < count:
+        raise ValueError(
+            f"order must lie in 0 ... {count - 1}, found {int(order.min())} ... {int(order.max())}"
+        )
+
+
+@torch.no_grad()
+def redraw_dead(
+    layer: Layer,
+    firing_rate: Tensor,
+    *,
+    low: float,
+    high: float,
+    min_rate: float = 1e-3,
+    generator: torch.Generator | None = None,
+) -> int:
+    """Re-draw the incoming weights of neurons that fire too rarely; return how many.
+
+    S4NN (arXiv 1910.09495) does so after each epoch for hidden neurons that fired on less than 0.1 %
+    of the images.
+
+    Args:
+        layer: a fully connected layer, changed in place.
+        firing_rate: share of samples on which each neuron fired, ``(out_features,)``.
+        low, high: bounds of the uniform distribution of new weights.
+        min_rate: neurons strictly below this share are re-drawn.
+        generator: source of randomness.
+    """
+    dead = (firing_rate < min_rate).nonzero().flatten()
+    if len(dead):
+        fresh = torch.empty(len(dead), layer.weight.shape[1]).uniform_(low, high, generator=generator)
+        layer.weight[dead] = fresh
+    return len(dead)

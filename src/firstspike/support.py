@@ -1,10 +1,14 @@
 """What every part leans on: the error for bad input, checks, atomic files, the cache. Free of torch."""
 
+import math
+import numbers
+import operator
 import os
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 MAX_NUM_STEPS = 65_535
 CACHE_VARIABLE = "FIRSTSPIKE_CACHE"
@@ -17,18 +21,34 @@ class InputError(ValueError):
     """
 
 
-def check_num_steps(num_steps: int, *, minimum: int = 2) -> int:
-    """Return `num_steps` as an int, refusing what is not a whole number in 2 ... 65,535.
+def check_num_steps(num_steps: Any, *, name: str = "num_steps", minimum: int = 2) -> int:
+    """Return a number of time steps as an int, refusing what is not an integer in 2 ... 65,535.
 
     Raises:
-        TypeError: `num_steps` is not an integer.
+        TypeError: it is not an integer of Python or numpy.
         ValueError: it is out of range.
     """
-    if isinstance(num_steps, bool) or not isinstance(num_steps, int):
-        raise TypeError(f"num_steps must be an int, found {type(num_steps).__name__}: {num_steps!r}")
-    if not minimum <= num_steps <= MAX_NUM_STEPS:
-        raise ValueError(f"num_steps must be in {minimum} ... {MAX_NUM_STEPS}, found {num_steps}")
-    return num_steps
+    try:
+        steps = operator.index(num_steps)
+    except TypeError:
+        steps = None
+    if steps is None or isinstance(num_steps, bool):
+        raise TypeError(f"{name} must be an int, found {type(num_steps).__name__}: {num_steps!r}")
+    if not minimum <= steps <= MAX_NUM_STEPS:
+        raise ValueError(f"{name} must be in {minimum} ... {MAX_NUM_STEPS}, found {steps}")
+    return steps
+
+
+def check_number(
+    owner: str, field: str, value: Any, *, low: float = -math.inf, high: float = math.inf, above: bool = False
+) -> None:
+    """Raise ValueError unless `value` is a finite number in ``low ... high``, above `low` if asked."""
+    number = isinstance(value, numbers.Real) and not isinstance(value, bool) and math.isfinite(value)
+    if not number or not low <= value <= high or (above and value == low):
+        span = f"above {low:g}" if above else f"{low:g} or more" if low > -math.inf else "finite"
+        if high < math.inf:
+            span = f"in {'(' if above else '['}{low:g}, {high:g}]"
+        raise ValueError(f"{owner}.{field} must be a number {span}, found {value!r}")
 
 
 def check_choice(owner: str, field: str, value: str, choices: tuple[str, ...]) -> None:

@@ -10,16 +10,16 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from firstspike.neurons import Causal, Phased
-from firstspike.nn import Conv2d, Linear, Stack
+from firstspike.nn import Stack
 from firstspike.nn.geometry import Shape
+from firstspike.spikes import Spikes
 
 # 45 nm, 0.9 V: M. Horowitz, "Computing's energy problem", ISSCC 2014.
 ADD_PJ = 0.9
 MULTIPLY_ADD_PJ = 4.6
 
 
-def steps_to_decision(stack: Stack, output_times: Tensor) -> Tensor:
+def steps_to_decision(stack: Stack, out: Spikes) -> Tensor:
     """Return the step of the first output spike on the input's clock, float32 ``(batch,)``.
 
     A sample without output spike waits to the end of the output window. Window networks count from
@@ -27,19 +27,21 @@ def steps_to_decision(stack: Stack, output_times: Tensor) -> Tensor:
 
     Args:
         stack: the network, for the windows' first steps.
-        output_times: ``(batch, classes)``, local to the last window.
+        out: output spikes ``(batch, classes)``, local to the last window.
     """
-    return output_times.flatten(1).min(1).values + stack.offsets[-1]
+    return out.first() + stack.offsets[-1]
 
 
-def spikes_to_decision(stack: Stack, traced: Sequence[Tensor], decision: Tensor | None = None) -> Tensor:
+def spikes_to_decision(
+    stack: Stack, traced: Sequence[Spikes], decision: Tensor | None = None
+) -> Tensor:
     """Return the spikes of the input and of each layer up to the decision, float32 ``(batch, layers + 1)``.
 
     A spike counts if it comes no later than the first output spike; without one, all count.
 
     Args:
         stack: the network.
-        traced: spike times of the input and of every layer, as `Stack.trace` returns.
+        traced: spikes of the input and of every layer, as `Stack.trace` returns.
         decision: step ``(batch,)`` up to which to count, if it is not the first output spike's.
     """
     decision = steps_to_decision(stack, traced[-1]) if decision is None else decision
@@ -47,7 +49,7 @@ def spikes_to_decision(stack: Stack, traced: Sequence[Tensor], decision: Tensor 
     return torch.stack(counts, 1).to(torch.float32)
 
 
-def spikes_per_layer(stack: Stack, traced: Sequence[Tensor]) -> Tensor:
+def spikes_per_layer(stack: Stack, traced: Sequence[Spikes]) -> Tensor:
     """Return all spikes of the input and of each layer over the whole window, ``(batch, layers + 1)``."""
     counts = [active.flatten(1).sum(1) for active in _active(stack, traced, None)]
     return torch.stack(counts, 1).to(torch.float32)
@@ -55,19 +57,19 @@ def spikes_per_layer(stack: Stack, traced: Sequence[Tensor]) -> Tensor:
 
 def synaptic_operations(
     stack: Stack,
-    traced: Sequence[Tensor],
+    traced: Sequence[Spikes],
     *,
     until_decision: bool = True,
     decision: Tensor | None = None,
 ) -> Tensor:
     """Return the additions that spikes cause at their targets, float32 ``(batch,)``: spikes x fan-out.
 
-    A spike's fan-out is the number of neurons that hear it, which in a convolution is smaller near the
+    A spike's fan-out is the number of neurons that receive it, which in a convolution is smaller near the
     border.
 
     Args:
         stack: the network.
-        traced: spike times of the input and of every layer, as `Stack.trace` returns.
+        traced: spikes of the input and of every layer, as `Stack.trace` returns.
         until_decision: count the spikes that `spikes_to_decision` counts; otherwise all.
         decision: as for `spikes_to_decision`.
     """
@@ -82,49 +84,39 @@ def synaptic_operations(
     return total.to(torch.float32)
 
 
-def _active(stack: Stack, traced: Sequence[Tensor], until: Tensor | None) -> Iterator[Tensor]:
+def _active(stack: Stack, traced: Sequence[Spikes], until: Tensor | None) -> Iterator[Tensor]:
     """Which neurons of the input and of each layer spike, bool; only up to a step ``(batch,)`` if given."""
-    windows = [stack.num_steps, *(layer.out_steps for layer in stack)]
-    for times, steps, start in zip(traced, windows, stack.offsets, strict=True):
-        active = times < steps
+    for spikes, start in zip(traced, stack.offsets, strict=True):
+        active = ~spikes.silent
         if until is not None:
-            active &= times + start <= until.reshape(-1, *([1] * (times.dim() - 1)))
+            active &= spikes.times + start <= until.reshape(-1, *([1] * (spikes.times.dim() - 1)))
         yield active
 
 
 def membrane_updates(stack: Stack, in_shape: Shape | None = None) -> int:
     """Return the additions per sample that membranes need without any spike.
 
-    A window neuron adds its current in each step of its input window and its drive in each step of
-    its own; a phased one adds both until its phase ends; a ramp synapse adds its current in each step.
-    The step synapse needs none but for a constant current.
+    Each neuron answers for itself, see `Neuron.additions`: a window neuron, for instance, adds its current in
+    each step of its input window and its drive in each step of its own.
 
     Args:
         stack: the network.
-        in_shape: shape of a sample's input; needed if the first layer is not a `Linear`.
+        in_shape: shape of a sample's input; needed if the first layer is not fully connected.
     """
-    total = 0
-    for layer, shape in zip(stack, stack.shapes(in_shape)[1:], strict=True):
-        if isinstance(layer.neuron, Causal):
-            steps = layer.num_steps if layer.neuron.synapse == "ramp" else 0
-            if isinstance(layer, Linear | Conv2d) and layer.bias is not None and layer.bias_steps > 1:
-                steps = layer.bias_steps
-        elif isinstance(layer.neuron, Phased):
-            steps = layer.neuron.target[1]
-        else:
-            steps = layer.num_steps + layer.out_steps
-        total += math.prod(shape) * steps
-    return total
+    return sum(
+        math.prod(shape) * layer.neuron.additions(steps, biased=getattr(layer, "bias", None) is not None)
+        for layer, steps, shape in zip(stack, stack.windows, stack.shapes(in_shape)[1:], strict=False)
+    )
 
 
 def multiply_adds(stack: Stack, in_shape: Shape | None = None) -> int:
-    """Return the multiply-adds per sample of the ordinary network of the same shape.
+    """Return the multiply-adds per sample of the ANN of the same shape.
 
-    One per input and neuron that hears it; products with padding are not counted.
+    One per input and neuron that receives it; products with padding are not counted.
 
     Args:
         stack: the network.
-        in_shape: shape of a sample's input; needed if the first layer is not a `Linear`.
+        in_shape: shape of a sample's input; needed if the first layer is not fully connected.
     """
     total = 0
     for depth, shape in enumerate(stack.shapes(in_shape)):
@@ -134,13 +126,13 @@ def multiply_adds(stack: Stack, in_shape: Shape | None = None) -> int:
 
 
 def _fan_outs(stack: Stack, depth: int, shape: Shape) -> Iterator[Tensor]:
-    """How many neurons hear each neuron of the input (0) or a layer, for each connection that it has."""
-    layers = list(stack)
-    if depth < len(layers):
-        yield layers[depth].fan_out(shape).to(torch.float64)
-    for shortcut in stack.past:
-        if shortcut.source == depth:
-            yield shortcut.connection.fan_out(shape).to(torch.float64)
+    """How many neurons receive each neuron of the input (0) or a layer, for each connection that it has."""
+    if depth < len(stack):
+        yield stack[depth].fan_out(shape).to(torch.float64)
+    for layer in stack:
+        for shortcut in layer.shortcuts:
+            if shortcut.source == depth:
+                yield shortcut.fan_out(shape).to(torch.float64)
 
 
 @dataclass(frozen=True)
@@ -151,7 +143,7 @@ class Energy:
         synops: additions caused by spikes.
         updates: additions that membranes need without spikes.
         spiking_pj: ``(synops + updates) * ADD_PJ``.
-        dense_pj: ``multiply-adds * MULTIPLY_ADD_PJ`` of the ordinary network of the same shape.
+        dense_pj: ``multiply-adds * MULTIPLY_ADD_PJ`` of the ANN of the same shape.
     """
 
     synops: float
@@ -168,7 +160,7 @@ def energy(stack: Stack, synops: float, in_shape: Shape | None = None) -> Energy
     Args:
         stack: the network.
         synops: additions caused by spikes.
-        in_shape: shape of a sample's input; needed if the first layer is not a `Linear`.
+        in_shape: shape of a sample's input; needed if the first layer is not fully connected.
     """
     updates = membrane_updates(stack, in_shape)
     dense_pj = multiply_adds(stack, in_shape) * MULTIPLY_ADD_PJ

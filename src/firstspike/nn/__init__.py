@@ -1,19 +1,18 @@
-"""Layers on spike times."""
+"""Connections, layers and stacks on spikes."""
 
-from firstspike.nn.conv import Conv2d, ConvTranspose2d
-from firstspike.nn.linear import Linear
+from firstspike.nn.connection import Connection, Synapses
+from firstspike.nn.layers import Conv2d, ConvTranspose2d, Layer, Linear
 from firstspike.nn.pool import AvgPool2d, EarliestPool2d
-from firstspike.nn.redraw import redraw_dead
-from firstspike.nn.stack import Layer, Shortcut, Stack
+from firstspike.nn.stack import Stack
 
 __all__ = [
     "AvgPool2d",
+    "Connection",
     "Conv2d",
     "ConvTranspose2d",
     "EarliestPool2d",
     "Layer",
     "Linear",
-    "Shortcut",
     "Stack",
-    "redraw_dead",
+    "Synapses",
 ]

@@ -2,97 +2,79 @@
 
 from collections.abc import Iterator, Sequence
 from itertools import pairwise
-from typing import cast
+from typing import Any, cast
 
 import torch
 from torch import Tensor
 
-from firstspike.functional import window_fire
-from firstspike.neurons import Phased, Window
-from firstspike.nn.conv import Conv2d, ConvTranspose2d
+from firstspike.neurons import Neuron
 from firstspike.nn.geometry import Shape
-from firstspike.nn.linear import Linear
+from firstspike.nn.layers import Layer
 from firstspike.nn.pool import AvgPool2d
-
-Layer = Linear | Conv2d | ConvTranspose2d | AvgPool2d
-
-
-class Shortcut(torch.nn.Module):
-    """A connection past some layers: one layer also hears what an earlier one heard.
-
-    Its spikes wait, as in a delay line, so long that their window ends with that layer's input window.
-
-    Args:
-        source: whose times it takes: 0 is the network's input, ``d + 1`` what layer ``d`` gives.
-        target: number of the layer that hears it too, a `Conv2d` of window neurons.
-        connection: a `Conv2d` of window neurons, of which the membrane is added to the target's.
-    """
-
-    def __init__(self, source: int, target: int, connection: Conv2d) -> None:
-        super().__init__()
-        self.source, self.target, self.connection = source, target, connection
+from firstspike.spikes import Spikes, as_images
+from firstspike.support import check_num_steps
 
 
 class Stack(torch.nn.Module):
     """A feed-forward network of single-spike layers.
 
-    Maps ``(batch, channels, y, x)`` are flattened before a `Linear`. What depends on the size of the maps
-    is known when an input comes, so it is checked then.
+    Maps ``(batch, channels, y, x)`` are flattened before a fully connected layer. What depends on the size of
+    the maps is known when an input comes, so it is checked then.
 
     Args:
-        layers: each takes the times that the one before gives.
-        shortcuts: connections past layers, at most one into each.
+        layers: each takes the spikes that the one before gives, its shortcuts those of any earlier one.
+        steps: length ``T`` of the input window.
 
     Raises:
-        ValueError: no layers, or sizes, channels or windows of neighbours that do not fit.
+        ValueError: no layers, or sizes, channels, windows or phases of neighbours that do not fit.
+
+    >>> import firstspike as fs
+    >>> net = fs.Stack(fs.Linear(4, 8), fs.Linear(8, 2, fs.Window.output(steps=32)), steps=16)
+    >>> net(net.encode([[0.0, 0.3, 0.6, 1.0]]))
+    Spikes((1, 2), steps=32, 0% silent)
     """
 
-    def __init__(self, layers: Sequence[Layer], shortcuts: Sequence[Shortcut] = ()) -> None:
+    def __init__(self, *layers: Layer | AvgPool2d, steps: int) -> None:
         super().__init__()
         if not layers:
             raise ValueError("a Stack needs at least one layer")
+        self.steps = check_num_steps(steps, name="steps")
+        self.layers = torch.nn.ModuleList(layers)
         _check_sizes(layers)
         for depth, (one, two) in enumerate(pairwise(layers)):
-            if one.out_steps != two.num_steps:
-                raise ValueError(
-                    f"layer {depth} fires in a window of {one.out_steps} steps, layer {depth + 1} "
-                    f"reads one of {two.num_steps}"
-                )
-            if (
-                isinstance(one.neuron, Phased)
-                and isinstance(two.neuron, Phased)
-                and one.neuron.target != two.neuron.source
-            ):
-                raise ValueError(
-                    f"layer {depth} speaks in the phase {one.neuron.target}, layer {depth + 1} listens in "
-                    f"{two.neuron.source}"
-                )
-        self.layers = torch.nn.ModuleList(layers)
-        _check_shortcuts(layers, shortcuts)
-        self.shortcuts = torch.nn.ModuleList(shortcuts)
+            try:
+                two.neuron.follow(one.neuron)
+            except ValueError as error:
+                raise ValueError(f"layer {depth + 1} {error}, layer {depth}'s") from None
+        _check_shortcuts(layers)
 
     def __iter__(self) -> Iterator[Layer]:
         """Walk through the layers from the input on."""
         return (cast(Layer, layer) for layer in self.layers)
 
-    def shortcut_into(self, depth: int) -> Shortcut | None:
-        """Return the connection that layer `depth` hears beside its input, if there is one."""
-        return next((shortcut for shortcut in self.past if shortcut.target == depth), None)
+    def __len__(self) -> int:
+        return len(self.layers)
+
+    def __getitem__(self, depth: int) -> Layer:
+        return cast(Layer, self.layers[depth])
 
     @property
-    def past(self) -> list[Shortcut]:
-        """The connections past layers."""
-        return [cast(Shortcut, shortcut) for shortcut in self.shortcuts]
+    def neurons(self) -> list[Neuron]:
+        """The neuron of each layer."""
+        return [layer.neuron for layer in self]
 
     @property
-    def num_steps(self) -> int:
-        """Length of the input window in steps."""
-        return next(iter(self)).num_steps
+    def windows(self) -> list[int]:
+        """Length in steps of the input's window, then of each layer's."""
+        windows = [self.steps]
+        for neuron in self.neurons:
+            windows.append(neuron.out_steps(windows[-1]))
+        return windows
 
     @property
     def out_steps(self) -> int:
         """Length in steps of the window of the last layer."""
-        return list(self)[-1].out_steps
+        return self.windows[-1]
 
     @property
     def offsets(self) -> list[int]:
@@ -102,103 +84,86 @@ class Stack(torch.nn.Module):
         its input window has ended.
         """
         starts = [0]
-        for layer in self:
-            waits = layer.num_steps if isinstance(layer.neuron, Window) else 0
-            starts.append(starts[-1] + waits)
+        for neuron, steps in zip(self.neurons, self.windows, strict=False):
+            starts.append(starts[-1] + neuron.waits(steps))
         return starts
 
     @property
     def last_step(self) -> int:
         """Steps from the first input step to the end of the last layer's window or phase."""
-        last = list(self)[-1]
-        if isinstance(last.neuron, Phased):
-            return last.neuron.target[1]
-        return self.offsets[-1] + last.out_steps
+        return self.offsets[-1] + self.neurons[-1].ends(self.windows[-2])
 
     def shapes(self, in_shape: Shape | None = None) -> list[Shape]:
         """Return the shape of a sample's input and of every layer's output.
 
         Args:
-            in_shape: of the input; a network whose first layer is a `Linear` knows it.
+            in_shape: of the input; a network whose first layer is fully connected knows it.
 
         Raises:
             ValueError: a layer does not take what comes, or `in_shape` is needed and missing.
         """
-        first = next(iter(self))
         if in_shape is None:
-            if not isinstance(first, Linear):
+            kind, count = self[0].takes
+            if kind != "features" or count is None:
                 raise ValueError("give in_shape = (channels, y, x): the first layer takes maps of any size")
-            in_shape = (first.in_features,)
+            in_shape = (count,)
         shapes = [tuple(in_shape)]
         for depth, layer in enumerate(self):
             shapes.append(_out_shape(depth, layer, shapes[-1]))
         return shapes
 
-    def forward(self, times: Tensor) -> Tensor:
-        """Return the last layer's spike times, local to its window."""
-        return self.trace(times)[-1]
+    def encode(self, images: Any) -> Spikes:
+        """Return images as the spikes that the network takes; see `Neuron.encode`.
 
-    def trace(self, times: Tensor) -> list[Tensor]:
-        """Return the spike times of the input and of every layer, each local to its window."""
-        traced = [times]
-        for depth in range(len(self.layers)):
-            traced.append(self._layer(depth, traced))
+        Args:
+            images: uint8, bool, or floats in 0 ... 1, ``(batch, height, width)``, with channels
+                ``(batch, channels, height, width)``, or ``(batch, features)``.
+        """
+        images = as_images(images)
+        if self[0].takes[0] == "features":
+            images = images.flatten(1)
+        elif images.dim() == 3:
+            images = images.unsqueeze(1)
+        return self[0].neuron.encode(images, self.steps)
+
+    def forward(self, spikes: Spikes) -> Spikes:
+        """Return the last layer's spikes, local to its window."""
+        return self.trace(spikes)[-1]
+
+    def trace(self, spikes: Spikes) -> list[Spikes]:
+        """Return the spikes of the input and of every layer, each local to its window."""
+        traced = [self._entering(spikes)]
+        for depth, layer in enumerate(self):
+            traced.append(layer(*self._inputs(depth, traced)))
         return traced
 
-    def read(self, times: Tensor) -> tuple[list[Tensor], Tensor]:
+    def read(self, spikes: Spikes) -> tuple[list[Spikes], Tensor]:
         """Return what `trace` returns and the last layer's membrane."""
-        traced = [times]
+        traced = [self._entering(spikes)]
         *first, output = self
-        for depth in range(len(first)):
-            traced.append(self._layer(depth, traced))
-        last, membrane = output.read(_fit(len(first), output, traced[-1]))
+        for depth, layer in enumerate(first):
+            traced.append(layer(*self._inputs(depth, traced)))
+        last, membrane = output.read(*self._inputs(len(first), traced))
         return [*traced, last], membrane
 
-    def _layer(self, depth: int, traced: list[Tensor]) -> Tensor:
-        layer = cast(Layer, self.layers[depth])
-        heard = _fit(depth, layer, traced[-1])
-        shortcut = self.shortcut_into(depth)
-        if shortcut is None:
-            return cast(Tensor, layer(heard))
-        assert isinstance(layer.neuron, Window)
-        membrane, past = layer.membrane(heard), shortcut.connection.membrane(traced[shortcut.source])
-        if membrane.shape != past.shape:
-            raise ValueError(
-                f"the shortcut into layer {depth} gives maps {tuple(past.shape[1:])}, the layer has "
-                f"{tuple(membrane.shape[1:])}"
+    def _entering(self, spikes: Spikes) -> Spikes:
+        if not isinstance(spikes, Spikes):
+            raise TypeError(
+                f"expected Spikes, found {type(spikes).__name__}; encode images by encode(images), or give "
+                f"times as Spikes(times, steps={self.steps})"
             )
-        membrane = membrane + past
-        return window_fire(membrane, layer.out_steps, layer.neuron)
-
-
-def _check_shortcuts(layers: Sequence[Layer], shortcuts: Sequence[Shortcut]) -> None:
-    windows = [layers[0].num_steps, *(layer.out_steps for layer in layers)]
-    for shortcut in shortcuts:
-        name = f"the shortcut from {shortcut.source} to layer {shortcut.target}"
-        if not 0 <= shortcut.source <= shortcut.target < len(layers) - 1:
-            raise ValueError(f"{name} must lead forward to a layer before the last of {len(layers)}")
-        if [other.target for other in shortcuts].count(shortcut.target) > 1:
-            raise ValueError(f"{name} is not the only one into that layer")
-        target, connection = layers[shortcut.target], shortcut.connection
-        if not isinstance(target, Conv2d) or not isinstance(target.neuron, Window):
+        if spikes.steps != self.steps:
             raise ValueError(
-                f"{name} needs a Conv2d of window neurons there, found {type(target).__name__}"
+                f"the network takes windows of {self.steps} steps, found spikes of {spikes.steps}; encode "
+                f"them with steps={self.steps}"
             )
-        if not isinstance(connection.neuron, Window):
-            raise ValueError(f"{name} needs a connection of window neurons, found {connection.neuron}")
-        if connection.out_channels != target.out_channels:
-            raise ValueError(f"{name} gives {connection.out_channels} channels to {target.out_channels}")
-        if connection.num_steps != windows[shortcut.source]:
-            raise ValueError(
-                f"{name} reads a window of {connection.num_steps} steps, its source fires in one of "
-                f"{windows[shortcut.source]}"
-            )
+        return spikes
 
-
-def _fit(depth: int, layer: Layer, times: Tensor) -> Tensor:
-    """The times as the layer takes them, after a look at their shape."""
-    _out_shape(depth, layer, tuple(times.shape[1:]))
-    return times.flatten(1) if isinstance(layer, Linear) and times.dim() > 2 else times
+    def _inputs(self, depth: int, traced: list[Spikes]) -> list[Spikes]:
+        """What layer `depth` takes, after a look at its shape."""
+        layer = self[depth]
+        _out_shape(depth, layer, tuple(traced[-1].shape[1:]))
+        return [traced[-1], *(traced[cast(int, shortcut.source)] for shortcut in layer.shortcuts)]
 
 
 def _out_shape(depth: int, layer: Layer, shape: Shape) -> Shape:
@@ -208,25 +173,37 @@ def _out_shape(depth: int, layer: Layer, shape: Shape) -> Shape:
         raise ValueError(f"layer {depth} ({type(layer).__name__}) {error}") from None
 
 
-def _check_sizes(layers: Sequence[Layer]) -> None:
+def _check_shortcuts(layers: Sequence[Layer | AvgPool2d]) -> None:
+    for depth, layer in enumerate(layers):
+        for shortcut in layer.shortcuts:
+            source = cast(int, shortcut.source)
+            name = f"the shortcut from {source} into layer {depth}"
+            if not 0 <= source <= depth:
+                raise ValueError(f"{name} must come from the input (0) or a layer before ({depth} at most)")
+            if shortcut.wiring.gives != layer.gives:
+                raise ValueError(f"{name} gives {_words(shortcut.wiring.gives)}, the layer {_words(layer.gives)}")
+
+
+def _check_sizes(layers: Sequence[Layer | AvgPool2d]) -> None:
     """Raise ValueError for neighbours that fit for no size of the maps."""
-    channels: int | None = None
+    # What is known of the maps that come so far; pooling leaves their number.
+    known: tuple[str, int | None] = ("channels", None)
     for depth, (one, two) in enumerate(pairwise(layers)):
-        gives, takes = f"layer {depth} gives", f"layer {depth + 1} takes"
-        if isinstance(one, Linear):
-            if not isinstance(two, Linear):
-                raise ValueError(f"{gives} {one.out_features} features, {takes} maps (channels, y, x)")
-            if one.out_features != two.in_features:
-                raise ValueError(f"{gives} {one.out_features} features, {takes} {two.in_features}")
-            continue
-        if not isinstance(one, AvgPool2d):
-            channels = one.out_channels
-        if channels is None or isinstance(two, AvgPool2d):
-            continue
-        if isinstance(two, Linear):
-            if two.in_features % channels:
-                raise ValueError(
-                    f"{gives} {channels} channels, {takes} {two.in_features} features, no multiple of them"
-                )
-        elif two.in_channels != channels:
-            raise ValueError(f"{gives} {channels} channels, {takes} {two.in_channels}")
+        known = one.gives if one.gives[1] is not None else ("channels", known[1])
+        kind, count = known
+        wanted_kind, wanted = two.takes
+        if count is None or wanted is None:
+            fits = kind == wanted_kind or kind == "channels"
+        elif kind == wanted_kind:
+            fits = count == wanted
+        else:
+            # Maps are flattened; features do not become maps.
+            fits = kind == "channels" and wanted % count == 0
+        if not fits:
+            raise ValueError(
+                f"layer {depth} gives {_words(known)}, layer {depth + 1} takes {_words(two.takes)}"
+            )
+
+
+def _words(kind: tuple[str, int | None]) -> str:
+    return f"maps of {kind[1] or 'any'} channels" if kind[0] == "channels" else f"{kind[1]} features"

@@ -1,0 +1,208 @@
+"""What a neuron is: the questions that a neuron answers for itself."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar, Protocol
+
+import torch
+from torch import Tensor
+from torch.autograd.function import FunctionCtx
+
+from firstspike.spikes import Spikes, decode_latency, encode_latency
+from firstspike.support import check_choice
+
+
+class Wiring(Protocol):
+    """Which input reaches which neuron; `firstspike.nn.wiring` has the dense and convolutional ones."""
+
+    kind: ClassVar[str]
+
+    def crossings(self, times: Tensor, weight: Tensor, threshold: float, steps: int) -> Tensor: ...
+
+    def gradients(
+        self,
+        times: Tensor,
+        weight: Tensor,
+        crossing: Tensor,
+        delta: Tensor,
+        steps: int,
+        *,
+        for_times: bool,
+        for_weight: bool,
+    ) -> tuple[Tensor | None, Tensor | None]: ...
+
+    def with_clock(
+        self, times: Tensor, weight: Tensor, bias: Tensor, steps: int
+    ) -> "tuple[Wiring, Tensor, Tensor]": ...
+
+    def patches(self, times: Tensor, weight: Tensor, silent: float) -> list[tuple[Tensor, Tensor]]: ...
+
+    def from_patches(self, parts: Sequence[Tensor], shape: Sequence[int]) -> Tensor: ...
+
+
+class Connection(Protocol):
+    """What a neuron may ask of the weights that it is connected by.
+
+    Calling it is linear algebra: ``connection(values)`` returns ``b + W x``, whatever the wiring. `silent` is
+    the value of an input that lies beyond a map's edge, `bias` how often the bias is added.
+    """
+
+    @property
+    def weight(self) -> Tensor: ...
+
+    @property
+    def bias(self) -> Tensor | None: ...
+
+    @property
+    def wiring(self) -> Wiring: ...
+
+    def __call__(self, values: Tensor, *, silent: float = 0.0, bias: int = 1) -> Tensor: ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class Events:
+    """A neuron as the event engine runs it: a membrane that sums weights, and a threshold.
+
+    Attributes:
+        threshold: membrane at which it fires.
+        strict: fire above the threshold only.
+        delay: steps from crossing to output spike.
+    """
+
+    threshold: float
+    strict: bool
+    delay: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Neuron:
+    """A neuron model as a value that a layer carries: frozen, comparable, written to a run's configuration.
+
+    Subclass it as a frozen, keyword-only dataclass, in this package or in your own file, and answer `membrane`
+    and `fire`; the other questions have answers that fit a neuron which fires in the window of its inputs.
+
+    >>> from dataclasses import dataclass
+    >>> import torch, firstspike as fs
+    >>> @dataclass(frozen=True, kw_only=True)
+    ... class Doubling(fs.Neuron):
+    ...     threshold: float = 1.0
+    ...     def membrane(self, connection, spikes):
+    ...         return connection(2.0 ** -spikes.times)
+    ...     def fire(self, connection, spikes):
+    ...         drive = self.membrane(connection, spikes).clamp(min=1e-3)
+    ...         return fs.Spikes(fs.round_ste((self.threshold / drive).clamp(0, spikes.steps)), spikes.steps)
+    >>> fs.Linear(3, 2, Doubling())(fs.Spikes([[0, 1, 4]], steps=4)).shape
+    torch.Size([1, 2])
+    """
+
+    # Whether a layer of it has a bias unless told otherwise.
+    has_bias: ClassVar[bool] = True
+
+    def membrane(self, connection: Connection, spikes: Spikes) -> Tensor:
+        """Return what the connection contributes to the membrane that decides whether and when to fire."""
+        raise NotImplementedError(f"{type(self).__name__} must define membrane(connection, spikes)")
+
+    def fire(self, connection: Connection, spikes: Spikes) -> Spikes:
+        """Return the spikes of a layer of these neurons behind `connection`."""
+        raise NotImplementedError(f"{type(self).__name__} must define fire(connection, spikes)")
+
+    def read(self, connection: Connection, spikes: Spikes) -> tuple[Spikes, Tensor]:
+        """Return spikes and membrane together."""
+        return self.fire(connection, spikes), self.membrane(connection, spikes)
+
+    def read_all(self, inputs: Sequence[tuple[Connection, Spikes]]) -> tuple[Spikes, Tensor]:
+        """Return spikes and membrane of a layer with several connections, whose membranes add up.
+
+        Raises:
+            ValueError: the neuron takes one connection only.
+        """
+        if len(inputs) == 1:
+            return self.read(*inputs[0])
+        raise ValueError(f"{type(self).__name__} neurons take one connection, found {len(inputs)}")
+
+    def scale(self) -> float:
+        """Return the factor of initial weights, which are uniform in ``+- scale / sqrt(fan-in)``."""
+        return 1.0
+
+    def check(self, connection: Connection) -> None:
+        """Raise ValueError if the neuron does not work behind this connection."""
+
+    def follow(self, before: "Neuron") -> None:
+        """Raise ValueError if the neuron cannot read the spikes of the layer `before`."""
+
+    def out_steps(self, steps: int) -> int:
+        """Return the length of the window in which the neuron fires, for an input window of `steps`."""
+        return steps
+
+    def waits(self, steps: int) -> int:
+        """Return the first step of the neuron's window, counted from that of its input."""
+        return 0
+
+    def ends(self, steps: int) -> int:
+        """Return the step of its window after which the neuron does not fire any more."""
+        return self.out_steps(steps)
+
+    def additions(self, steps: int, *, biased: bool) -> int:
+        """Return the additions per sample that its membrane needs without any spike."""
+        return 0
+
+    def simulate(self, connection: Connection, spikes: Spikes) -> Spikes:
+        """Return the spikes of a walk through the steps in plain PyTorch: the neuron's meaning.
+
+        Slow on purpose; `fire` must give the same times. Tests and reports compare the two.
+        """
+        raise NotImplementedError(f"{type(self).__name__} has no step-by-step simulation")
+
+    def events(self) -> Events | None:
+        """Return how the event engine runs the neuron; None if it cannot."""
+        return None
+
+    def encode(self, images: Any, steps: int) -> Spikes:
+        """Return intensities as the input spikes that the neuron reads, see `encode_latency`."""
+        return encode_latency(images, steps)
+
+    def decode(self, spikes: Spikes) -> Tensor:
+        """Return the intensities 0 ... 1 that the neuron's own spikes stand for, float64."""
+        return decode_latency(spikes)
+
+    def admit(self, spikes: Spikes) -> Spikes:
+        """Return input spikes as a sensor hands them over; those before the neuron listens are held back."""
+        return spikes
+
+
+def check_field(neuron: Neuron, field: str, choices: tuple[str, ...]) -> None:
+    """Raise ValueError if a field of `neuron` is not one of `choices`."""
+    check_choice(type(neuron).__name__, field, getattr(neuron, field), choices)
+
+
+def once(backward: Callable[..., Any]) -> Callable[..., Any]:
+    """Return the backward of a function that has no second derivative, which refuses ``create_graph=True``.
+
+    Spike times are step functions whose first derivative is a rule; there is no rule for the second.
+    ``torch.autograd.function.once_differentiable`` would answer 0 where weights were differentiated again.
+    """
+
+    def checked(ctx: FunctionCtx, *grads: Tensor) -> Any:
+        if torch.is_grad_enabled():
+            raise RuntimeError(
+                "spike times have a rule for their first derivative only; leave create_graph=True out"
+            )
+        return backward(ctx, *grads)
+
+    return checked
+
+
+class _Round(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: FunctionCtx, values: Tensor) -> Tensor:
+        return torch.round(values)
+
+    @staticmethod
+    def backward(ctx: FunctionCtx, *grads: Tensor) -> Tensor:
+        return grads[0]
+
+
+def round_ste(values: Tensor) -> Tensor:
+    """Return `values` rounded to integers; the gradient passes straight through."""
+    rounded: Tensor = _Round.apply(values)
+    return rounded

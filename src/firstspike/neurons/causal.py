@@ -1,0 +1,199 @@
+"""The causal neuron of S4NN and Spiking-GAN: all layers on one clock, instantaneous synapses."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal, get_args
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from firstspike.kernels.compiling import eager
+from firstspike.kernels.norms import unit_rows
+from firstspike.neurons.base import Connection, Events, Neuron, Wiring, check_field, once
+from firstspike.spikes import Spikes
+from firstspike.support import check_number
+
+Norm = Literal["none", "l1", "l2"]
+Bias = Literal["start", "current"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Causal(Neuron):
+    """A neuron on the clock that all layers share; it may fire while its inputs still arrive.
+
+    An input spike adds its weight to the membrane at once: ``V_j(t) = sum_i w_ji [t_i <= t]`` (S4NN,
+    Spiking-GAN Eq. 1). At threshold the neuron fires, and stays at rest for the other steps, so it fires
+    at most once.
+
+    The gradient is the published one (Spiking-GAN Eqs. 8-15, arXiv 2106.15420; S4NN, arXiv 1910.09495), which
+    treats the neuron as a ReLU of ``T - t``: ``dt_j/dw_ji = -[t_i <= t_j]`` and
+    ``dt_j/dt_i = w_ji [t_i <= t_j]``. A silent neuron counts as one that fires at ``T``; a silent input
+    receives nothing.
+
+    Attributes:
+        threshold: membrane at which it fires, above 0, in units of the weights.
+        strict: fire at ``V > threshold`` (S4NN's code) instead of ``V >= threshold``.
+        delay: steps from crossing to output spike; 0 is the papers' equation, 1 S4NN's code.
+        norm: divide each sample's output gradient by its L1 or L2 norm ("l1" is Spiking-GAN's, "l2"
+            S4NN's), then by the batch size, so that a layer's update is a mean over samples.
+        bias: what a layer's bias is, if it has one: the membrane before the first input ("start"; a neuron
+            that starts at threshold fires at step 0), or a constant current, added at every step ("current").
+    """
+
+    has_bias: ClassVar[bool] = False
+    threshold: float = 1.0
+    strict: bool = False
+    delay: int = 0
+    norm: Norm = "none"
+    bias: Bias = "start"
+
+    def __post_init__(self) -> None:
+        check_number("Causal", "threshold", self.threshold, low=0, above=True)
+        check_field(self, "norm", get_args(Norm))
+        check_field(self, "bias", get_args(Bias))
+        if isinstance(self.delay, bool) or not isinstance(self.delay, int) or self.delay < 0:
+            raise ValueError(f"Causal.delay must be 0 or more time steps, found {self.delay!r}")
+
+    def scale(self) -> float:
+        """Return the threshold: weights start in its units."""
+        return self.threshold
+
+    def check(self, connection: Connection) -> None:
+        """Raise ValueError behind a transposed convolution, which has no event kernel."""
+        if connection.wiring.kind == "transposed":
+            raise ValueError(f"ConvTranspose2d does not take {type(self).__name__} neurons; take Window")
+
+    def additions(self, steps: int, *, biased: bool) -> int:
+        """Return 0, or one addition per step of a constant current."""
+        return steps if biased and self.bias == "current" else 0
+
+    def events(self) -> Events:
+        """Return threshold, strictness and delay."""
+        return Events(threshold=self.threshold, strict=self.strict, delay=self.delay)
+
+    def membrane(self, connection: Connection, spikes: Spikes) -> Tensor:
+        """Return the membrane at the last step as if the neuron never reset.
+
+        It is the sum of the weights of all inputs that fired. Gradients reach the weights, not the input times,
+        on which it does not depend.
+        """
+        fired = (~spikes.silent).to(connection.weight.dtype)
+        return connection(fired, bias=self._clock(spikes.steps))
+
+    @eager
+    def fire(self, connection: Connection, spikes: Spikes) -> Spikes:
+        """Return the spikes on the shared clock; neurons that cross in one step tie."""
+        wiring, weight, times = connection.wiring, connection.weight, spikes.times
+        if connection.bias is not None:
+            wiring, weight, times = wiring.with_clock(
+                times, weight, connection.bias, self._clock(spikes.steps)
+            )
+        out: Tensor = _Fire.apply(times, weight, wiring, spikes.steps, self)
+        return Spikes.trusted(out, spikes.steps)
+
+    def read_all(self, inputs: Sequence[tuple[Connection, Spikes]]) -> tuple[Spikes, Tensor]:
+        """Return spikes and membrane of a layer with several dense connections, whose inputs are joined.
+
+        Raises:
+            ValueError: a connection is not dense.
+        """
+        if len(inputs) == 1:
+            return self.read(*inputs[0])
+        if any(connection.wiring.kind != "dense" for connection, _ in inputs):
+            raise ValueError("several connections into a layer of causal neurons must be dense")
+        first, steps = inputs[0][0], inputs[0][1].steps
+        times = torch.cat([spikes.times.flatten(1) for _, spikes in inputs], 1)
+        weight = torch.cat([connection.weight for connection, _ in inputs], 1)
+        biases = [connection.bias for connection, _ in inputs if connection.bias is not None]
+        wiring: Wiring = first.wiring
+        if biases:
+            wiring, weight, times = wiring.with_clock(times, weight, sum(biases[1:], biases[0]), self._clock(steps))
+        out: Tensor = _Fire.apply(times, weight, wiring, steps, self)
+        membranes = [self.membrane(connection, spikes.flatten()) for connection, spikes in inputs]
+        return Spikes.trusted(out, steps), sum(membranes[1:], membranes[0])
+
+    def simulate(self, connection: Connection, spikes: Spikes) -> Spikes:
+        """Return the spikes of a walk through the steps (Spiking-GAN Eqs. 1-2).
+
+        The membrane sums the weights of arriving spikes; at threshold the neuron fires, resets to 0 and is
+        clamped there for ``t_ref = T`` steps. Weights of one step are added in input order, of a convolution
+        (channel, ky, kx), in the weights' own precision, which makes the result the same to the last bit as
+        the event-driven kernel's.
+        """
+        wiring, weight, times = connection.wiring, connection.weight.detach(), spikes.times.detach()
+        if connection.bias is not None:
+            clock = self._clock(spikes.steps)
+            wiring, weight, times = wiring.with_clock(times, weight, connection.bias.detach(), clock)
+        parts = [
+            self._walk(inputs, weights, spikes.steps)
+            for inputs, weights in wiring.patches(times, weight, float(spikes.steps))
+        ]
+        return Spikes.trusted(wiring.from_patches(parts, times.shape), spikes.steps)
+
+    def _walk(self, times_BI: Tensor, weight_OI: Tensor, steps: int) -> Tensor:
+        shape = (len(times_BI), len(weight_OI))
+        membrane = torch.zeros(shape, dtype=weight_OI.dtype)
+        refractory = torch.zeros(shape, dtype=torch.int64)
+        out = torch.full(shape, float(steps))
+        for t in range(steps):
+            arriving = times_BI == t
+            for i in arriving.any(0).nonzero().flatten().tolist():
+                membrane = membrane + torch.where(arriving[:, i : i + 1], weight_OI[:, i], 0.0)
+            crosses = membrane > self.threshold if self.strict else membrane >= self.threshold
+            fires = crosses & (refractory == 0)
+            out = torch.where(fires, float(min(t + self.delay, steps)), out)
+            refractory = torch.where(fires, steps, refractory)
+            membrane = torch.where(refractory > 0, 0.0, membrane)
+        return out
+
+    def _clock(self, steps: int) -> int:
+        """How many spikes of a clock neuron add the bias."""
+        return steps if self.bias == "current" else 1
+
+    def least_membrane(self, dtype: torch.dtype) -> float:
+        """Return the least membrane of that precision at which the neuron fires."""
+        if not self.strict:
+            return self.threshold
+        precision = np.float32 if dtype == torch.float32 else np.float64
+        return float(np.nextafter(precision(self.threshold), precision(math.inf)))
+
+
+class _Fire(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, times: Tensor, weight: Tensor, wiring: Wiring, steps: int, neuron: Causal) -> Tensor:
+        given = times.detach().to(torch.float32).contiguous()
+        crossing = wiring.crossings(given, weight.detach(), neuron.least_membrane(weight.dtype), steps)
+        ctx.save_for_backward(given, weight, crossing)
+        ctx.wiring, ctx.steps, ctx.neuron, ctx.dtype = wiring, steps, neuron, times.dtype
+        if neuron.delay:
+            return (crossing + neuron.delay).clamp_(max=steps)
+        return crossing
+
+    @staticmethod
+    @once
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None, None, None, None]:
+        times, weight, crossing = ctx.saved_tensors
+        delta = normalise_gradient(grad.to(weight.dtype), ctx.neuron.norm)
+        for_times, for_weight, *_ = ctx.needs_input_grad
+        grad_times, grad_weight = ctx.wiring.gradients(
+            times, weight.detach(), crossing, delta, ctx.steps, for_times=for_times, for_weight=for_weight
+        )
+        return None if grad_times is None else grad_times.to(ctx.dtype), grad_weight, None, None, None
+
+
+def normalise_gradient(delta: Tensor, norm: Norm) -> Tensor:
+    """Return `delta` ``(batch, ...)`` with unit norm per sample, divided by the batch size.
+
+    "none" returns it unchanged. A sample whose gradient is all zero stays zero.
+    """
+    if norm == "none":
+        return delta
+    share = 1 / max(delta.shape[0], 1)
+    flat = delta.flatten(1).contiguous()
+    if flat.device.type != "cpu":
+        size = torch.linalg.vector_norm(flat, ord=1 if norm == "l1" else 2, dim=1, keepdim=True)
+        unit = torch.where(size > 0, flat / size.clamp_min(torch.finfo(flat.dtype).tiny), 0.0)
+        return (unit * share).reshape(delta.shape)
+    return torch.from_numpy(unit_rows(flat.numpy(), 1 if norm == "l1" else 2, share)).reshape(delta.shape)

@@ -1,0 +1,113 @@
+"""Training of causal neurons through the running maximum of their membranes, looked at in a few steps."""
+
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from firstspike.kernels.compiling import eager
+from firstspike.kernels.dispatch import common_device, kernels_for
+from firstspike.neurons.base import once
+from firstspike.spikes import Spikes
+from firstspike.support import check_number
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunningMax:
+    """A surrogate gradient through the running maximum of a causal neuron's membrane.
+
+    A neuron that sums weights has fired by step t exactly if its membrane has reached threshold at
+    some step up to t. At a few steps, the levels, the derivative of this cumulative spike train is replaced by
+    ``1 / (1 + |M - theta| / width)^2`` (the fast sigmoid's) of the largest membrane ``M`` at the levels so
+    far, and handed to the level that holds it. A peak between two levels is fired upon, but not seen by
+    the gradient. Our own rule; see ``docs/faithfulness.md``.
+
+    Attributes:
+        levels: steps at which the membrane is looked at, ascending, below ``T``.
+        width: width of the surrogate in units of the membrane.
+    """
+
+    levels: tuple[int, ...] = (0, 1, 2, 3, 5, 8, 12, 18, 27, 40, 60, 90, 130, 190)
+    width: float = 0.5
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "levels", tuple(self.levels))
+        integers = all(isinstance(level, int) for level in self.levels)
+        ascending = all(a < b for a, b in pairwise(self.levels))
+        if not self.levels or not integers or self.levels[0] < 0 or not ascending:
+            raise ValueError(f"RunningMax.levels must be ascending time steps, found {self.levels}")
+        check_number("RunningMax", "width", self.width, low=0, above=True)
+
+
+@eager
+def fire_at_levels(
+    cumulative: Tensor | None, spikes: Spikes, weight: Tensor, threshold: Tensor, rule: RunningMax
+) -> tuple[Tensor, Spikes]:
+    """Return cumulative spikes ``(batch, levels, out)`` and spikes of a dense layer of causal neurons.
+
+    The gradient runs through the cumulative spikes, layer by layer, by `rule`; the times carry none. The
+    times are those of `Causal.fire`.
+
+    Args:
+        cumulative: of the layer before, ``(batch, levels, in)``; None at the input.
+        spikes: of the layer before, ``(batch, in)``, the truth that `cumulative` samples.
+        weight: ``(out, in)``, float32.
+        threshold: ``(batch, out)``, float32, so that training can ask for a margin.
+        rule: levels and width of the surrogate.
+
+    Raises:
+        TypeError: weights or thresholds are not float32.
+        ValueError: shapes do not fit; a level is not below ``T``.
+    """
+    for name, values in (("weight", weight), ("threshold", threshold)):
+        if values.dtype != torch.float32:
+            raise TypeError(f"{name} must be float32, found {values.dtype}")
+    if rule.levels[-1] >= spikes.steps:
+        raise ValueError(f"levels must be below {spikes.steps} steps, found {rule.levels[-1]}")
+    shape = (len(spikes), len(weight))
+    if threshold.shape != shape or spikes.shape[1:] != weight.shape[1:]:
+        raise ValueError(
+            f"expected times {(len(spikes), weight.shape[-1])} and threshold {shape}, found "
+            f"{tuple(spikes.shape)} and {tuple(threshold.shape)}"
+        )
+    fired, times = _Levels.apply(cumulative, spikes.times, weight, threshold, spikes.steps, rule)
+    return fired, spikes.with_times(times)
+
+
+class _Levels(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any,
+        cumulative: Tensor | None,
+        times: Tensor,
+        weight: Tensor,
+        threshold: Tensor,
+        steps: int,
+        rule: RunningMax,
+    ) -> tuple[Tensor, Tensor]:
+        place = common_device(times=times, weight=weight, threshold=threshold, cumulative=cumulative)
+        levels = torch.tensor(rule.levels, device=place)
+        times_BI, threshold_BO = times.to(torch.float32).contiguous(), threshold.contiguous()
+        out_BO, peak = kernels_for(place).levels.forward(
+            times_BI, weight.detach().t().contiguous(), threshold_BO, levels, steps
+        )
+        ctx.save_for_backward(times_BI, weight, threshold_BO, peak, levels)
+        ctx.steps, ctx.width = steps, rule.width
+        ctx.mark_non_differentiable(out_BO)
+        fired = out_BO.unsqueeze(1) <= levels.reshape(1, -1, 1)
+        return fired.to(weight.dtype), out_BO
+
+    @staticmethod
+    @once
+    def backward(
+        ctx: Any, grad_cumulative: Tensor, _: Tensor
+    ) -> tuple[Tensor | None, None, Tensor, None, None, None]:
+        times, weight, threshold, peak, levels = ctx.saved_tensors
+        kernels = kernels_for(times.device).levels
+        grad = grad_cumulative.clone(memory_format=torch.contiguous_format)
+        kernels.membrane_gradient(grad, peak, threshold, ctx.width)
+        grad_weight = kernels.weight_gradient(times, grad, levels, ctx.steps).t()
+        grad_input = grad @ weight if ctx.needs_input_grad[0] else None
+        return grad_input, None, grad_weight, None, None, None

@@ -1,0 +1,113 @@
+"""The ramp neuron: a causal neuron whose synapses start a constant current, with exact gradients."""
+
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+
+from firstspike.kernels import if_ramp as kernel
+from firstspike.kernels.compiling import eager
+from firstspike.neurons.base import Connection, Neuron, once
+from firstspike.spikes import Spikes
+from firstspike.support import check_number
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ramp(Neuron):
+    """A neuron on the clock that all layers share; an input spike starts a constant current.
+
+    The membrane is ``V_j(t) = sum_i w_ji (t - t_i)`` over the inputs before ``t``, so the crossing is
+    ``t_j = (theta + sum w t_i) / A`` with the slope ``A = sum w``, and the gradients are exact:
+    ``dt_j/dw_ji = (t_i - t_j) / A``, ``dt_j/dt_i = w_ji / A``. The neuron fires at the first time step at which
+    it has crossed; this rounding up is passed straight through. One that does not cross has no gradient.
+
+    Attributes:
+        threshold: membrane at which it fires, above 0, in units of weights times steps.
+        strict: fire at ``V > threshold`` instead of ``V >= threshold``.
+        delay: steps from crossing to output spike.
+        min_slope: slopes below this count as this in the gradient, which bounds it.
+    """
+
+    has_bias: ClassVar[bool] = False
+    threshold: float = 1.0
+    strict: bool = False
+    delay: int = 0
+    min_slope: float = 1e-6
+
+    def __post_init__(self) -> None:
+        check_number("Ramp", "threshold", self.threshold, low=0, above=True)
+        check_number("Ramp", "min_slope", self.min_slope, low=0, above=True)
+        if isinstance(self.delay, bool) or not isinstance(self.delay, int) or self.delay < 0:
+            raise ValueError(f"Ramp.delay must be 0 or more time steps, found {self.delay!r}")
+
+    def scale(self) -> float:
+        """Return the threshold: weights start in its units."""
+        return self.threshold
+
+    def check(self, connection: Connection) -> None:
+        """Raise ValueError for a bias, or a connection that is not dense."""
+        if connection.bias is not None:
+            raise ValueError("Ramp neurons have no bias; change their threshold instead")
+        if connection.wiring.kind != "dense":
+            raise ValueError(f"Ramp neurons take dense connections, found a {connection.wiring.kind} one")
+
+    def additions(self, steps: int, *, biased: bool) -> int:
+        """Return a current in each step."""
+        return steps
+
+    def membrane(self, connection: Connection, spikes: Spikes) -> Tensor:
+        """Return the membrane at the last step as if the neuron never reset: ``sum w (T - 1 - t_i)``."""
+        return connection((spikes.steps - 1 - spikes.times.to(connection.weight.dtype)).clamp(min=0))
+
+    @eager
+    def fire(self, connection: Connection, spikes: Spikes) -> Spikes:
+        """Return the spikes on the shared clock; neurons that cross in one step tie."""
+        out: Tensor = _Fire.apply(spikes.times, connection.weight, spikes.steps, self)
+        return Spikes.trusted(out, spikes.steps)
+
+    def simulate(self, connection: Connection, spikes: Spikes) -> Spikes:
+        """Return the spikes of a walk through the steps: spikes start currents, currents move the membrane."""
+        raster = spikes.raster().to(connection.weight.dtype)
+        membrane = torch.zeros_like(connection(raster[0]))
+        current = torch.zeros_like(membrane)
+        out = torch.full(membrane.shape, float(spikes.steps))
+        for t, arriving in enumerate(raster):
+            membrane = membrane + current
+            current = current + connection(arriving)
+            crosses = membrane > self.threshold if self.strict else membrane >= self.threshold
+            out = torch.where(crosses & (out == spikes.steps), float(t), out)
+        return Spikes.trusted((out + self.delay).clamp(max=spikes.steps), spikes.steps)
+
+
+class _Fire(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, times: Tensor, weight: Tensor, steps: int, neuron: Ramp) -> Tensor:
+        given = times.detach().to(torch.float32).contiguous()
+        rows = weight.detach().t().contiguous()
+        crossing, slope = (
+            torch.from_numpy(array)
+            for array in kernel.forward(given.numpy(), rows.numpy(), neuron.threshold, neuron.strict, steps)
+        )
+        ctx.save_for_backward(given, weight, crossing, slope)
+        ctx.steps, ctx.min_slope, ctx.dtype = steps, neuron.min_slope, times.dtype
+        step = torch.ceil(crossing)
+        if neuron.strict:
+            step = torch.where((step == crossing) & (slope > 0), step + 1, step)
+        return (step + neuron.delay).clamp_(max=steps).to(torch.float32)
+
+    @staticmethod
+    @once
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, None, None]:
+        times, weight, crossing, slope = ctx.saved_tensors
+        scaled = torch.where(slope > 0, grad.to(torch.float64) / slope.clamp(min=ctx.min_slope), 0.0)
+        rows = weight.detach().t().contiguous()
+        grad_weight, grad_times = kernel.backward(
+            times.numpy(), rows.numpy(), crossing.numpy(), scaled.numpy(), ctx.steps
+        )
+        return (
+            torch.from_numpy(grad_times).to(ctx.dtype),
+            torch.from_numpy(grad_weight).t().to(weight.dtype),
+            None,
+            None,
+        )

@@ -1,0 +1,181 @@
+"""The window neuron: it integrates during its input window and fires in the next."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, get_args
+
+import torch
+from torch import Tensor
+
+from firstspike.kernels import window_fire as kernel
+from firstspike.kernels.compiling import eager
+from firstspike.neurons.base import Connection, Neuron, check_field, once
+from firstspike.spikes import Spikes
+from firstspike.support import check_num_steps, check_number
+
+Saturation = Literal["closed", "one_sided", "smooth", "open"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Window(Neuron):
+    """A neuron that integrates during its input window and fires in the next.
+
+    An input spike at local step ``t_i`` starts a constant current until the window ends, so the input
+    is the value ``x_i = input_low + (input_high - input_low)(1 - t_i / T)`` and the membrane at the end
+    ``u_j = b_j + sum_i w_ji x_i``. In its own window of ``steps`` a constant drive carries the neuron to
+    threshold: it fires at ``t_j = steps - floor(V_j)`` with
+    ``V_j = clip((u_j - low) / (high - low), 0, 1) * steps``, and never if ``floor(V_j)`` is 0.
+
+    It is the B1 neuron of Stanojevic et al. (Nat. Commun. 2024) with integer time steps, and a clipped ReLU
+    with ``steps`` levels. The gradient passes the floor straight through.
+
+    Attributes:
+        low, high: membranes that mean silent and step 0.
+        input_low, input_high: values of a silent input and of one at step 0; (-1, 1) centres.
+        steps: length of the neuron's own window; None takes the input window's.
+        saturation: what a neuron at and outside the ends of its range receives. "closed": nothing
+            outside, the exact gradient of the clip. "one_sided": outside, only what pulls it back.
+            "smooth": the slope ``sech^2`` of a tanh over the range, which fades towards the ends and
+            beyond instead of stopping there. "open": everything.
+    """
+
+    low: float = 0.0
+    high: float = 4.0
+    input_low: float = 0.0
+    input_high: float = 1.0
+    steps: int | None = None
+    saturation: Saturation = "closed"
+
+    def __post_init__(self) -> None:
+        for name in ("low", "high", "input_low", "input_high"):
+            check_number("Window", name, getattr(self, name))
+        if not self.low < self.high:
+            raise ValueError(f"Window needs low < high, found {self.low} and {self.high}")
+        if not self.input_low < self.input_high:
+            raise ValueError(
+                f"Window needs input_low < input_high, found {self.input_low} and {self.input_high}"
+            )
+        if self.steps is not None:
+            object.__setattr__(self, "steps", check_num_steps(self.steps, name="Window.steps"))
+        check_field(self, "saturation", get_args(Saturation))
+
+    @classmethod
+    def output(cls, steps: int | None = None) -> "Window":
+        """Return the neuron of an output layer: a range of 0 ... 1 that trains at both of its ends."""
+        return cls(low=0.0, high=1.0, steps=steps, saturation="one_sided")
+
+    def out_steps(self, steps: int) -> int:
+        """Return the length of the neuron's own window."""
+        return steps if self.steps is None else self.steps
+
+    def waits(self, steps: int) -> int:
+        """Return the length of the input window, after which its own begins."""
+        return steps
+
+    def additions(self, steps: int, *, biased: bool) -> int:
+        """Return a current in each step of the input window and a drive in each step of its own."""
+        return steps + self.out_steps(steps)
+
+    def membrane(self, connection: Connection, spikes: Spikes) -> Tensor:
+        """Return the membrane at the end of the input window, ``u = b + W x``."""
+        span = self.input_high - self.input_low
+        values = self.input_high - spikes.times.to(connection.weight.dtype) * (span / spikes.steps)
+        return connection(values, silent=self.input_low)
+
+    def fire(self, connection: Connection, spikes: Spikes) -> Spikes:
+        """Return the spikes in the neuron's own window, local to it."""
+        return self.read(connection, spikes)[0]
+
+    def read(self, connection: Connection, spikes: Spikes) -> tuple[Spikes, Tensor]:
+        """Return spikes and membrane together."""
+        membrane = self.membrane(connection, spikes)
+        return self.quantise(membrane, spikes.steps), membrane
+
+    def read_all(self, inputs: Sequence[tuple[Connection, Spikes]]) -> tuple[Spikes, Tensor]:
+        """Return spikes and membrane of a layer with several connections, whose membranes add up.
+
+        Spikes of an earlier window wait, as in a delay line, until the window of the latest ends.
+        """
+        membrane = self.membrane(*inputs[0])
+        for connection, spikes in inputs[1:]:
+            other = self.membrane(connection, spikes)
+            if other.shape != membrane.shape:
+                raise ValueError(
+                    f"connections into one layer give {tuple(membrane.shape[1:])} and {tuple(other.shape[1:])}"
+                )
+            membrane = membrane + other
+        return self.quantise(membrane, inputs[0][1].steps), membrane
+
+    @eager
+    def quantise(self, membrane: Tensor, steps: int) -> Spikes:
+        """Return the spikes of neurons with these membranes, for an input window of `steps`."""
+        own = self.out_steps(steps)
+        unit = own / (self.high - self.low)
+        if membrane.dtype not in (torch.float32, torch.float64):
+            # Under autocast: half precision cannot count the steps.
+            membrane = membrane.to(torch.float32)
+        if membrane.device.type == "cpu" and self.saturation in kernel.GRADIENTS:
+            times = _CompiledFire.apply(membrane, self.low, unit, own, self.saturation)
+        else:
+            times = _Fire.apply((membrane - self.low) * unit, own, self.saturation)
+        return Spikes.trusted(times, own)
+
+    def simulate(self, connection: Connection, spikes: Spikes) -> Spikes:
+        """Return the spikes of a walk through both windows.
+
+        In the input window an input spike starts a constant current that lasts to the window's end. In
+        the neuron's own window a constant drive of one unit per step carries the membrane to threshold.
+        """
+        dtype, own = connection.weight.dtype, self.out_steps(spikes.steps)
+        raster = spikes.raster().to(dtype)
+        unit = (self.high - self.low) / own
+        share = (self.input_high - self.input_low) / spikes.steps / unit
+        resting = torch.full_like(raster[0], self.input_low)
+        membrane = (connection(resting, silent=self.input_low) - self.low) / unit
+        current = torch.zeros_like(membrane)
+        for arriving in raster:
+            current = current + connection(arriving, bias=0) * share
+            membrane = membrane + current
+        out = torch.full(membrane.shape, float(own))
+        for t in reversed(range(own)):
+            out = torch.where(membrane + t >= own, float(t), out)
+        return Spikes.trusted(out, own)
+
+
+class _CompiledFire(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, membrane: Tensor, low: float, unit: float, steps: int, saturation: str) -> Tensor:
+        held = membrane.detach().contiguous()
+        ctx.save_for_backward(held)
+        ctx.window = low, unit, steps, saturation
+        return torch.from_numpy(kernel.fire(held.numpy(), low, unit, steps))
+
+    @staticmethod
+    @once
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None, None, None]:
+        (membrane,) = ctx.saved_tensors
+        arrays = membrane.numpy(), grad.to(membrane.dtype).contiguous().numpy()
+        return torch.from_numpy(kernel.gradient(*arrays, *ctx.window)), None, None, None, None
+
+
+class _Fire(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, scaled: Tensor, steps: int, saturation: str) -> Tensor:
+        ctx.save_for_backward(scaled)
+        ctx.steps, ctx.saturation = steps, saturation
+        return steps - torch.floor(scaled.clamp(0, steps))
+
+    @staticmethod
+    @once
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
+        (scaled,) = ctx.saved_tensors
+        if ctx.saturation == "open":
+            return -grad, None, None
+        if ctx.saturation == "smooth":
+            centred = scaled * (2 / ctx.steps) - 1
+            return -grad * (1 - torch.tanh(centred).square()), None, None
+        below, above = scaled < 0, scaled > ctx.steps
+        if ctx.saturation == "one_sided":
+            # Descent moves the membrane along +grad: below the range only grad > 0 leads back.
+            below, above = below & (grad < 0), above & (grad > 0)
+        return torch.where(below | above, 0.0, -grad), None, None

@@ -1,0 +1,121 @@
+"""Weights with their wiring: what a neuron is connected by."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from firstspike.nn.geometry import Pair, Shape
+from firstspike.nn.wiring import Convolution, Dense, Wiring
+
+
+@dataclass(frozen=True, eq=False)
+class Synapses:
+    """Weights and bias, and which input reaches which neuron: what a neuron is given.
+
+    Attributes:
+        wiring: dense or convolutional.
+        weight: as the wiring shapes it.
+        bias: per neuron, of maps one per map; or None.
+    """
+
+    wiring: Wiring
+    weight: Tensor
+    bias: Tensor | None = None
+
+    def __call__(self, values: Tensor, *, silent: float = 0.0, bias: int = 1) -> Tensor:
+        """Return ``b + W x`` for values ``(batch, ...)`` of the inputs.
+
+        Args:
+            values: of the inputs, as the wiring takes them.
+            silent: value of an input beyond a map's edge.
+            bias: how often the bias is added.
+        """
+        added = None if self.bias is None or bias == 0 else self.bias if bias == 1 else self.bias * bias
+        return self.wiring.apply(values, self.weight, added, silent)
+
+
+class Connection(torch.nn.Module):
+    """Weights that learn, and their wiring: from one layer's spikes, or the input's, into a layer.
+
+    Made by `linear` and `conv2d`, or from a wiring. Weights start uniform in ``+- scale / sqrt(fan-in)``.
+
+    Args:
+        wiring: which input reaches which neuron.
+        bias: learn a bias per neuron, of maps one per map.
+        scale: of the initial weights.
+        source: whose spikes a further connection of a layer takes: 0 the network's input, ``d + 1`` what
+            layer ``d`` of the stack gives. None: the layer before.
+        generator: source of the initial weights; torch's global one by default.
+    """
+
+    def __init__(
+        self,
+        wiring: Wiring,
+        *,
+        bias: bool = False,
+        scale: float = 1.0,
+        source: int | None = None,
+        generator: torch.Generator | None = None,
+    ) -> None:
+        super().__init__()
+        self.wiring, self.source = wiring, source
+        bound = wiring.fan_in**-0.5 * scale
+        self.weight = torch.nn.Parameter(wiring.draw(bound, generator))
+        self.bias = (
+            torch.nn.Parameter(torch.empty(wiring.gives[1]).uniform_(-bound, bound, generator=generator))
+            if bias
+            else None
+        )
+
+    @classmethod
+    def linear(
+        cls,
+        in_features: int,
+        out_features: int,
+        *,
+        bias: bool = False,
+        source: int | None = None,
+        generator: torch.Generator | None = None,
+    ) -> "Connection":
+        """Return a fully connected one."""
+        wiring = Dense(in_features=in_features, out_features=out_features)
+        return Connection(wiring, bias=bias, source=source, generator=generator)
+
+    @classmethod
+    def conv2d(
+        cls,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: int | Pair,
+        *,
+        stride: int | Pair = 1,
+        padding: int | Pair = 0,
+        groups: int = 1,
+        bias: bool = False,
+        source: int | None = None,
+        generator: torch.Generator | None = None,
+    ) -> "Connection":
+        """Return a convolution, see `firstspike.Conv2d`."""
+        wiring = Convolution(
+            in_channels=in_channels,
+            out_channels=out_channels,
+            kernel_size=kernel_size,
+            stride=stride,
+            padding=padding,
+            groups=groups,
+        )
+        return Connection(wiring, bias=bias, source=source, generator=generator)
+
+    @property
+    def synapses(self) -> Synapses:
+        """The weights as the neuron is given them."""
+        return Synapses(self.wiring, self.weight, self.bias)
+
+    def out_shape(self, shape: Shape) -> Shape:
+        """Return the shape of a sample's output for inputs of `shape`; ValueError if they do not fit."""
+        return self.wiring.out_shape(shape)
+
+    def fan_out(self, shape: Shape) -> Tensor:
+        """Return how many neurons receive each input of `shape`, float32, see the wiring."""
+        return self.wiring.fan_out(shape)

@@ -1,0 +1,217 @@
+"""Layers: a neuron behind one or more connections."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from firstspike.neurons import Neuron, Window
+from firstspike.nn.connection import Connection, Synapses
+from firstspike.nn.geometry import Pair, Shape
+from firstspike.nn.wiring import Convolution, Dense, TransposedConvolution, Wiring
+from firstspike.spikes import Spikes
+
+
+class Layer(Connection):
+    """Spikes in, spikes out, through a connection and the neurons behind it.
+
+    What the neurons do is their own affair, see `firstspike.Neuron`. Further connections, each with its
+    own `source`, add to the membrane; a `Stack` gives the layer what they take.
+
+    Args:
+        wiring: of the connection from the layer before.
+        neuron: the neuron model.
+        bias: learn a bias; None takes what the neuron usually has.
+        shortcuts: further connections.
+        generator: source of the initial weights; torch's global one by default.
+
+    Raises:
+        TypeError: `neuron` is no `Neuron`.
+        ValueError: the neuron does not work behind this wiring, or a shortcut has no source.
+    """
+
+    def __init__(
+        self,
+        wiring: Wiring,
+        neuron: Neuron,
+        *,
+        bias: bool | None = None,
+        shortcuts: Sequence[Connection] = (),
+        generator: torch.Generator | None = None,
+    ) -> None:
+        if not isinstance(neuron, Neuron):
+            raise TypeError(
+                f"neuron must be a firstspike.Neuron such as Window(), found {neuron!r}; the number of time "
+                "steps belongs to Spikes and Stack"
+            )
+        biased = neuron.has_bias if bias is None else bias
+        super().__init__(wiring, bias=biased, scale=neuron.scale(), generator=generator)
+        self.neuron = neuron
+        if any(shortcut.source is None for shortcut in shortcuts):
+            raise ValueError("a shortcut must say whose spikes it takes; give its Connection a source")
+        self.shortcuts = torch.nn.ModuleList(shortcuts)
+        neuron.check(self.synapses)
+
+    @property
+    def takes(self) -> tuple[str, int | None]:
+        """What comes in: "features" or "channels", and how many; None for any number."""
+        return self.wiring.takes
+
+    @property
+    def gives(self) -> tuple[str, int | None]:
+        """What goes out, likewise."""
+        return self.wiring.gives
+
+    def forward(self, spikes: Spikes, *others: Spikes) -> Spikes:
+        """Return the layer's spikes.
+
+        Args:
+            spikes: of the layer before; a fully connected layer flattens maps.
+            others: what each of the shortcuts takes.
+        """
+        if self.shortcuts or others:
+            return self.read(spikes, *others)[0]
+        return self.neuron.fire(self.synapses, self._fitted(spikes))
+
+    def membrane(self, spikes: Spikes) -> Tensor:
+        """Return the membrane ``(batch, ...)`` that decides whether and when to fire, see the neuron."""
+        return self.neuron.membrane(self.synapses, self._fitted(spikes))
+
+    def read(self, spikes: Spikes, *others: Spikes) -> tuple[Spikes, Tensor]:
+        """Return spikes and membrane together."""
+        if len(others) != len(self.shortcuts):
+            raise ValueError(f"the layer has {len(self.shortcuts)} shortcuts, found {len(others)} more inputs")
+        further = (shortcut.synapses for shortcut in self.shortcuts)  # type: ignore[union-attr]
+        return self.neuron.read_all(
+            [(self.synapses, self._fitted(spikes)), *zip(further, others, strict=True)]  # type: ignore[list-item]
+        )
+
+    def simulate(self, spikes: Spikes) -> Spikes:
+        """Return the spikes of a walk through the steps, see `Neuron.simulate`."""
+        return self.neuron.simulate(self.synapses, self._fitted(spikes))
+
+    def _fitted(self, spikes: Spikes) -> Spikes:
+        """The spikes as the wiring takes them, after a look at type and shape."""
+        if not isinstance(spikes, Spikes):
+            raise TypeError(
+                f"a layer takes Spikes, found {type(spikes).__name__}; give times as Spikes(times, steps=T)"
+            )
+        self.out_shape(tuple(spikes.shape[1:]))
+        return spikes.flatten() if self.takes[0] == "features" and spikes.times.dim() > 2 else spikes
+
+    def synapses_for(self, shape: Shape) -> Synapses:
+        """Return the weights that a sample of `shape` meets; a layer with parameters has one set."""
+        return self.synapses
+
+    def extra_repr(self) -> str:
+        """Return the sizes and the neuron, for printing."""
+        return f"{self.wiring}, {self.neuron}"
+
+
+class Linear(Layer):
+    """Spikes in, spikes out, through one fully connected layer.
+
+    Args:
+        in_features, out_features: sizes; spikes ``(batch, in_features)`` in, ``(batch, out_features)`` out.
+        neuron, bias, shortcuts, generator: see `Layer`.
+
+    Weights ``(out_features, in_features)`` start uniform in ``+- scale / sqrt(in_features)``, the scale being
+    the neuron's.
+
+    Raises:
+        TypeError, ValueError: see `Layer`; or a size below 1.
+    """
+
+    def __init__(
+        self,
+        in_features: int,
+        out_features: int,
+        neuron: Neuron = Window(),  # noqa: B008 - a frozen value
+        *,
+        bias: bool | None = None,
+        shortcuts: Sequence[Connection] = (),
+        generator: torch.Generator | None = None,
+    ) -> None:
+        wiring = Dense(in_features=in_features, out_features=out_features)
+        super().__init__(wiring, neuron, bias=bias, shortcuts=shortcuts, generator=generator)
+
+
+class Conv2d(Layer):
+    """Spikes in, spikes out, through a convolution over maps ``(batch, channels, y, x)``.
+
+    Args:
+        in_channels, out_channels: numbers of maps.
+        kernel_size: size of a neuron's patch, one number or ``(y, x)``.
+        neuron, bias, shortcuts, generator: see `Layer`; one bias per map.
+        stride, padding: in inputs, one number or ``(y, x)``; what lies beyond the border is silent.
+        groups: parts of the channels that are not connected to each other.
+
+    Weights ``(out_channels, in_channels / groups, y, x)`` start uniform in ``+- scale / sqrt(fan-in)``.
+
+    Raises:
+        TypeError, ValueError: see `Layer`; sizes below 1, channels that do not divide into the groups.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: int | Pair,
+        neuron: Neuron = Window(),  # noqa: B008 - a frozen value
+        *,
+        stride: int | Pair = 1,
+        padding: int | Pair = 0,
+        groups: int = 1,
+        bias: bool | None = None,
+        shortcuts: Sequence[Connection] = (),
+        generator: torch.Generator | None = None,
+    ) -> None:
+        wiring = Convolution(
+            in_channels=in_channels,
+            out_channels=out_channels,
+            kernel_size=kernel_size,
+            stride=stride,
+            padding=padding,
+            groups=groups,
+        )
+        super().__init__(wiring, neuron, bias=bias, shortcuts=shortcuts, generator=generator)
+
+
+class ConvTranspose2d(Layer):
+    """Spikes in, spikes out, through a transposed convolution, whose stride enlarges the maps.
+
+    Args:
+        in_channels, out_channels, kernel_size, neuron, groups, bias, shortcuts, generator: as for `Conv2d`.
+        stride: in outputs, one number or ``(y, x)``.
+        padding: outputs cut off at each edge, one number or ``(y, x)``.
+
+    Weights ``(in_channels, out_channels / groups, y, x)`` start uniform in ``+- scale / sqrt(fan-in)`` with the
+    mean fan-in.
+
+    Raises:
+        TypeError, ValueError: as for `Conv2d`.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: int | Pair,
+        neuron: Neuron = Window(),  # noqa: B008 - a frozen value
+        *,
+        stride: int | Pair = 1,
+        padding: int | Pair = 0,
+        groups: int = 1,
+        bias: bool | None = None,
+        shortcuts: Sequence[Connection] = (),
+        generator: torch.Generator | None = None,
+    ) -> None:
+        wiring = TransposedConvolution(
+            in_channels=in_channels,
+            out_channels=out_channels,
+            kernel_size=kernel_size,
+            stride=stride,
+            padding=padding,
+            groups=groups,
+        )
+        super().__init__(wiring, neuron, bias=bias, shortcuts=shortcuts, generator=generator)
