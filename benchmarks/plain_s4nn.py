@@ -12,9 +12,9 @@ import numpy as np
 
 
 class Rule(Protocol):
-    """The numbers of the rule; `firstspike.online.S4NN` has them."""
+    """The numbers of the rule; `firstspike.online.S4NNRule` has them."""
 
-    num_steps: int
+    steps: int
     thresholds: tuple[float, ...]
     gamma: float
     rate: float
@@ -37,9 +37,9 @@ def learn(times: np.ndarray, labels: np.ndarray, weights: list[np.ndarray], rule
     for image, (pixels, label) in enumerate(zip(times, labels, strict=True)):
         fired = [pixels]
         for weight, threshold in zip(weights, rule.thresholds, strict=True):
-            fired.append(fire(fired[-1], weight, threshold, rule.num_steps))
+            fired.append(fire(fired[-1], weight, threshold, rule.steps))
         seen[image] = fired[-1]
-        error = (targets(fired[-1], int(label), rule) - fired[-1]) / rule.num_steps
+        error = (targets(fired[-1], int(label), rule) - fired[-1]) / rule.steps
         for weight, before, after in zip(weights[::-1], fired[-2::-1], fired[:0:-1], strict=True):
             # One row per neuron: its error where the input came before it.
             change = unit(error)[:, np.newaxis] * (before < after[:, np.newaxis])
@@ -51,24 +51,24 @@ def learn(times: np.ndarray, labels: np.ndarray, weights: list[np.ndarray], rule
     return seen
 
 
-def fire(times: np.ndarray, weight: np.ndarray, threshold: float, num_steps: int) -> np.ndarray:
+def fire(times: np.ndarray, weight: np.ndarray, threshold: float, steps: int) -> np.ndarray:
     """Return the times of a layer: one step after ``V > threshold``, and T for those that never cross."""
-    raster = np.zeros((len(times), num_steps + 1), dtype=weight.dtype)
+    raster = np.zeros((len(times), steps + 1), dtype=weight.dtype)
     raster[np.arange(len(times)), times.astype(np.int64)] = 1
     membrane = np.cumsum(weight @ raster, axis=1)
-    membrane[:, num_steps] = threshold + 1
-    return np.minimum((membrane > threshold).argmax(1) + 1, num_steps)
+    membrane[:, steps] = threshold + 1
+    return np.minimum((membrane > threshold).argmax(1) + 1, steps)
 
 
 def targets(times: np.ndarray, label: int, rule: Rule) -> np.ndarray:
     """Return the relative target times of one image."""
     first = times.min()
-    if first == rule.num_steps:
-        wanted = np.full(len(times), rule.num_steps, dtype=np.float64)
-        wanted[label] = rule.num_steps - rule.gamma
+    if first == rule.steps:
+        wanted = np.full(len(times), rule.steps, dtype=np.float64)
+        wanted[label] = rule.steps - rule.gamma
         return wanted
     wanted = times.astype(np.float64)
-    wanted[times - first < rule.gamma] = min(first + rule.gamma, rule.num_steps)
+    wanted[times - first < rule.gamma] = min(first + rule.gamma, rule.steps)
     wanted[label] = first
     return wanted
 

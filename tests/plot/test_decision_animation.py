@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 from matplotlib.colors import to_rgb
 from PIL import Image
 
+from firstspike import Spikes
 from firstspike.plot import decision_animation
 from firstspike.plot._scene import verdict
 from firstspike.plot._style import NIGHT, YELLOW
@@ -13,9 +14,9 @@ from firstspike.plot.decision import frame_steps
 
 IMAGE = np.array([[255, 0], [255, 255]], np.uint8)
 LAYERS = {
-    "input": torch.tensor([0, 8, 1, 5]),
-    "hidden": torch.tensor([2, 8, 3]),
-    "output": torch.tensor([8, 4, 6]),
+    "input": Spikes([0, 8, 1, 5], 8),
+    "hidden": Spikes([2, 8, 3], 8),
+    "output": Spikes([8, 4, 6], 8),
 }
 
 
@@ -40,7 +41,7 @@ def rgb(color):
 
 
 def test_one_frame_per_step_up_to_the_decision(tmp_path):
-    path = decision_animation(IMAGE, LAYERS, 8, tmp_path / "a.gif")
+    path = decision_animation(IMAGE, LAYERS, tmp_path / "a.gif")
     shown, durations = frames(path)
     assert len(shown) == 5
     assert durations[-1] > 3 * durations[0]
@@ -48,7 +49,7 @@ def test_one_frame_per_step_up_to_the_decision(tmp_path):
 
 
 def test_pixels_light_up_as_they_spike(tmp_path):
-    shown, _ = frames(decision_animation(IMAGE, LAYERS, 8, tmp_path / "a.gif"))
+    shown, _ = frames(decision_animation(IMAGE, LAYERS, tmp_path / "a.gif"))
     white, night, new = (255, 255, 255), rgb(NIGHT), rgb(YELLOW)
     assert [pixel_color(frame, 0, 0) for frame in shown] == [new, white, white, white, white]
     assert [pixel_color(frame, 1, 0) for frame in shown] == [night, new, white, white, white]
@@ -58,13 +59,13 @@ def test_pixels_light_up_as_they_spike(tmp_path):
 
 def test_window_layers_follow_each_other(tmp_path):
     offsets = {"hidden": 8, "output": 16}
-    path = decision_animation(IMAGE, LAYERS, 8, tmp_path / "a.gif", offsets=offsets)
+    path = decision_animation(IMAGE, LAYERS, tmp_path / "a.gif", offsets=offsets)
     assert len(frames(path)[0]) == 16 + 4 + 1
 
 
 def test_a_silent_output_runs_to_the_end(tmp_path):
-    layers = LAYERS | {"output": torch.tensor([8, 8, 8])}
-    assert len(frames(decision_animation(IMAGE, layers, 8, tmp_path / "a.gif"))[0]) == 8
+    layers = LAYERS | {"output": Spikes([8, 8, 8], 8)}
+    assert len(frames(decision_animation(IMAGE, layers, tmp_path / "a.gif"))[0]) == 8
 
 
 def test_membranes_and_labels_are_accepted_and_the_file_stays_small(tmp_path):
@@ -72,14 +73,13 @@ def test_membranes_and_labels_are_accepted_and_the_file_stays_small(tmp_path):
     steps = 256
     image = torch.randint(0, 256, (28, 28), generator=generator).to(torch.uint8)
     layers = {
-        "input": torch.randint(0, steps + 1, (784,), generator=generator),
-        "hidden": torch.randint(0, steps + 1, (1000,), generator=generator),
-        "output": torch.tensor([steps] * 9 + [steps - 1]),
+        "input": Spikes(torch.randint(0, steps + 1, (784,), generator=generator), steps),
+        "hidden": Spikes(torch.randint(0, steps + 1, (1000,), generator=generator), steps),
+        "output": Spikes([steps] * 9 + [steps - 1], steps),
     }
     path = decision_animation(
         image,
         layers,
-        steps,
         tmp_path / "a.gif",
         membranes=torch.linspace(-1, 1, steps)[:, None].expand(steps, 10),
         labels=list("abcdefghij"),
@@ -122,7 +122,7 @@ def test_the_verdict_is_the_first_spike(clock, expected):
     ],
 )
 def test_refuses_what_does_not_fit(tmp_path, change, message):
-    given = {"image": IMAGE, "layers": LAYERS, "num_steps": 8, "path": "a.gif"} | change
+    given = {"image": IMAGE, "layers": LAYERS, "path": "a.gif"} | change
     given["path"] = tmp_path / given["path"]
     with pytest.raises(ValueError, match=message):
         decision_animation(**given)

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
-import torch
 
+from firstspike import Spikes
 from firstspike.plot import spike_raster
 from firstspike.plot._layers import place_layers
 
@@ -13,11 +13,11 @@ def drawn(axes):
 
 def test_each_layer_has_a_panel_on_one_clock():
     layers = {
-        "input": torch.tensor([0.0, 4.0, 3.0, 1.0]),
-        "hidden": torch.tensor([4, 4, 2]),
-        "output": np.array([1.0, 3.0]),
+        "input": Spikes([0, 4, 3, 1], 4),
+        "hidden": Spikes([4, 4, 2], 4),
+        "output": Spikes([1, 3], 4),
     }
-    figure = spike_raster(layers, 4, offsets={"hidden": 4, "output": 8}, decision_step=9)
+    figure = spike_raster(layers, offsets={"hidden": 4, "output": 8}, decision_step=9)
     assert [axes.get_title("left") for axes in figure.axes] == ["input", "hidden", "output"]
     assert np.array_equal(drawn(figure.axes[0]), [[0, 0], [3, 2], [1, 3]])
     assert np.array_equal(drawn(figure.axes[1]), [[6, 2]])
@@ -29,7 +29,7 @@ def test_each_layer_has_a_panel_on_one_clock():
 
 
 def test_what_spikes_after_the_decision_is_pale():
-    figure = spike_raster({"output": torch.tensor([5, 2, 6])}, 8, decision_step=5)
+    figure = spike_raster({"output": Spikes([5, 2, 6], 8)}, decision_step=5)
     (marks,) = figure.axes[0].collections
     alphas = marks.get_facecolor()[:, 3] if len(marks.get_facecolor()) else marks.get_edgecolor()
     strength = np.asarray(alphas if np.ndim(alphas) == 1 else alphas[:, 3])
@@ -38,15 +38,13 @@ def test_what_spikes_after_the_decision_is_pale():
 
 
 def test_an_all_silent_layer_is_an_empty_panel():
-    figure = spike_raster({"output": torch.full((10,), 16)}, 16)
+    figure = spike_raster({"output": Spikes([16] * 10, 16)})
     assert len(drawn(figure.axes[0])) == 0
     assert figure.axes[0].get_title("right") == "0 of 10 neurons spike"
 
 
 def test_layers_may_have_windows_of_their_own():
-    placed = place_layers(
-        {"a": torch.tensor([1, 8]), "b": torch.tensor([31, 32])}, {"a": 8, "b": 32}, {"b": 8}
-    )
+    placed = place_layers({"a": Spikes([1, 8], 8), "b": Spikes([31, 32], 32)}, {"b": 8})
     assert [layer.end for layer in placed] == [8, 40]
     assert placed[0].clock().tolist() == [1, np.inf]
     assert placed[1].clock().tolist() == [39, np.inf]
@@ -54,18 +52,14 @@ def test_layers_may_have_windows_of_their_own():
 
 
 @pytest.mark.parametrize(
-    ("layers", "steps", "offsets", "message"),
+    ("layers", "offsets", "message"),
     [
-        ({}, 4, None, "at least one layer"),
-        ({"a": torch.tensor([5])}, 4, None, "times of 'a' must lie in 0 ... 4"),
-        ({"a": torch.tensor([0.5])}, 4, None, "whole steps"),
-        ({"a": torch.zeros(2, 2)}, 4, None, r"times of 'a' must be \(neurons,\)"),
-        ({"a": torch.tensor([1])}, 4, {"b": 4}, r"offsets names no layer: \['b'\]"),
-        ({"a": torch.tensor([1])}, {"b": 4}, None, "num_steps names no layer"),
-        ({"a": torch.tensor([1])}, {}, None, r"num_steps is missing for \['a'\]"),
-        ({"a": torch.tensor([1])}, 4, {"a": -1}, "offset of 'a' must be 0 or more"),
+        ({}, None, "at least one layer"),
+        ({"a": Spikes([[0, 1]], 4)}, None, r"spikes of 'a' must be \(neurons,\)"),
+        ({"a": Spikes([1], 4)}, {"b": 4}, r"offsets names no layer: \['b'\]"),
+        ({"a": Spikes([1], 4)}, {"a": -1}, "offset of 'a' must be 0 or more"),
     ],
 )
-def test_refuses_what_is_no_network_activity(layers, steps, offsets, message):
+def test_refuses_what_is_no_network_activity(layers, offsets, message):
     with pytest.raises(ValueError, match=message):
-        spike_raster(layers, steps, offsets=offsets)
+        spike_raster(layers, offsets=offsets)

@@ -15,7 +15,7 @@ import torch  # noqa: E402
 from firstspike.losses import temporal_least_squares  # noqa: E402
 from firstspike.neurons import Causal  # noqa: E402
 from firstspike.nn import Linear, Stack  # noqa: E402
-from firstspike.rules import TemporalRule  # noqa: E402
+from firstspike.spikes import Spikes  # noqa: E402
 
 IMPORTED = time.perf_counter()
 
@@ -24,10 +24,10 @@ def main() -> None:
     """Run it."""
     torch.set_num_threads(int(sys.argv[1]))
     began = time.perf_counter()
-    neuron = Causal(step_rule=TemporalRule(norm="l1"))
-    model = Stack([Linear(784, 400, 256, neuron), Linear(400, 10, 256, neuron)])
-    out = model(torch.randint(0, 257, (256, 784)).to(torch.float32))
-    temporal_least_squares(out, torch.zeros_like(out), 256).backward()
+    neuron = Causal(norm="l1")
+    model = Stack(Linear(784, 400, neuron), Linear(400, 10, neuron), steps=256)
+    out = model(Spikes(torch.randint(0, 257, (256, 784)), steps=256))
+    temporal_least_squares(out, torch.zeros_like(out.times)).backward()
     seconds = time.perf_counter() - began
     print(json.dumps({"first_step": seconds, "import": IMPORTED - BEGAN}))
 

@@ -10,18 +10,18 @@ import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from filelock import FileLock
 from torch import Tensor
 from torch.nn import functional as F
 
-from firstspike.coding import encode_latency
 from firstspike.data import ImageSet, load
 from firstspike.losses import aggressive_targets, temporal_least_squares
 from firstspike.neurons import Causal
 from firstspike.nn import Linear, Stack
-from firstspike.rules import TemporalRule
+from firstspike.spikes import Spikes, encode_latency
 from firstspike.support import InputError, cache_dir
 from firstspike.training.classifier import ClassifierTask, build_classifier
 from firstspike.training.config import ClassifierConfig, to_json
@@ -29,14 +29,14 @@ from firstspike.training.presets import preset
 from firstspike.training.run_folder import RunFolder
 from firstspike.training.supervised import train_supervised
 
-NUM_STEPS = 256
+STEPS = 256
 SIZES = (784, 400, 10)
 BATCH = 256
 WIDTH = 4096
 BATCHES = 20
 PRESET = "aggressive-ttfs-causal"
 EPOCHS = {"mnist": 3, "digits": 10}
-NEURON = Causal(threshold=1.0, step_rule=TemporalRule(norm="l1"))
+NEURON = Causal(threshold=1.0, norm="l1")
 # Every side takes its optimiser's step, but the weights stay those of the training.
 RATE = 1e-6
 # A multiple of this is exact in float32, and so is every sum of them, whatever its order. A peer that
@@ -64,28 +64,28 @@ class Workload:
     weights: tuple[Tensor, Tensor]
     all_images: int
 
-    def times(self, num_steps: int = NUM_STEPS) -> Tensor:
-        """Return the images as spike times ``(5120, 784)``.
+    def spikes(self, steps: int = STEPS) -> Spikes:
+        """Return the images as spikes ``(5120, 784)``.
 
         More steps than 256 are the times of 256, spread: the same spikes in the same order.
         """
-        times = encode_latency(self.images.flatten(1), NUM_STEPS)
-        return times * (num_steps // NUM_STEPS)
+        spikes = encode_latency(self.images.flatten(1), STEPS)
+        return Spikes.trusted(spikes.times * (steps // STEPS), steps)
 
-    def stack(self, num_steps: int = NUM_STEPS) -> Stack:
+    def stack(self, steps: int = STEPS) -> Stack:
         """Return the causal network with the trained weights."""
-        return causal_stack(self.weights, num_steps)
+        return causal_stack(self.weights, steps)
 
 
-def causal_stack(weights: tuple[Tensor, ...], num_steps: int) -> Stack:
+def causal_stack(weights: tuple[Tensor, ...], steps: int) -> Stack:
     """Return causal layers of `NEURON` with copies of `weights`."""
     layers = []
     for weight in weights:
-        layer = Linear(weight.shape[1], weight.shape[0], num_steps, NEURON)
+        layer = Linear(weight.shape[1], weight.shape[0], NEURON)
         with torch.no_grad():
             layer.weight.copy_(weight)
         layers.append(layer)
-    return Stack(layers)
+    return Stack(*layers, steps=steps)
 
 
 def workload(data: str, *, data_dir: Path | None = None, run: Path | None = None) -> Workload:
@@ -143,10 +143,10 @@ def _trained(data: str, train: ImageSet, validation: ImageSet) -> RunFolder:
 
 def _weights(folder: RunFolder) -> tuple[Tensor, Tensor]:
     config = folder.config
-    sizes = f"{'-'.join(map(str, SIZES))} classifier of causal neurons with {NUM_STEPS} steps"
+    sizes = f"{'-'.join(map(str, SIZES))} classifier of causal neurons with {STEPS} steps"
     if (
         not isinstance(config, ClassifierConfig)
-        or (config.num_steps, config.hidden_features) != (NUM_STEPS, SIZES[1])
+        or (config.num_steps, config.hidden_features) != (STEPS, SIZES[1])
         or config.dataset == "digits"
         or any(
             not isinstance(n, Causal) or n.synapse != "step"
@@ -180,15 +180,15 @@ def wide(weights: tuple[Tensor, Tensor], width: int) -> tuple[Tensor, Tensor]:
     return hidden[chosen], shrunk[:, chosen]
 
 
-def batches(*tensors: Tensor, size: int = BATCH) -> Iterator[tuple[Tensor, ...]]:
-    """Return an endless walk through the batches of `tensors`; a processor learns a repeated one."""
-    return itertools.cycle(list(zip(*(tensor.split(size) for tensor in tensors), strict=True)))
+def batches(*data: Tensor | Spikes, size: int = BATCH) -> Iterator[tuple[Any, ...]]:
+    """Return an endless walk through the batches of `data`; a processor learns a repeated one."""
+    return itertools.cycle(list(zip(*(part.split(size) for part in data), strict=True)))
 
 
 def training_step(
     model: torch.nn.Module,
-    loss: Callable[[Tensor, Tensor], Tensor],
-    data: Iterator[tuple[Tensor, ...]],
+    loss: Callable[[Any, Tensor], Tensor],
+    data: Iterator[tuple[Any, ...]],
 ) -> Callable[[], None]:
     """Return a function that takes one step of plain SGD: loss, backward, update.
 
@@ -208,20 +208,18 @@ def training_step(
     return step
 
 
-def causal_loss(model: Stack) -> Callable[[Tensor, Tensor], Tensor]:
+def causal_loss(model: Stack) -> Callable[[Spikes, Tensor], Tensor]:
     """Return the half squared error of `model` against the aggressive targets (Spiking-GAN Eqs. 4-7)."""
 
-    def loss(times: Tensor, labels: Tensor) -> Tensor:
-        out = model(times)
-        return temporal_least_squares(
-            out, aggressive_targets(out.detach(), labels, model.num_steps), model.num_steps
-        )
+    def loss(spikes: Spikes, labels: Tensor) -> Tensor:
+        out = model(spikes)
+        return temporal_least_squares(out, aggressive_targets(out.detach(), labels))
 
     return loss
 
 
 def dense_network(sizes: tuple[int, ...] = SIZES) -> torch.nn.Sequential:
-    """Return the ordinary network of the same size: linear, ReLU, linear."""
+    """Return the ANN of the same size: linear, ReLU, linear."""
     return torch.nn.Sequential(
         torch.nn.Linear(sizes[0], sizes[1]), torch.nn.ReLU(), torch.nn.Linear(sizes[1], sizes[2])
     )

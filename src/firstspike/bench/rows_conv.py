@@ -6,12 +6,13 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from firstspike.bench.harness import Skipped
-from firstspike.bench.network import NEURON, NUM_STEPS
+from firstspike.bench.network import NEURON, STEPS
 from firstspike.bench.setting import CONV_SHAPE, Measured, Setting, convolution
+from firstspike.nn import Conv2d
+from firstspike.spikes import Spikes
 
 _BATCHES = 8
-_NOTE = f"batch {CONV_SHAPE[0]}, 30 % of the inputs active, T = {NUM_STEPS}"
+_NOTE = f"batch {CONV_SHAPE[0]}, 30 % of the inputs active, T = {STEPS}"
 
 
 def conv_forward(setting: Setting) -> Measured:
@@ -35,31 +36,20 @@ def conv_step(batch: int = CONV_SHAPE[0]) -> Callable[[], None]:
     """Return forward and backward of our layer, to weights and inputs, with `batch` images or fewer."""
     generator = torch.Generator().manual_seed(1)
     gradient = torch.randn(_out_shape(), generator=generator)[:batch]
-    times = [part.detach()[:batch].clone().requires_grad_() for part in _spikes()]
-    return _backward(conv_layer(), itertools.cycle(times), gradient)
+    times = [part.times.detach()[:batch].clone().requires_grad_() for part in _spikes()]
+    layer = conv_layer()
+    return _backward(
+        lambda given: layer(Spikes.trusted(given, STEPS)).times, itertools.cycle(times), gradient
+    )
 
 
-def conv_layer() -> Callable[[Tensor], Tensor]:
-    """Return our convolution as a function of spike times, with a ``weight``.
-
-    Raises:
-        Skipped: this version has none.
-    """
-    try:
-        from firstspike.convolution import causal_conv2d
-    except ImportError:
-        raise Skipped("this version of firstspike has no causal convolution") from None
-    return _CausalConv(causal_conv2d)
-
-
-class _CausalConv(torch.nn.Module):
-    def __init__(self, operation: Callable[..., Tensor]) -> None:
-        super().__init__()
-        self.operation = operation
-        self.weight = torch.nn.Parameter(convolution()[1])
-
-    def forward(self, times: Tensor) -> Tensor:
-        return self.operation(times, self.weight, NUM_STEPS, NEURON, padding=1)
+def conv_layer() -> Conv2d:
+    """Return our convolution with the comparison's weights."""
+    _, weight = convolution()
+    layer = Conv2d(weight.shape[1], weight.shape[0], 3, NEURON, padding=1)
+    with torch.no_grad():
+        layer.weight.copy_(weight)
+    return layer
 
 
 def _dense() -> torch.nn.Module:
@@ -78,13 +68,12 @@ def _backward(
     return step
 
 
-def _spikes() -> list[Tensor]:
-    times, _ = convolution(_BATCHES)
-    return [part.clone().requires_grad_() for part in times.split(CONV_SHAPE[0])]
+def _spikes() -> list[Spikes]:
+    return list(convolution(_BATCHES)[0].split(CONV_SHAPE[0]))
 
 
 def _values() -> list[Tensor]:
-    return [(1 - times.detach() / NUM_STEPS).requires_grad_() for times in _spikes()]
+    return [spikes.values.requires_grad_() for spikes in _spikes()]
 
 
 def _out_shape() -> tuple[int, ...]:

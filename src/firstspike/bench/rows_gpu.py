@@ -1,13 +1,14 @@
 """Rows of the wide network 784-4096-10 on a GPU."""
 
 from collections.abc import Iterator
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from firstspike.bench.harness import Skipped
 from firstspike.bench.network import (
-    NUM_STEPS,
+    STEPS,
     WIDTH,
     batches,
     causal_loss,
@@ -21,6 +22,7 @@ from firstspike.bench.rows_linear import pixels
 from firstspike.bench.rows_peers import against_peer
 from firstspike.bench.setting import Measured, Setting
 from firstspike.nn import Stack
+from firstspike.spikes import Spikes
 
 GPU_BATCH = 1024
 
@@ -30,7 +32,7 @@ def train_on_gpu(setting: Setting) -> Measured:
     _need_cuda()
     model = _model(setting)
     work = setting.workload
-    step = training_step(model, causal_loss(model), _on_gpu(work.times(), work.labels))
+    step = training_step(model, causal_loss(model), _on_gpu(work.spikes(), work.labels))
     dense = dense_network((784, WIDTH, 10)).cuda()
     theirs = training_step(dense, dense_loss(dense), _on_gpu(pixels(setting), work.labels))
     pairs = setting.compare(step, theirs, torch.cuda.synchronize)
@@ -42,11 +44,11 @@ def train_on_gpu_against_spikingjelly(setting: Setting) -> Measured:
     _need_cuda()
     model = _model(setting)
     work = setting.workload
-    times = work.times()[:GPU_BATCH].cuda()
+    spikes = work.spikes()[:GPU_BATCH].to("cuda")
     with torch.no_grad():
-        expected = [layer.cpu() for layer in model.trace(times)[1:]]
+        expected = [layer.times.cpu() for layer in model.trace(spikes)[1:]]
     setting.peers.check("spikingjelly", "wide", expected, batch=GPU_BATCH, device="cuda")
-    step = training_step(model, causal_loss(model), _on_gpu(work.times(), work.labels))
+    step = training_step(model, causal_loss(model), _on_gpu(work.spikes(), work.labels))
     pairs = against_peer(
         setting,
         step,
@@ -60,15 +62,15 @@ def train_on_gpu_against_spikingjelly(setting: Setting) -> Measured:
 
 
 def _model(setting: Setting) -> Stack:
-    return causal_stack(wide(setting.workload.weights, WIDTH), NUM_STEPS).cuda()
+    return causal_stack(wide(setting.workload.weights, WIDTH), STEPS).cuda()
 
 
-def _on_gpu(*tensors: Tensor) -> Iterator[tuple[Tensor, ...]]:
-    return batches(*(tensor.cuda() for tensor in tensors), size=GPU_BATCH)
+def _on_gpu(*data: Tensor | Spikes) -> Iterator[tuple[Any, ...]]:
+    return batches(*(part.to("cuda") for part in data), size=GPU_BATCH)
 
 
 def _note() -> str:
-    return f"784-{WIDTH}-10, batch {GPU_BATCH}, T = {NUM_STEPS}; the trained hidden neurons repeated"
+    return f"784-{WIDTH}-10, batch {GPU_BATCH}, T = {STEPS}; the trained hidden neurons repeated"
 
 
 def _need_cuda() -> None:

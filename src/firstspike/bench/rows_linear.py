@@ -1,6 +1,7 @@
 """Rows of the fully connected network 784-400-10 against the dense ReLU network of the same size."""
 
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -9,8 +10,8 @@ from torch.nn import functional as F
 from firstspike.bench.harness import Pairs, Skipped
 from firstspike.bench.network import (
     BATCH,
-    NUM_STEPS,
     SIZES,
+    STEPS,
     batches,
     causal_loss,
     dense_loss,
@@ -29,7 +30,7 @@ MANY_STEPS = 4096
 def forward(setting: Setting) -> Measured:
     """Forward of one batch, both without gradients."""
     model, dense = setting.workload.stack(), dense_network()
-    ours, theirs = batches(setting.workload.times()), batches(pixels(setting))
+    ours, theirs = batches(setting.workload.spikes()), batches(pixels(setting))
     with torch.no_grad():
         pairs = setting.compare(lambda: model(*next(ours)), lambda: dense(*next(theirs)))
     return Measured(pairs.scaled(1e3), f"batch {BATCH}")
@@ -43,7 +44,7 @@ def train(setting: Setting) -> Measured:
 
 
 def levels(setting: Setting) -> Measured:
-    """Training step that the preset takes, through fired flags at a few levels."""
+    """Training step that the preset takes, through cumulative spikes at a few levels."""
     config = preset("aggressive-ttfs-causal").config
     assert isinstance(config, ClassifierConfig)
     how = config.levels
@@ -65,7 +66,7 @@ def window(setting: Setting) -> Measured:
     torch.manual_seed(0)
     model = build_classifier(config, SIZES[0], SIZES[2])
     data = batches(encode_images(config, setting.workload.images), setting.workload.labels)
-    step = training_step(model, lambda times, labels: F.cross_entropy(-model(times), labels), data)
+    step = training_step(model, lambda spikes, labels: F.cross_entropy(-model(spikes).times, labels), data)
     return Measured(
         setting.compare(step, dense_step(setting)).scaled(1e3),
         f"batch {BATCH}, layers of the preset aggressive-ttfs-window, cross-entropy on both sides",
@@ -75,15 +76,15 @@ def window(setting: Setting) -> Measured:
 def many_steps(setting: Setting) -> Measured:
     """Training step with 4,096 steps against the one with 256, of the same spikes."""
     sides = []
-    for num_steps in (MANY_STEPS, NUM_STEPS):
-        model = setting.workload.stack(num_steps)
-        sides.append(training_step(model, causal_loss(model), spikes(setting, num_steps)))
+    for steps in (MANY_STEPS, STEPS):
+        model = setting.workload.stack(steps)
+        sides.append(training_step(model, causal_loss(model), spikes(setting, steps)))
     pairs = setting.compare(sides[0], sides[1])
     batch = memory_batches(setting)[0]
-    peaks = [setting.peak(batch, num_steps) / 2**20 for num_steps in (MANY_STEPS, NUM_STEPS)]
+    peaks = [setting.peak(batch, steps) / 2**20 for steps in (MANY_STEPS, STEPS)]
     return Measured(
         pairs.scaled(1e3),
-        f"ours: T = {MANY_STEPS}, theirs: T = {NUM_STEPS}, batch {BATCH}; peak memory of the process at "
+        f"ours: T = {MANY_STEPS}, theirs: T = {STEPS}, batch {BATCH}; peak memory of the process at "
         f"batch {batch}: {peaks[0]:.1f} and {peaks[1]:.1f} MiB, ratio {peaks[0] / peaks[1]:.3f}",
     )
 
@@ -91,18 +92,18 @@ def many_steps(setting: Setting) -> Measured:
 def memory(setting: Setting) -> Measured:
     """Bytes per neuron and sample: the slope of the peak memory between two batch sizes."""
     small, large = memory_batches(setting)
-    per_neuron = [bytes_per_neuron(setting, num_steps) for num_steps in (NUM_STEPS, MANY_STEPS)]
+    per_neuron = [bytes_per_neuron(setting, steps) for steps in (STEPS, MANY_STEPS)]
     # The input's own times are 4 bytes each, held before the step begins.
     without = (max(per_neuron) * sum(SIZES) - 4 * SIZES[0]) / sum(SIZES[1:])
     return Measured(
         Pairs((max(per_neuron),), (8.0,)),
         f"training step, batch {large} against {small}, all {sum(SIZES)} neurons with the input's; "
-        f"T = {NUM_STEPS}: {per_neuron[0]:.2f}, T = {MANY_STEPS}: {per_neuron[1]:.2f}; per hidden and "
+        f"T = {STEPS}: {per_neuron[0]:.2f}, T = {MANY_STEPS}: {per_neuron[1]:.2f}; per hidden and "
         f"output neuron, less the input's 4 bytes each: {without:.1f}; theirs is the target",
     )
 
 
-def bytes_per_neuron(setting: Setting, num_steps: int) -> float:
+def bytes_per_neuron(setting: Setting, steps: int) -> float:
     """Return bytes per neuron, the input's among them, and sample of our training step.
 
     Raises:
@@ -113,7 +114,7 @@ def bytes_per_neuron(setting: Setting, num_steps: int) -> float:
     except ImportError:
         raise Skipped("this system does not tell a process's peak memory; use Linux or macOS") from None
     small, large = memory_batches(setting)
-    grown = setting.peak(large, num_steps) - setting.peak(small, num_steps)
+    grown = setting.peak(large, steps) - setting.peak(small, steps)
     return grown / (large - small) / sum(SIZES)
 
 
@@ -122,9 +123,9 @@ def memory_batches(setting: Setting) -> tuple[int, int]:
     return (4096, 8192) if setting.quick else (4096, 16384)
 
 
-def spikes(setting: Setting, num_steps: int = NUM_STEPS) -> Iterator[tuple[Tensor, ...]]:
+def spikes(setting: Setting, steps: int = STEPS) -> Iterator[tuple[Any, ...]]:
     """Return the batches of spike times and labels."""
-    return batches(setting.workload.times(num_steps), setting.workload.labels)
+    return batches(setting.workload.spikes(steps), setting.workload.labels)
 
 
 def pixels(setting: Setting) -> Tensor:

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 
 from firstspike.bench.harness import Pairs, Side, repeated
-from firstspike.bench.network import BATCH, NUM_STEPS, SIZES, batches, causal_loss, training_step
+from firstspike.bench.network import BATCH, SIZES, STEPS, batches, causal_loss, training_step
 from firstspike.bench.rows_conv import conv_layer, conv_step
 from firstspike.bench.rows_linear import bytes_per_neuron
 from firstspike.bench.setting import CONV_SHAPE, Measured, Setting, convolution
@@ -27,8 +27,9 @@ def linear_against(peer: str) -> Callable[[Setting], Measured]:
         peers, work = setting.peers, setting.workload
         model = work.stack()
         with torch.no_grad():
-            peers.check(peer, "linear", model.trace(work.times()[:batch])[1:], batch=batch)
-        data = batches(work.times(), work.labels, size=batch)
+            ours = [layer.times for layer in model.trace(work.spikes()[:batch])[1:]]
+            peers.check(peer, "linear", ours, batch=batch)
+        data = batches(work.spikes(), work.labels, size=batch)
         step = training_step(model, causal_loss(model), data)
         pairs = against_peer(setting, step, peer=peer, net="linear", batch=batch)
         return Measured(
@@ -46,8 +47,8 @@ def memory_against(peer: str) -> Callable[[Setting], Measured]:
         grown = _peer_peak(setting, peer, large) - _peer_peak(setting, peer, small)
         theirs = grown / (large - small) / sum(SIZES)
         return Measured(
-            Pairs((bytes_per_neuron(setting, NUM_STEPS),), (theirs,)),
-            f"T = {NUM_STEPS}, all {sum(SIZES)} neurons with the input's; theirs: batch {large} against "
+            Pairs((bytes_per_neuron(setting, STEPS),), (theirs,)),
+            f"T = {STEPS}, all {sum(SIZES)} neurons with the input's; theirs: batch {large} against "
             f"{small}, the input's raster included; peak memory of fresh processes",
         )
 
@@ -68,10 +69,10 @@ def _peer_peak(setting: Setting, peer: str, batch: int) -> int:
 def conv_against_spikingjelly(setting: Setting) -> Measured:
     """Forward and backward of one convolutional layer."""
     batch = _FEW_MAPS if setting.quick else CONV_SHAPE[0]
-    peers, (times, _) = setting.peers, convolution()
+    peers, (spikes, _) = setting.peers, convolution()
     layer = conv_layer()
     with torch.no_grad():
-        peers.check("spikingjelly", "conv", [layer(times[:batch])], batch=batch)
+        peers.check("spikingjelly", "conv", [layer(spikes[:batch]).times], batch=batch)
     pairs = against_peer(setting, conv_step(batch), peer="spikingjelly", net="conv", batch=batch)
     return Measured(
         pairs.scaled(1e3),

@@ -6,11 +6,13 @@ from types import ModuleType
 
 import torch
 
-from firstspike.bench.harness import Pairs, Skipped, repeated
-from firstspike.bench.network import NUM_STEPS
+from firstspike.bench.harness import Pairs, repeated
+from firstspike.bench.network import STEPS
 from firstspike.bench.peers import benchmark_file
 from firstspike.bench.processes import first_result
 from firstspike.bench.setting import Measured, Setting
+from firstspike.engine import Engine
+from firstspike.online import S4NNRule, s4nn_epoch, sort_spikes
 
 # The published thresholds and rate; weights at threshold 1 are scaled to them.
 _SCALE = 100.0
@@ -19,51 +21,44 @@ _IMAGES = 500
 
 def single_image(setting: Setting) -> Measured:
     """Microseconds of one image with early exit, against the same without."""
-    try:
-        from firstspike.engine import Engine
-    except ImportError:
-        raise Skipped("this version of firstspike has no inference engine") from None
     engine = Engine(setting.workload.stack())
-    times = setting.workload.times()[:_IMAGES]
-    early, late = itertools.cycle(times), itertools.cycle(times)
+    spikes = setting.workload.spikes()[:_IMAGES]
+    images = [spikes[index] for index in range(len(spikes))]
+    early, late = itertools.cycle(images), itertools.cycle(images)
     pairs = setting.compare(
         lambda: engine.run(next(early)), lambda: engine.run(next(late), early_exit=False)
     )
-    stopped, whole = (engine.run_many(times, early_exit=flag) for flag in (True, False))
+    stopped, whole = (engine.run_many(spikes, early_exit=early_exit) for early_exit in (True, False))
     operations = [float(d.synaptic_operations.to(torch.float64).mean()) for d in (stopped, whole)]
     steps = float(stopped.steps.to(torch.float64).mean())
     return Measured(
         pairs.scaled(1e6),
         f"one core, from Python, {_IMAGES} images in turn; theirs: ours without early exit; synaptic "
         f"operations per image {operations[0]:,.0f} and {operations[1]:,.0f}; decision after {steps:.1f} "
-        f"of {NUM_STEPS} steps",
+        f"of {STEPS} steps",
     )
 
 
 def online(setting: Setting) -> Measured:
     """Seconds of an epoch of online S4NN, against the plain algorithm."""
-    try:
-        from firstspike.online import S4NN, s4nn_epoch, sort_spikes
-    except ImportError:
-        raise Skipped("this version of firstspike has no online learning") from None
     from threadpoolctl import threadpool_limits
 
     plain = _plain_s4nn()
-    config = S4NN(num_steps=NUM_STEPS, thresholds=(_SCALE, _SCALE))
+    rule = S4NNRule(steps=STEPS, thresholds=(_SCALE, _SCALE))
     work = setting.workload
-    times, labels = work.times(), work.labels
+    times, labels = work.spikes().times, work.labels
     trained = [weight * _SCALE for weight in work.weights]
-    spikes = sort_spikes(times, NUM_STEPS)
+    spikes = sort_spikes(work.spikes())
     few = 4 if setting.quick else 40
 
     def ours() -> object:
-        return s4nn_epoch(spikes, labels, [weight.clone() for weight in trained], config)
+        return s4nn_epoch(spikes, labels, [weight.clone() for weight in trained], rule)
 
     def theirs() -> object:
         weights = [weight.numpy().copy() for weight in trained]
         # NumPy's matrix product would take every core; ours learns on one.
         with threadpool_limits(1, user_api="blas"):
-            return plain.learn(times[:few].numpy(), labels[:few].numpy(), weights, config)
+            return plain.learn(times[:few].numpy(), labels[:few].numpy(), weights, rule)
 
     pairs = setting.against(repeated(ours, setting.effort.seconds), repeated(theirs, 0.0))
     epoch = work.all_images

@@ -12,9 +12,10 @@ import torch
 from torch import Tensor
 
 from firstspike.bench.harness import QUICK, Effort, Pairs, Side, in_turn, repeated
-from firstspike.bench.network import NUM_STEPS, WIDTH, Workload, wide, workload
+from firstspike.bench.network import STEPS, WIDTH, Workload, wide, workload
 from firstspike.bench.peers import Peers, peers_command
 from firstspike.bench.processes import peak_memory
+from firstspike.spikes import Spikes
 
 # The convolution of the comparison: 32 -> 64 channels, 3 x 3, padding 1, on 14 x 14.
 CONV_SHAPE = (64, 32, 14, 14)
@@ -108,19 +109,19 @@ class Setting:
         file = Path(self._folder.name) / "weights.npz"
         hidden, output = self.workload.weights
         wide_hidden, wide_output = wide((hidden, output), WIDTH)
-        conv_times, conv_weight = convolution()
+        conv_spikes, conv_weight = convolution()
         np.savez(
             file,
             hidden=hidden.numpy(),
             output=output.numpy(),
             wide_hidden=wide_hidden.numpy(),
             wide_output=wide_output.numpy(),
-            times=self.workload.times()[:PEERS_IMAGES].numpy(),
+            times=self.workload.spikes().times[:PEERS_IMAGES].numpy(),
             labels=self.workload.labels[:PEERS_IMAGES].numpy(),
             conv_weight=conv_weight.numpy(),
-            conv_times=conv_times[: CONV_SHAPE[0]].numpy(),
+            conv_times=conv_spikes.times[: CONV_SHAPE[0]].numpy(),
             threshold=np.float32(1.0),
-            num_steps=np.int64(NUM_STEPS),
+            num_steps=np.int64(STEPS),
         )
         return file
 
@@ -138,21 +139,22 @@ class Setting:
         """Return what two sides return, taken in turn."""
         return in_turn(ours, theirs, self.effort.repeats)
 
-    def peak(self, batch: int, num_steps: int) -> int:
+    def peak(self, batch: int, steps: int) -> int:
         """Return the peak memory in bytes of a process that trains with that batch; measured once."""
-        if (batch, num_steps) not in self._peaks:
-            self._peaks[batch, num_steps] = peak_memory(batch, num_steps, self.threads)
-        return self._peaks[batch, num_steps]
+        if (batch, steps) not in self._peaks:
+            self._peaks[batch, steps] = peak_memory(batch, steps, self.threads)
+        return self._peaks[batch, steps]
 
 
-def convolution(batches: int = 1) -> tuple[Tensor, Tensor]:
-    """Return spike times ``(64 batches, 32, 14, 14)``, three inputs in ten active, and weights.
+def convolution(batches: int = 1) -> tuple[Spikes, Tensor]:
+    """Return spikes ``(64 batches, 32, 14, 14)``, three inputs in ten active, and weights.
 
     The weights let about half of the neurons fire; they are multiples of 1/1024, so that sums are exact.
     """
     generator = torch.Generator().manual_seed(0)
     shape = (CONV_SHAPE[0] * batches, *CONV_SHAPE[1:])
-    times = torch.randint(0, NUM_STEPS, shape, generator=generator).to(torch.float32)
+    times = torch.randint(0, STEPS, shape, generator=generator).to(torch.float32)
     active = torch.rand(shape, generator=generator) < CONV_ACTIVE
     weight = torch.randn(CONV_OUT, CONV_SHAPE[1], 3, 3, generator=generator) * 0.05 + 0.01
-    return torch.where(active, times, float(NUM_STEPS)), torch.round(weight * 1024) / 1024
+    spikes = Spikes(torch.where(active, times, float(STEPS)), STEPS)
+    return spikes, torch.round(weight * 1024) / 1024

@@ -13,30 +13,31 @@ import torch
 from torch import Tensor
 
 from firstspike.bench.network import SIZES, causal_loss, causal_stack, training_step
+from firstspike.spikes import Spikes
 
 _ROWS = 256
 
 
 def main() -> None:
     """Run it."""
-    batch, num_steps = (int(text) for text in sys.argv[1:])
+    batch, steps = (int(text) for text in sys.argv[1:])
     torch.manual_seed(0)
     weights = tuple(torch.randn(n, m) * 0.05 + 0.01 for m, n in pairwise(SIZES))
-    model = causal_stack(weights, num_steps)
+    model = causal_stack(weights, steps)
     labels = torch.randint(0, SIZES[-1], (batch,))
-    times = inputs(batch, num_steps)
-    step = training_step(model, causal_loss(model), iter([(times, labels)] * 2))
+    spikes = Spikes.trusted(inputs(batch, steps), steps)
+    step = training_step(model, causal_loss(model), iter([(spikes, labels)] * 2))
     step()
     step()
     print(json.dumps({"peak_bytes": peak_bytes()}))
 
 
-def inputs(batch: int, num_steps: int) -> Tensor:
+def inputs(batch: int, steps: int) -> Tensor:
     """Return random times ``(batch, 784)``, one in five active, made without a larger temporary."""
-    times = torch.full((batch, SIZES[0]), float(num_steps))
+    times = torch.full((batch, SIZES[0]), float(steps))
     for rows in times.split(_ROWS):
         some = torch.rand(rows.shape) < 0.2
-        rows[some] = torch.randint(0, num_steps, (int(some.sum()),)).to(torch.float32)
+        rows[some] = torch.randint(0, steps, (int(some.sum()),)).to(torch.float32)
     return times
 
 

@@ -30,7 +30,7 @@ class Scene:
         picture: uint8 ``(height, width)``.
         placed: the layers, input first and output last.
         names: name of each class.
-        potentials: membranes of the outputs in units of their threshold ``(num_steps, classes)``.
+        potentials: membranes of the outputs in units of their threshold ``(steps, classes)``.
         last: the step of the decision, or the last one of the clock.
     """
 
@@ -168,7 +168,7 @@ class _Lanes:
         axes.hlines(self._rows, layer.offset, layer.end, color=RULE, lw=0.8)
         self._runs = axes.hlines(self._rows, layer.offset, layer.offset, lw=2.5)
         self._dots = axes.scatter([], [], color=RED, s=40, zorder=3)
-        margin = 0.03 * layer.num_steps
+        margin = 0.03 * layer.steps
         axes.set_xlim(layer.offset - margin, layer.end + margin)
         axes.set_xticks([layer.offset, layer.end])
 

@@ -13,6 +13,7 @@ from firstspike.plot._layers import place_layers
 from firstspike.plot._palette import find_palette, limit_colors
 from firstspike.plot._scene import Scene
 from firstspike.plot._style import styled
+from firstspike.spikes import Spikes
 from firstspike.support import atomic_path
 
 _PLAY_MS = 6_000
@@ -22,8 +23,7 @@ _HOLD_MS = 2_500
 @styled()
 def decision_animation(
     image: ArrayLike,
-    layers: Mapping[str, ArrayLike],
-    num_steps: int | Mapping[str, int],
+    layers: Mapping[str, Spikes],
     path: str | Path,
     *,
     offsets: Mapping[str, int] | None = None,
@@ -40,12 +40,11 @@ def decision_animation(
 
     Args:
         image: uint8 ``(height, width)``.
-        layers: at least input and output, in order: spike times ``(neurons,)`` in steps. The first
+        layers: at least input and output, in order: spikes ``(neurons,)`` of one sample. The first
             has one neuron per pixel, the last one per class.
-        num_steps: ``T``, one for all layers or one per name; as a time it means silent.
         path: file to write, ending in ``.gif``.
         offsets: step at which a layer's window starts, 0 where left out.
-        membranes: membrane of the outputs in units of their threshold, ``(num_steps, classes)``,
+        membranes: membrane of the outputs in units of their threshold, ``(steps, classes)``,
             row ``s`` after step ``s`` of the output's window; drawn as bars. Without it the outputs
             are drawn as time lines.
         labels: name of each class; its index by default.
@@ -57,7 +56,7 @@ def decision_animation(
         OSError: the file cannot be written; an existing one is left as it was.
     """
     picture = to_image(image)
-    placed = place_layers(layers, num_steps, offsets)
+    placed = place_layers(layers, offsets)
     target = Path(path)
     if target.suffix.lower() != ".gif":
         raise ValueError(f"decision_animation writes GIF, found {target.name!r}")
@@ -74,7 +73,7 @@ def decision_animation(
     if labels is not None and len(labels) != len(output.times):
         raise ValueError(f"labels must hold {len(output.times)} names, found {len(labels)}")
     potentials = None if membranes is None else to_numpy(membranes)
-    expected = (output.num_steps, len(output.times))
+    expected = (output.steps, len(output.times))
     if potentials is not None and potentials.shape != expected:
         raise ValueError(f"membranes must be {expected}, found {potentials.shape}")
     names = [str(label) for label in (labels or range(len(output.times)))]

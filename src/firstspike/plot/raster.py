@@ -8,17 +8,16 @@ from matplotlib.axes import Axes
 from matplotlib.colors import to_rgba
 from matplotlib.figure import Figure
 
-from firstspike.plot._arrays import ArrayLike
 from firstspike.plot._layers import LayerSpikes, place_layers
 from firstspike.plot._style import BLUE, INK, MUTED, PALE, RED, new_figure, set_title, styled
+from firstspike.spikes import Spikes
 
 _FEW_NEURONS = 40
 
 
 @styled()
 def spike_raster(
-    layers: Mapping[str, ArrayLike],
-    num_steps: int | Mapping[str, int],
+    layers: Mapping[str, Spikes],
     *,
     offsets: Mapping[str, int] | None = None,
     decision_step: int | None = None,
@@ -27,8 +26,7 @@ def spike_raster(
     """Return a raster: a mark for every spike of one sample, the layers under each other.
 
     Args:
-        layers: name to spike times ``(neurons,)`` in steps, ``num_steps`` means silent.
-        num_steps: ``T``, one for all layers or one per name.
+        layers: name to spikes ``(neurons,)`` of one sample.
         offsets: step at which a layer's window starts. Causal networks share one window: leave it
             out. Window networks: depth x ``T``.
         decision_step: shared-clock step of the decision; what spikes later is drawn pale, since
@@ -38,7 +36,7 @@ def spike_raster(
     Raises:
         ValueError: see `place_layers`.
     """
-    placed = place_layers(layers, num_steps, offsets)
+    placed = place_layers(layers, offsets)
     end = max(layer.end for layer in placed)
     heights = [_height(len(layer.times)) for layer in placed]
     figure = new_figure(6.4, sum(heights) + 0.35 * len(placed) + 0.45 + 0.3 * (title is not None))

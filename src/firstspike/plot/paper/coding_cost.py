@@ -6,9 +6,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from firstspike.coding import encode_count, encode_latency
 from firstspike.plot._arrays import ArrayLike, to_images
 from firstspike.plot._style import BLUE, MUTED, PALE, RED, new_figure, set_title, styled
+from firstspike.spikes import encode_count, encode_latency
 
 TTFS_SILENT = "first spike, black silent"
 TTFS_ALL = "first spike, every pixel"
@@ -22,12 +22,12 @@ PAPER_SPIKES = {TTFS_ALL: 784, COUNT: 26_175, COUNT_INVERTED: 173_745}
 _CHUNK = 2_000
 
 
-def coding_spikes(images: ArrayLike, num_steps: int = 256) -> dict[str, float]:
+def coding_spikes(images: ArrayLike, steps: int = 256) -> dict[str, float]:
     """Return the mean number of input spikes per image under each code.
 
     Args:
         images: uint8 ``(count, height, width)``.
-        num_steps: ``T`` of the latency code in steps. A count code has up to 255 spikes a pixel.
+        steps: ``T`` of the latency code in steps. A count code has up to 255 spikes a pixel.
 
     Raises:
         TypeError: the images are not uint8.
@@ -38,8 +38,8 @@ def coding_spikes(images: ArrayLike, num_steps: int = 256) -> dict[str, float]:
     for start in range(0, len(stack), _CHUNK):
         chunk = torch.tensor(stack[start : start + _CHUNK])
         for name, black in ((TTFS_SILENT, "silent"), (TTFS_ALL, "last")):
-            times = encode_latency(chunk, num_steps, black=black)  # type: ignore[arg-type]
-            totals[name] += int((times < num_steps).sum())
+            spikes = encode_latency(chunk, steps, black=black)  # type: ignore[arg-type]
+            totals[name] += int((~spikes.silent).sum())
         for name, inverted in ((COUNT, False), (COUNT_INVERTED, True)):
             totals[name] += int(encode_count(chunk, inverted=inverted).sum())
     return {name: total / len(stack) for name, total in totals.items()}
@@ -48,7 +48,7 @@ def coding_spikes(images: ArrayLike, num_steps: int = 256) -> dict[str, float]:
 @styled()
 def coding_cost(
     images: ArrayLike,
-    num_steps: int = 256,
+    steps: int = 256,
     *,
     with_paper: bool = True,
     title: str | None = None,
@@ -57,7 +57,7 @@ def coding_cost(
 
     Args:
         images: uint8 ``(count, height, width)``; the bars are means over all of them.
-        num_steps: ``T`` in steps.
+        steps: ``T`` in steps.
         with_paper: mark the paper's figures too. They hold for MNIST only.
         title: stands above all.
 
@@ -66,7 +66,7 @@ def coding_cost(
         ValueError: the shape is another one.
     """
     stack = to_images(images)
-    spikes = coding_spikes(images, num_steps)
+    spikes = coding_spikes(images, steps)
     figure = new_figure(7.4, 2.7 + 0.3 * (title is not None))
     set_title(figure, title)
     bars, rasters = figure.subfigures(1, 2, squeeze=False, width_ratios=[1.15, 1])[0]
@@ -74,17 +74,17 @@ def coding_cost(
 
     row = torch.tensor(stack[0, stack.shape[1] // 2])
     # A count code needs a step for each of its spikes, whatever the latency code's window.
-    rate_steps = max(num_steps, 255)
+    rate_steps = max(steps, 255)
     latency, rate = rasters.subplots(2, 1, sharex=True)
-    times = encode_latency(row, num_steps).numpy()
-    fired = np.flatnonzero(times < num_steps)
-    latency.axvspan(-0.5, num_steps - 0.5, color=PALE, lw=0, zorder=0)
+    coded = encode_latency(row, steps)
+    times, fired = coded.times.numpy(), np.flatnonzero(~coded.silent)
+    latency.axvspan(-0.5, steps - 0.5, color=PALE, lw=0, zorder=0)
     latency.vlines(times[fired], fired - 0.5, fired + 0.5, color=BLUE, lw=1.5)
     latency.set_title(f"first spike: one image row, {len(fired)} spikes")
-    pixels, steps = spread_counts(encode_count(row).numpy(), rate_steps)
+    pixels, spread = spread_counts(encode_count(row).numpy(), rate_steps)
     rate.axvspan(-0.5, rate_steps - 0.5, color=PALE, lw=0, zorder=0)
-    rate.vlines(steps, pixels - 0.4, pixels + 0.4, color=RED, lw=0.4)
-    rate.set_title(f"count: the same row, {len(steps):,} spikes")
+    rate.vlines(spread, pixels - 0.4, pixels + 0.4, color=RED, lw=0.4)
+    rate.set_title(f"count: the same row, {len(spread):,} spikes")
     for axes in (latency, rate):
         axes.set_ylim(len(row) - 0.5, -0.5)
         axes.set_xlim(-0.015 * rate_steps, rate_steps)
@@ -94,13 +94,11 @@ def coding_cost(
     return figure
 
 
-def spread_counts(
-    counts: NDArray[np.int64], num_steps: int
-) -> tuple[NDArray[np.intp], NDArray[np.float64]]:
+def spread_counts(counts: NDArray[np.int64], steps: int) -> tuple[NDArray[np.intp], NDArray[np.float64]]:
     """Return pixel and step of every spike when each pixel's count is spread evenly over ``T``."""
     pixels = np.repeat(np.arange(len(counts)), counts)
-    steps = [np.floor((np.arange(count) + 0.5) * num_steps / count) for count in counts if count]
-    return pixels, np.concatenate(steps) if steps else np.empty(0)
+    times = [np.floor((np.arange(count) + 0.5) * steps / count) for count in counts if count]
+    return pixels, np.concatenate(times) if times else np.empty(0)
 
 
 def _bars(axes: Axes, spikes: dict[str, float], paper: dict[str, int]) -> None:

@@ -4,18 +4,18 @@ import numpy as np
 import torch
 from matplotlib.figure import Figure
 
-from firstspike.coding import encode_latency
 from firstspike.plot._arrays import ArrayLike, to_image
 from firstspike.plot._style import BLUE, MUTED, early_to_late, new_figure, set_title, styled
+from firstspike.spikes import encode_latency
 
 
 @styled()
-def encoder(image: ArrayLike, num_steps: int = 256, *, title: str | None = None) -> Figure:
+def encoder(image: ArrayLike, steps: int = 256, *, title: str | None = None) -> Figure:
     """Return the curve from intensity to spike time (Eq. 3) beside an image and its spike times.
 
     Args:
         image: uint8 ``(height, width)``.
-        num_steps: ``T`` in steps.
+        steps: ``T`` in steps.
         title: stands above all.
 
     Raises:
@@ -29,13 +29,13 @@ def encoder(image: ArrayLike, num_steps: int = 256, *, title: str | None = None)
     curve, shown, times, scale = figure.subplots(1, 4, width_ratios=[1.15, 1, 1, 0.05])
 
     intensities = torch.arange(256, dtype=torch.uint8)
-    steps = encode_latency(intensities, num_steps).numpy()
-    spiking = steps < num_steps
-    curve.plot(intensities[spiking], steps[spiking], ".", color=BLUE, ms=2.5)
-    curve.plot(intensities[~spiking], steps[~spiking], "o", mfc="none", color=MUTED, ms=5)
+    coded = encode_latency(intensities, steps)
+    times_of, spiking = coded.times.numpy(), ~coded.silent
+    curve.plot(intensities[spiking], times_of[spiking], ".", color=BLUE, ms=2.5)
+    curve.plot(intensities[~spiking], times_of[~spiking], "o", mfc="none", color=MUTED, ms=5)
     curve.annotate(
         "black: silent",
-        (0, num_steps),
+        (0, steps),
         xytext=(8, 0),
         textcoords="offset points",
         va="center",
@@ -45,7 +45,7 @@ def encoder(image: ArrayLike, num_steps: int = 256, *, title: str | None = None)
     curve.set_xlabel("pixel intensity")
     curve.set_ylabel("spike time (step)")
     curve.set_xticks([0, 64, 128, 192, 255])
-    curve.set_yticks(np.linspace(0, num_steps, 5).round())
+    curve.set_yticks(np.linspace(0, steps, 5).round())
     curve.grid()
     curve.set_title("encoder")
 
@@ -53,13 +53,13 @@ def encoder(image: ArrayLike, num_steps: int = 256, *, title: str | None = None)
     shown.set_title("image")
     shown.set_axis_off()
 
-    codes = encode_latency(torch.tensor(picture), num_steps).numpy()
-    silent = codes >= num_steps
-    drawn = times.imshow(np.ma.masked_where(silent, codes), cmap=early_to_late(), vmin=0, vmax=num_steps)
+    spikes = encode_latency(torch.tensor(picture), steps)
+    codes, silent = spikes.times.numpy(), spikes.silent.numpy()
+    drawn = times.imshow(np.ma.masked_where(silent, codes), cmap=early_to_late(), vmin=0, vmax=steps)
     times.set_title(f"spike times, {np.count_nonzero(~silent)} spikes")
     times.set_axis_off()
-    bar = figure.colorbar(drawn, cax=scale, ticks=[0, num_steps])
-    bar.ax.set_yticklabels(["0", f"{num_steps}"])
+    bar = figure.colorbar(drawn, cax=scale, ticks=[0, steps])
+    bar.ax.set_yticklabels(["0", f"{steps}"])
     bar.ax.invert_yaxis()
     bar.set_label("step", labelpad=-8)
     bar.outline.set_visible(False)

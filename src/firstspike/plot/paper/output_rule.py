@@ -2,12 +2,12 @@
 
 from collections.abc import Sequence
 
-import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from firstspike.losses import gan_targets
 from firstspike.plot._style import BLUE, MUTED, RED, RULE, new_figure, set_title, styled
+from firstspike.spikes import Spikes
 
 FAKE, REAL = 0, 1
 
@@ -21,7 +21,7 @@ _CASES = (
 
 @styled()
 def output_rule(
-    num_steps: int = 256,
+    steps: int = 256,
     *,
     example_times: tuple[int, int] = (84, 152),
     title: str | None = None,
@@ -32,24 +32,24 @@ def output_rule(
     for outputs that spike, once for two silent ones.
 
     Args:
-        num_steps: ``T`` in steps.
+        steps: ``T`` in steps.
         example_times: spike times of the fake and of the real neuron in the left column.
         title: stands above all.
 
     Raises:
-        ValueError: an example time is outside ``0 ... num_steps``.
+        ValueError: an example time is outside ``0 ... steps``.
     """
-    if not all(0 <= time <= num_steps for time in example_times):
-        raise ValueError(f"example_times must lie in 0 ... {num_steps}, found {example_times}")
+    if not all(0 <= time <= steps for time in example_times):
+        raise ValueError(f"example_times must lie in 0 ... {steps}, found {example_times}")
     figure = new_figure(7.4, 4.1 + 0.3 * (title is not None))
     set_title(figure, title)
     panels = figure.subplots(len(_CASES), 2, sharex=True, sharey=True)
-    columns = (("outputs spike", example_times), ("both silent", (num_steps, num_steps)))
+    columns = (("outputs spike", example_times), ("both silent", (steps, steps)))
     for column, (state, times) in enumerate(columns):
         for row, (case, desired) in enumerate(_CASES):
             axes = panels[row, column]
-            targets = gan_targets(torch.tensor([times]).float(), desired, num_steps)[0].tolist()
-            _panel(axes, times, targets, num_steps)
+            targets = gan_targets(Spikes([times], steps), desired)[0].tolist()
+            _panel(axes, times, targets, steps)
             axes.set_title(f"{case}, {state}")
         panels[-1, column].set_xlabel("step")
     handles = [
@@ -61,10 +61,10 @@ def output_rule(
     return figure
 
 
-def _panel(axes: Axes, times: Sequence[int], targets: Sequence[int], num_steps: int) -> None:
-    axes.hlines([FAKE, REAL], 0, num_steps, color=RULE, lw=0.8)
+def _panel(axes: Axes, times: Sequence[int], targets: Sequence[int], steps: int) -> None:
+    axes.hlines([FAKE, REAL], 0, steps, color=RULE, lw=0.8)
     for neuron, (time, target) in enumerate(zip(times, targets, strict=True)):
-        color = BLUE if time < num_steps else RULE
+        color = BLUE if time < steps else RULE
         axes.plot([time], [neuron], "|", color=color, ms=14, mew=2.5)
         axes.plot([target], [neuron], "D", mfc="white", mec=RED, ms=6)
         if time != target:
@@ -76,8 +76,8 @@ def _panel(axes: Axes, times: Sequence[int], targets: Sequence[int], num_steps: 
             )
     axes.set_ylim(-0.6, 1.6)
     axes.set_yticks([FAKE, REAL], ["fake", "real"])
-    axes.set_xlim(-0.03 * num_steps, 1.03 * num_steps)
-    axes.set_xticks([0, num_steps], ["0", "T"])
+    axes.set_xlim(-0.03 * steps, 1.03 * steps)
+    axes.set_xticks([0, steps], ["0", "T"])
     axes.tick_params(length=0)
     axes.tick_params(axis="y", labelcolor=MUTED)
     axes.spines[["left", "bottom"]].set_visible(False)

@@ -11,7 +11,7 @@ from firstspike.plot._style import BLUE, MUTED, PALE, RED, RULE, new_figure, set
 
 @styled()
 def refractory_period(
-    num_steps: int = 64,
+    steps: int = 64,
     *,
     periods: Sequence[int] | None = None,
     current: float = 0.15,
@@ -22,7 +22,7 @@ def refractory_period(
     With ``t_ref = T`` a neuron that has spiked never comes back: one spike at most (Eq. 2).
 
     Args:
-        num_steps: ``T`` in steps.
+        steps: ``T`` in steps.
         periods: the refractory periods in steps; by default 0, an eighth, a third and all of ``T``.
         current: input per step in units of the threshold, above 0.
         title: stands above all.
@@ -30,26 +30,26 @@ def refractory_period(
     Raises:
         ValueError: `current` is not above 0, or there is no period.
     """
-    chosen = (0, num_steps // 8, num_steps // 3, num_steps) if periods is None else tuple(periods)
+    chosen = (0, steps // 8, steps // 3, steps) if periods is None else tuple(periods)
     if not current > 0 or not chosen:
         raise ValueError("refractory_period needs a current above 0 and at least one period")
     figure = new_figure(6.4, 1.15 * len(chosen) + 0.35 + 0.3 * (title is not None))
     set_title(figure, title)
     panels = figure.subplots(len(chosen), 1, sharex=True, sharey=True, squeeze=False)[:, 0]
     for axes, period in zip(panels, chosen, strict=True):
-        peaks, spikes = simulate(np.full(num_steps, current), period)
+        peaks, spikes = simulate(np.full(steps, current), period)
         for step in spikes if period else ():
             axes.axvspan(step + 0.5, step + 0.5 + period, color=PALE, lw=0, zorder=0)
         axes.axhline(1, color=RULE, lw=1, ls=(0, (3, 2)))
         axes.plot(peaks, color=BLUE)
         axes.vlines(spikes, 1.25, 1.7, color=RED, lw=1.8)
-        times = "T" if period == num_steps else str(period)
+        times = "T" if period == steps else str(period)
         axes.set_title(f"refractory period {times}")
         count = f"{len(spikes)} spike{'' if len(spikes) == 1 else 's'}"
         axes.set_title(count, loc="right", color=MUTED, fontsize=7.5)
         axes.set_ylim(-0.05, 1.78)
         axes.set_yticks([0, 1], ["0", "threshold"])
-        axes.set_xlim(-0.5, num_steps - 0.5)
+        axes.set_xlim(-0.5, steps - 0.5)
     panels[-1].set_xlabel("step (shaded: refractory)")
     return figure
 
@@ -61,7 +61,7 @@ def simulate(currents: NDArray[np.float64], period: int) -> tuple[NDArray[np.flo
     there for `period` steps.
 
     Args:
-        currents: input at each step ``(num_steps,)`` in units of the threshold.
+        currents: input at each step ``(steps,)`` in units of the threshold.
         period: refractory period ``t_ref`` in steps.
     """
     membrane, rest = 0.0, 0
