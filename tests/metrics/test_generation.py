@@ -218,6 +218,14 @@ def test_prdc_of_a_copy_is_one() -> None:
     assert as_tuple(prdc(real, real[::-1].copy())) == pytest.approx((1, 1, 1, 1))
 
 
+def test_prdc_of_a_copy_of_points_that_coincide_is_one() -> None:
+    result = prdc(np.ones((20, 3)), np.ones((20, 3)))
+    assert (result.precision, result.recall, result.coverage) == (1, 1, 1)
+    twice = np.repeat(normal(0, 10), 10, axis=0)
+    result = prdc(twice, twice)
+    assert (result.precision, result.recall, result.coverage) == (1, 1, 1)
+
+
 def test_prdc_of_sets_far_apart_is_zero() -> None:
     assert as_tuple(prdc(normal(0, 50), normal(1, 50) + 1000)) == (0, 0, 0, 0)
 

@@ -164,8 +164,8 @@ def prdc(real: FeatureArray, fake: FeatureArray, k: int = 5) -> Prdc:
     """Return precision, recall, density and coverage of `fake` against `real`.
 
     A sample's ball reaches to its `k`-th nearest neighbour in its own set, the edge not included
-    (as in the authors' code): a set that is a copy of the other scores 1 on all four, a set that
-    is one image over and over has recall 0.
+    (as in the authors' code), its centre always: a set that is a copy of the other scores 1 on all four
+    (more density where points coincide), a set that is one image over and over recalls that image only.
 
     - precision: fraction of `fake` inside some real ball
     - recall: fraction of `real` inside some fake ball
@@ -194,10 +194,11 @@ def prdc(real: FeatureArray, fake: FeatureArray, k: int = 5) -> Prdc:
     recalled, covered, start = 0, 0, 0
     for rows in _blocks(x):
         distances = cdist(rows, y)
-        inside_real = distances < real_radii[start : start + len(rows), None]
+        same = distances == 0
+        inside_real = same | (distances < real_radii[start : start + len(rows), None])
         balls_around_fake += inside_real.sum(0)
         covered += int(inside_real.any(1).sum())
-        recalled += int((distances < fake_radii).any(1).sum())
+        recalled += int((same | (distances < fake_radii)).any(1).sum())
         start += len(rows)
     return Prdc(
         precision=float((balls_around_fake > 0).mean()),
