@@ -133,7 +133,7 @@ def test_n_mnist_folders(tmp_path):
         assert [int(r.x[0]) for r in events.recordings] == events.labels.tolist()
     seen = [(int(r.x[0]), int(r.y[0])) for s in ("train", "validation") for r in sets[s].recordings]
     assert len(set(seen)) == 40
-    with pytest.raises(InputError, match=r"n-mnist: no folder Train in .* --data-dir"):
+    with pytest.raises(InputError, match=r"n-mnist: expected Train in .* --data-dir"):
         load_n_mnist("train", tmp_path / "nowhere")
 
 
@@ -149,7 +149,7 @@ def test_dvs_gesture_folders(tmp_path):
     images = load("dvs-gesture", "test", tmp_path).images
     assert images.shape == (2, 2, 128, 128)
     assert (int(images[0, 1, 127, 5]), int(images[0, 0, 0, 6])) == (255, 255 - 700 * 255 // 1500)
-    with pytest.raises(InputError, match=r"dvs-gesture: no ibmGestureTrain in .* --data-dir"):
+    with pytest.raises(InputError, match=r"dvs-gesture: expected ibmGestureTrain in .* --data-dir"):
         load_dvs_gesture("train", tmp_path)
     for content, message in [
         (np.array([[1, 2, 3]]), r"expected numbers \(events, 4\), found int64 \(1, 3\)"),
