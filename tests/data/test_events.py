@@ -159,6 +159,11 @@ def test_dvs_gesture_folders(tmp_path):
         np.save(folder / "0.npy", content)
         with pytest.raises(InputError, match=message):
             read_dvs_gesture(folder / "0.npy")
+    np.save(folder / "0.npy", np.array([[1, 2, 1, 0], [1, 2, 1, -(2**63)]]))
+    with pytest.raises(InputError, match=r"event 1 is \[.*\], expected whole numbers"):
+        read_dvs_gesture(folder / "0.npy")
+    np.save(folder / "0.npy", np.array([[1, 2, 1, 7]], np.float16))
+    assert read_dvs_gesture(folder / "0.npy").x.tolist() == [1]
     for row in ([1, 2, 1, np.nan], [1, 2, 1, np.inf], [1.5, 2, 1, 0], [-0.5, 2, 1, 0], [1, 2, 1, 2.0**62]):
         np.save(folder / "0.npy", np.array([[1, 2, 1, 0], row]))
         with pytest.raises(InputError, match=r"event 1 is \[.*\], expected whole numbers"):
@@ -168,7 +173,13 @@ def test_dvs_gesture_folders(tmp_path):
     np.save(folder / "0.npy", np.zeros((50, 4)))
     whole = (folder / "0.npy").read_bytes()
     impossible = whole.replace(b"(50, 4), }            ", b"(99999999999999, 4), }")
-    for damaged in (pickled, b"", b"PK\3\4no archive", whole[:300], whole[:20], impossible):
+    too_long = whole.replace(b"(50, 4), }" + b" " * 20, b"(" + b"9" * 20 + b", 4), }")
+    no_number = whole.replace(b"(50, 4), }  ", b"(True, 4), }")
+    nonsense = whole.replace(b"'<f8'", b"'<,8'")
+    deep = b"\x93NUMPY\1\0\xf4\x01" + b"-" * 499 + b"\n"
+    odd_headers = (impossible, too_long, no_number, nonsense, deep)
+    for damaged in (pickled, b"", b"PK\3\4no archive", whole[:300], whole[:20], *odd_headers):
+        assert damaged != whole
         (folder / "0.npy").write_bytes(damaged)
         with pytest.raises(InputError, match="damaged") as caught:
             read_dvs_gesture(folder / "0.npy")
