@@ -107,6 +107,12 @@ def test_a_truncated_picture_is_refused(folder):
         load_small("test", folder)
 
 
+def test_a_picture_of_another_format_is_refused(folder):
+    Image.new("RGB", (64, 64)).save(folder / "val" / "images" / "val_1.JPEG", "PNG")
+    with pytest.raises(InputError, match="damaged"):
+        load_small("test", folder)
+
+
 def test_another_number_of_classes_is_not_the_set(folder):
     with pytest.raises(InputError, match="expected 200 different classes, found 3"):
         load("tiny-imagenet", "test", folder)

@@ -106,7 +106,8 @@ def _read(files: Sequence[Path]) -> np.ndarray:
     images = np.empty((len(files), 3, _SIDE, _SIDE), np.uint8)
     for k, file in enumerate(files):
         try:
-            with Image.open(file) as picture:
+            # Only the decoder that the set needs: those of rarer formats fail in more ways.
+            with Image.open(file, formats=["JPEG"]) as picture:
                 width, height = picture.size
                 if (width, height) != (_SIDE, _SIDE):
                     raise InputError(f"{file} is {width} x {height}; expected {_SIDE} x {_SIDE}")
