@@ -57,6 +57,20 @@ def check_choice(owner: str, field: str, value: str, choices: tuple[str, ...]) -
         raise ValueError(f"{owner}.{field} must be one of {', '.join(choices)}; found {value!r}")
 
 
+def user_path(path: str | os.PathLike[str]) -> Path:
+    """Return `path` with a leading ``~`` or ``~name`` replaced by that user's home folder.
+
+    Raises:
+        InputError: there is no such user, or no home folder is known.
+    """
+    try:
+        return Path(path).expanduser()
+    except RuntimeError as error:
+        raise InputError(
+            f"{os.fspath(path)}: no home folder is known for {Path(path).parts[0]}; write the whole path"
+        ) from error
+
+
 @contextmanager
 def atomic_path(path: Path) -> Iterator[Path]:
     """Give a temporary path beside `path`; move it there if the block succeeds, else delete it.
@@ -99,10 +113,13 @@ def cache_dir() -> Path:
 
     The environment variable FIRSTSPIKE_CACHE names it; otherwise it is the user's cache folder of
     the operating system (``~/.cache/firstspike`` on Linux).
+
+    Raises:
+        InputError: FIRSTSPIKE_CACHE begins with the home folder of an unknown user.
     """
     named = os.environ.get(CACHE_VARIABLE)
     if named:
-        return Path(named).expanduser()
+        return user_path(named)
     import pooch
 
     return Path(pooch.os_cache("firstspike"))

@@ -66,7 +66,16 @@ REFUSED = [
     ("train ann-gan --digit 3 --threads 0", "--threads: expected a whole number, 1 ... 1,024, found '0'"),
     ("train ann-gan --digit 3 --threads 1025", "1 ... 1,024, found '1025'"),
     ("train ann-gan --digit 3 --seed -1", "--seed: expected a whole number, 0 ... 9"),
-    ("train ann-gan --digit 3 --dataset cifar", "invalid choice: 'cifar' (choose from 'digits', 'mnist'"),
+    (
+        "train ann-gan --digit 3 --dataset cifar",
+        "unknown data set 'cifar': expected one of digits, mnist, ",
+    ),
+    (
+        "train aggressive-ttfs-window --dataset ../x",
+        "unknown data set '../x': expected one of digits, mnist, ",
+    ),
+    ("train ann-gan --digit 1 --dataset yin-yang", "ann-gan draws grey images of 4 x 4 pixels or more"),
+    ("train ann-gan --digit 1 --dataset cifar-10", "give another --dataset"),
     ("evaluate", "RUN"),
     ("sample run --out a.png", "--count"),
     ("sample run --count 0 --out a.png", "--count: expected a whole number, 1 ... 1,000,000, found '0'"),

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from firstspike.data.catalog import IdxDataset, IdxFile
+from firstspike.data.mnist import IdxFile, IdxFiles
 
 
 def encode_idx(array: np.ndarray) -> bytes:
@@ -37,7 +37,7 @@ def tiny_arrays() -> dict[str, np.ndarray]:
     }
 
 
-def make_dataset(mirrors: tuple[str, ...] = ()) -> IdxDataset:
+def make_files(mirrors: tuple[str, ...] = ()) -> IdxFiles:
     def file(stem: str) -> IdxFile:
         array = tiny_arrays()[stem]
         content = encode_idx(array)
@@ -48,9 +48,8 @@ def make_dataset(mirrors: tuple[str, ...] = ()) -> IdxDataset:
             content_md5=hashlib.md5(content).hexdigest(),
         )
 
-    return IdxDataset(
+    return IdxFiles(
         name="tiny",
-        torchvision_folder="Tiny",
         mirrors=mirrors,
         train=(file("train-images"), file("train-labels")),
         test=(file("t10k-images"), file("t10k-labels")),
@@ -59,7 +58,7 @@ def make_dataset(mirrors: tuple[str, ...] = ()) -> IdxDataset:
 
 
 def tiny_files(*, zipped: bool = True, dotted: bool = False) -> dict[str, tuple[str, bytes]]:
-    """The files of the made data set: stem -> name and bytes."""
+    """The files of the made set: stem -> name and bytes."""
     files = {}
     for stem, array in tiny_arrays().items():
         name = f"{stem}{'.' if dotted else '-'}idx{array.ndim}-ubyte"

@@ -7,6 +7,7 @@ import torch
 
 from firstspike.data import load
 from firstspike.data.augment import cut_out, distort, flip_horizontally
+from firstspike.support import InputError
 
 EVERYTHING = {"shift_px": 1.5, "rotation_deg": 10, "scale": 0.1, "shear": 0.1, "elastic_px": 1.0}
 
@@ -36,6 +37,13 @@ def centres(images):
 def test_no_change_asked_for_is_no_change():
     images = torch.randint(0, 256, (5, 8, 8), dtype=torch.uint8)
     assert distort(images) is images
+
+
+def test_numbers_that_are_no_intensities_are_not_rounded_away():
+    points = torch.rand(5, 1, 5)
+    assert distort(points) is points
+    with pytest.raises(InputError, match="uint8"):
+        distort(points, shift_px=1)
 
 
 @pytest.mark.parametrize("shape", [(1, 8, 8), (3, 28, 28), (2, 5, 9)])

@@ -133,7 +133,7 @@ def test_n_mnist_folders(tmp_path):
         assert [int(r.x[0]) for r in events.recordings] == events.labels.tolist()
     seen = [(int(r.x[0]), int(r.y[0])) for s in ("train", "validation") for r in sets[s].recordings]
     assert len(set(seen)) == 40
-    with pytest.raises(InputError, match=r"n-mnist: no folder Train in .* --data-dir"):
+    with pytest.raises(InputError, match=r"n-mnist: expected Train in .* --data-dir"):
         load_n_mnist("train", tmp_path / "nowhere")
 
 
@@ -149,7 +149,7 @@ def test_dvs_gesture_folders(tmp_path):
     images = load("dvs-gesture", "test", tmp_path).images
     assert images.shape == (2, 2, 128, 128)
     assert (int(images[0, 1, 127, 5]), int(images[0, 0, 0, 6])) == (255, 255 - 700 * 255 // 1500)
-    with pytest.raises(InputError, match=r"dvs-gesture: no ibmGestureTrain in .* --data-dir"):
+    with pytest.raises(InputError, match=r"dvs-gesture: expected ibmGestureTrain in .* --data-dir"):
         load_dvs_gesture("train", tmp_path)
     for content, message in [
         (np.array([[1, 2, 3]]), r"expected numbers \(events, 4\), found int64 \(1, 3\)"),
@@ -159,6 +159,11 @@ def test_dvs_gesture_folders(tmp_path):
         np.save(folder / "0.npy", content)
         with pytest.raises(InputError, match=message):
             read_dvs_gesture(folder / "0.npy")
+    np.save(folder / "0.npy", np.array([[1, 2, 1, 0], [1, 2, 1, -(2**63)]]))
+    with pytest.raises(InputError, match=r"event 1 is \[.*\], expected whole numbers"):
+        read_dvs_gesture(folder / "0.npy")
+    np.save(folder / "0.npy", np.array([[1, 2, 1, 7]], np.float16))
+    assert read_dvs_gesture(folder / "0.npy").x.tolist() == [1]
     for row in ([1, 2, 1, np.nan], [1, 2, 1, np.inf], [1.5, 2, 1, 0], [-0.5, 2, 1, 0], [1, 2, 1, 2.0**62]):
         np.save(folder / "0.npy", np.array([[1, 2, 1, 0], row]))
         with pytest.raises(InputError, match=r"event 1 is \[.*\], expected whole numbers"):
@@ -168,7 +173,13 @@ def test_dvs_gesture_folders(tmp_path):
     np.save(folder / "0.npy", np.zeros((50, 4)))
     whole = (folder / "0.npy").read_bytes()
     impossible = whole.replace(b"(50, 4), }            ", b"(99999999999999, 4), }")
-    for damaged in (pickled, b"", b"PK\3\4no archive", whole[:300], whole[:20], impossible):
+    too_long = whole.replace(b"(50, 4), }" + b" " * 20, b"(" + b"9" * 20 + b", 4), }")
+    no_number = whole.replace(b"(50, 4), }  ", b"(True, 4), }")
+    nonsense = whole.replace(b"'<f8'", b"'<,8'")
+    deep = b"\x93NUMPY\1\0\xf4\x01" + b"-" * 499 + b"\n"
+    odd_headers = (impossible, too_long, no_number, nonsense, deep)
+    for damaged in (pickled, b"", b"PK\3\4no archive", whole[:300], whole[:20], *odd_headers):
+        assert damaged != whole
         (folder / "0.npy").write_bytes(damaged)
         with pytest.raises(InputError, match="damaged") as caught:
             read_dvs_gesture(folder / "0.npy")

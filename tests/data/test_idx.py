@@ -85,7 +85,6 @@ def test_content_is_uncompressed_whatever_the_name(tmp_path, name, stored):
         pytest.param(lambda z: z[:2], id="only the magic"),
         pytest.param(lambda z: z[:12] + b"\xff\xff\xff" + z[15:], id="damaged stream"),
         pytest.param(lambda z: z[:-8] + b"\0\0\0\0" + z[-4:], id="wrong crc"),
-        pytest.param(lambda z: z + b"more", id="trailing bytes"),
     ],
 )
 def test_a_damaged_gzip_file_is_refused(tmp_path, damage):
@@ -94,6 +93,19 @@ def test_a_damaged_gzip_file_is_refused(tmp_path, damage):
     with pytest.raises(InputError, match="expected a whole gzip file") as caught:
         read_content(path)
     assert_one_line_naming(str(caught.value), path)
+
+
+@pytest.mark.parametrize("after", [bytes(512), b"more", b"\x1f", compress(b"")], ids=repr)
+def test_bytes_after_the_gzip_stream_are_passed_over(tmp_path, after):
+    path = tmp_path / "images.gz"
+    path.write_bytes(compress(CONTENT) + after)
+    assert read_content(path) == CONTENT
+
+
+def test_a_gzip_file_in_several_parts_is_read_whole(tmp_path):
+    path = tmp_path / "images.gz"
+    path.write_bytes(compress(CONTENT[:9]) + compress(CONTENT[9:]))
+    assert read_content(path) == CONTENT
 
 
 def test_a_missing_file_is_an_os_error(tmp_path):

@@ -7,18 +7,17 @@ import numpy as np
 import pytest
 import torch
 
-from firstspike.data import load
-from firstspike.data.catalog import FASHION_MNIST, IDX_DATASETS, MNIST
-from firstspike.data.folder import NotHereError, find_files
+from firstspike.data import NotHereError, load
 from firstspike.data.idx import decode_idx, read_content
+from firstspike.data.mnist import FASHION_MNIST_FILES, MNIST_FILES, _find
 from firstspike.support import InputError
 
 FOLDER = os.environ.get("FIRSTSPIKE_DATA", "")
 
 
-def _is_here(dataset) -> bool:
+def _is_here(files) -> bool:
     try:
-        find_files(Path(FOLDER), dataset, (*dataset.train, *dataset.test))
+        _find(files, (*files.train, *files.test), Path(FOLDER))
     except NotHereError:
         return False
     return True
@@ -27,7 +26,7 @@ def _is_here(dataset) -> bool:
 pytestmark = [
     pytest.mark.data,
     pytest.mark.skipif(
-        not (FOLDER and all(map(_is_here, IDX_DATASETS.values()))),
+        not (FOLDER and all(map(_is_here, (MNIST_FILES, FASHION_MNIST_FILES)))),
         reason="FIRSTSPIKE_DATA does not name a folder with MNIST and Fashion-MNIST",
     ),
 ]
@@ -56,16 +55,16 @@ def test_counts_and_classes(name):
 
 
 @pytest.mark.parametrize(
-    ("dataset", "first_labels"),
-    [(MNIST, [5, 0, 4, 1, 9, 2, 1, 3, 1, 4]), (FASHION_MNIST, [9, 0, 0, 3, 0, 2, 7, 2, 5, 5])],
+    ("files", "first_labels"),
+    [(MNIST_FILES, [5, 0, 4, 1, 9, 2, 1, 3, 1, 4]), (FASHION_MNIST_FILES, [9, 0, 0, 3, 0, 2, 7, 2, 5, 5])],
 )
-def test_the_split_is_the_documented_permutation(dataset, first_labels):
-    images_path, labels_path = find_files(Path(FOLDER), dataset, dataset.train)
+def test_the_split_is_the_documented_permutation(files, first_labels):
+    images_path, labels_path = _find(files, files.train, Path(FOLDER))
     images = decode_idx(read_content(images_path), images_path, 3)
     labels = decode_idx(read_content(labels_path), labels_path, 1)
     assert labels[:10].tolist() == first_labels
     order = np.random.default_rng(0).permutation(60_000)
-    train, validation = load(dataset.name, "train"), load(dataset.name, "validation")
+    train, validation = load(files.name, "train"), load(files.name, "validation")
     np.testing.assert_array_equal(train.images, images[order[:55_000]])
     np.testing.assert_array_equal(train.labels, labels[order[:55_000]])
     np.testing.assert_array_equal(validation.images, images[order[55_000:]])
@@ -73,7 +72,7 @@ def test_the_split_is_the_documented_permutation(dataset, first_labels):
 
 
 def test_flat_files_of_the_other_set_are_never_taken(tmp_path):
-    for path in find_files(Path(FOLDER), FASHION_MNIST, FASHION_MNIST.test):
+    for path in _find(FASHION_MNIST_FILES, FASHION_MNIST_FILES.test, Path(FOLDER)):
         (tmp_path / path.name).symlink_to(path)
     with pytest.raises(InputError, match="t10k-images of mnist, found a file of fashion-mnist"):
         load("mnist", "test", tmp_path)
@@ -84,12 +83,12 @@ def test_the_known_checksums_of_the_served_files(tmp_path):
     """A cache that holds the official .gz files is complete: nothing is asked of any mirror."""
     from firstspike.data.download import fetch
 
-    for dataset in IDX_DATASETS.values():
-        for file in (*dataset.train, *dataset.test):
-            (path,) = find_files(Path(FOLDER), dataset, [file])
+    for files in (MNIST_FILES, FASHION_MNIST_FILES):
+        for file in (*files.train, *files.test):
+            (path,) = _find(files, [file], Path(FOLDER))
             if path.suffix != ".gz":
                 pytest.skip("the files in FIRSTSPIKE_DATA are not compressed")
-            cached = tmp_path / dataset.name / f"{file.name}.gz"
+            cached = tmp_path / files.name / f"{file.names[0]}.gz"
             cached.parent.mkdir(exist_ok=True)
             cached.symlink_to(path)
             assert fetch(cached.name, file.gzip_md5, [], cached.parent) == cached

@@ -3,8 +3,7 @@
 import pytest
 import torch
 
-from firstspike.data import ImageSet
-from firstspike.data.shapes import input_shape
+from firstspike.data import ImageSet, dataset
 from firstspike.reproduce import evaluation
 from firstspike.training.run_folder import RunFolder
 from firstspike.training.supervised import train_supervised
@@ -14,7 +13,7 @@ from firstspike.training.tasks import task_for
 def made(name, split, data_dir=None):
     """Forty images of noise, ten classes, of the size that `name` has."""
     source = torch.Generator().manual_seed(len(split))
-    channels, *side = input_shape(name)
+    channels, *side = dataset(name).shape
     shape = (40, *side) if channels == 1 else (40, channels, *side)
     images = torch.randint(0, 256, shape, generator=source).to(torch.uint8)
     return ImageSet(name, split, images, torch.arange(40) % 10, 10)

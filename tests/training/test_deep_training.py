@@ -10,7 +10,7 @@ import sys
 import pytest
 import torch
 
-from firstspike.data import ImageSet
+from firstspike.data import ImageSet, dataset
 from firstspike.raster.settings import RasterWeights, Readout
 from firstspike.reproduce.evaluation import classify_deeply
 from firstspike.support import InputError
@@ -132,12 +132,10 @@ def test_weights_of_another_architecture_are_refused(tmp_path, train, validation
 def test_presets_build_and_come_back_from_json(name):
     config = preset(name).configure()
     assert from_json(json.loads(json.dumps(to_json(config)))) == config
-    from firstspike.data.shapes import input_shape, number_of_classes
-
-    shape, classes = input_shape(config.dataset), number_of_classes(config.dataset)
+    data = dataset(config.dataset)
     build = build_one_step if isinstance(config, OneStepConfig) else build_deep
     with torch.device("meta"):
-        build(config, shape, classes)
+        build(config, data.shape, data.classes)
     with pytest.raises(InputError, match=f"is made for {config.dataset}; leave --dataset out"):
         preset(name).configure(dataset="digits")
 

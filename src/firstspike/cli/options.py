@@ -8,8 +8,6 @@ from pathlib import Path
 
 from firstspike.support import InputError
 
-DATASETS = ("digits", "mnist", "fashion-mnist")
-
 
 def add_data_dir(parser: argparse.ArgumentParser) -> None:
     """Add ``--data-dir``."""

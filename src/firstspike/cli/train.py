@@ -5,7 +5,6 @@ import sys
 from pathlib import Path
 
 from firstspike.cli.options import (
-    DATASETS,
     add_data_dir,
     add_device,
     add_threads,
@@ -28,9 +27,9 @@ def add_parser(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> 
     parser.add_argument("--digit", type=int, metavar="N", help="class to learn, for presets of one digit")
     parser.add_argument(
         "--dataset",
-        choices=DATASETS,
-        help="data set of the shallow presets (default: mnist where a data folder is named, else the "
-        "embedded digits); a deep preset has its own",
+        metavar="NAME",
+        help="data set of the shallow presets, such as digits or fashion-mnist (default: mnist where a "
+        "data folder is named, else the embedded digits); a deep preset has its own",
     )
     add_data_dir(parser)
     parser.add_argument("--out", type=Path, metavar="RUN", help="run folder (default: runs/PRESET-...)")
@@ -62,10 +61,15 @@ def run(options: argparse.Namespace) -> None:
     check_device(options.device)
     chosen = preset(options.preset)
     own = chosen.config.dataset if chosen.one_dataset else default_dataset(options.data_dir)
-    dataset = options.dataset or own
-    config = chosen.configure(dataset=dataset, digit=options.digit, epochs=options.epochs)
-    named = [] if chosen.one_dataset else [dataset]
+    data = own if options.dataset is None else options.dataset
+    config = chosen.configure(dataset=data, digit=options.digit, epochs=options.epochs)
+    named = [] if chosen.one_dataset else [data]
     parts = [options.preset, *named, *([] if options.digit is None else [str(options.digit)])]
+
+    from firstspike.data import dataset
+
+    # Before it is part of a path.
+    dataset(data)
     out = options.out or Path("runs") / f"{'-'.join(parts)}-seed{options.seed}"
 
     from firstspike.training.run import train

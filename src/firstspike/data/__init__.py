@@ -1,30 +1,51 @@
 """Data sets as `ImageSet`: images, labels, and a fixed train / validation / test split."""
 
-import os
-
-from firstspike.data.catalog import IDX_DATASETS
-from firstspike.data.cifar import CIFAR_DATASETS, load_cifar
-from firstspike.data.digits import load_digits
-from firstspike.data.dvs_gesture import load_dvs_gesture
+from firstspike.data import cifar, digits, dvs_gesture, mnist, n_mnist, tiny_imagenet, yin_yang
+from firstspike.data._source import NotHereError
+from firstspike.data.description import Dataset, Folder
 from firstspike.data.images import ImageSet
-from firstspike.data.mnist import load_idx_dataset
-from firstspike.data.n_mnist import load_n_mnist
-from firstspike.data.tiny_imagenet import NAME as TINY_IMAGENET
-from firstspike.data.tiny_imagenet import load_tiny_imagenet
 from firstspike.support import InputError
 
-_EVENT_DATASETS = {"n-mnist": load_n_mnist, "dvs-gesture": load_dvs_gesture}
-DATASETS = ("digits", *IDX_DATASETS, *CIFAR_DATASETS, TINY_IMAGENET, *_EVENT_DATASETS)
+# The index: a new data set is a file of its own and a line here.
+DATASETS: tuple[Dataset, ...] = (
+    digits.DATASET,
+    mnist.MNIST,
+    mnist.FASHION_MNIST,
+    cifar.CIFAR_10,
+    cifar.CIFAR_100,
+    tiny_imagenet.DATASET,
+    n_mnist.DATASET,
+    dvs_gesture.DATASET,
+    yin_yang.DATASET,
+)
 SPLITS = ("train", "validation", "test")
 
-__all__ = ["DATASETS", "SPLITS", "ImageSet", "load"]
+__all__ = ["DATASETS", "SPLITS", "Dataset", "ImageSet", "NotHereError", "dataset", "load"]
 
 
-def load(name: str, split: str, data_dir: str | os.PathLike[str] | None = None) -> ImageSet:
+def dataset(which: str | Dataset) -> Dataset:
+    """Return the description of a data set: `which` itself, or the one of `DATASETS` of that name.
+
+    Raises:
+        InputError: there is none of that name.
+
+    >>> dataset("cifar-10").shape
+    (3, 32, 32)
+    """
+    if isinstance(which, Dataset):
+        return which
+    for known in DATASETS:
+        if known.name == which:
+            return known
+    names = ", ".join(known.name for known in DATASETS)
+    raise InputError(f"unknown data set {which!r}: expected one of {names}")
+
+
+def load(which: str | Dataset, split: str, data_dir: Folder = None) -> ImageSet:
     """Return one split of a data set, the same images in the same order on every machine.
 
     ===============  ======  ==========  ======  ===========  ===========================
-    name             train   validation  test    pixels       from
+    name             train   validation  test    shape        from
     ===============  ======  ==========  ======  ===========  ===========================
     "digits"         1,197   300         300     8 x 8        scikit-learn, embedded
     "mnist"          55,000  5,000       10,000  28 x 28      `data_dir`, or downloaded
@@ -34,36 +55,39 @@ def load(name: str, split: str, data_dir: str | os.PathLike[str] | None = None) 
     "tiny-imagenet"  90,000  10,000      10,000  3 x 64 x 64  `data_dir`, else the cache
     "n-mnist"        85 %    15 %        all     2 x 34 x 34  `data_dir`, else the cache
     "dvs-gesture"    85 %    15 %        all     2x128x128    `data_dir`, or by tonic
+    "yin-yang"       5,000   1,000       1,000   1 x 5        a formula, embedded
     ===============  ======  ==========  ======  ===========  ===========================
 
-    Event sets come as the first event of each pixel and polarity (`events.EventSet.first_spikes`).
+    Images are uint8, those of "yin-yang" float32 in 0 ... 1. Event sets come as the first event of each
+    pixel and polarity (`events.EventSet.first_spikes`).
 
     Args:
-        name: one of `DATASETS`.
+        which: the name of one of `DATASETS`, or a `Dataset` of your own.
         split: one of `SPLITS`. The files of the test set are opened for "test" only.
-        data_dir: a folder with the IDX files, raw or ``.gz``: in the folder, in ``<name>`` below
-            it, or in torchvision's tree. Without it the folder named by the environment variable
-            FIRSTSPIKE_DATA serves if it holds the set, and otherwise the set is downloaded once
-            into `firstspike.support.cache_dir`. "digits" needs no folder and looks at none.
+        data_dir: a folder with the set's files, in the folder or in one of the set's name below it, as
+            their publishers, torchvision and Kaggle lay them out. A leading ``~`` is the home folder.
+            Without it the folder named by the environment variable FIRSTSPIKE_DATA serves if it holds the
+            set, then `firstspike.support.cache_dir`, into which the sets that can be had are downloaded
+            once. Embedded sets look at none.
 
     Raises:
-        InputError: unknown name or split, no files in `data_dir`, a damaged or unofficial file,
+        InputError: unknown name or split, no files (`NotHereError`), a damaged or unofficial file,
             or no network.
         OSError: a file cannot be read, or the cache cannot be written.
+        ValueError: a data set of your own gave images of another shape, or another number of classes,
+            than it says.
 
     >>> load("digits", "validation").images.shape
     torch.Size([300, 8, 8])
     """
-    if name not in DATASETS:
-        raise InputError(f"unknown data set {name!r}: expected one of {', '.join(DATASETS)}")
+    chosen = dataset(which)
     if split not in SPLITS:
         raise InputError(f"unknown split {split!r}: expected one of {', '.join(SPLITS)}")
-    if name == "digits":
-        return load_digits(split)
-    if name in CIFAR_DATASETS:
-        return load_cifar(CIFAR_DATASETS[name], split, data_dir)
-    if name == TINY_IMAGENET:
-        return load_tiny_imagenet(split, data_dir)
-    if name in _EVENT_DATASETS:
-        return _EVENT_DATASETS[name](split, data_dir).first_spikes()
-    return load_idx_dataset(IDX_DATASETS[name], split, data_dir)
+    images = chosen.load(split, data_dir)
+    expected, found = (chosen.shape, chosen.classes), (images.shape, images.num_classes)
+    if len(images) and expected != found:
+        raise ValueError(
+            f"{chosen.name} says samples of {expected[0]} in {expected[1]} classes; its {split} images are "
+            f"{found[0]} in {found[1]} classes"
+        )
+    return images

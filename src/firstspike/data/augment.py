@@ -6,6 +6,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from firstspike.support import InputError
+
 
 def distort(
     images: Tensor,
@@ -34,9 +36,14 @@ def distort(
 
     Returns:
         uint8 of the same shape.
+
+    Raises:
+        InputError: something is to be changed, and the images are not uint8.
     """
     if not any((shift_px, rotation_deg, scale, shear, elastic_px)):
         return images
+    if images.dtype != torch.uint8:
+        raise InputError(f"augmentation is for uint8 images, found {images.dtype}; train without it")
     count, height, width = len(images), *images.shape[-2:]
     if not any((rotation_deg, scale, shear, elastic_px)):
         return _shift_whole_pixels(images, math.floor(shift_px))

@@ -1,221 +1,180 @@
 """CIFAR-10 and CIFAR-100 from a folder, in the python or the binary version."""
 
 import hashlib
-import os
+import pickle
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import torch
 
+from firstspike.data import _source
+from firstspike.data.description import Dataset, Folder
 from firstspike.data.images import ImageSet
-from firstspike.data.mnist import DATA_VARIABLE
-from firstspike.data.unpickle import load_arrays
-from firstspike.support import InputError, cache_dir
+from firstspike.support import InputError
 
-_SIDE, _CHANNELS = 32, 3
-_PIXELS = _CHANNELS * _SIDE * _SIDE
+_SHAPE = (3, 32, 32)
+_PIXELS = 3 * 32 * 32
 # Of CIFAR-100, in the binary files before the class.
 _SUPERCLASSES = 20
 
 
 @dataclass(frozen=True)
 class CifarFile:
-    """One file of python batches: its name and the MD5 of the official one, None for a made one."""
+    """One file: its name in the python version (with ``.bin`` in the binary one), and what it holds.
+
+    Args:
+        name: such as "test_batch".
+        sha256: of the file of the python version.
+        count: number of its images.
+    """
 
     name: str
-    md5: str | None
+    sha256: str
+    count: int = 10_000
 
 
 @dataclass(frozen=True)
-class CifarDataset:
-    """What is known of a CIFAR set.
+class CifarFiles:
+    """The files of a CIFAR set.
 
     Args:
-        name: as given to `firstspike.data.load`.
-        python_folder, binary_folder: where the files of each version lie.
-        train, test: the python batches.
-        binary_train, binary_test: names of the binary files. Their checksums are not kept here: their sizes
-            and labels are checked instead, so that a file with other pixels would pass.
-        num_train_images, num_test_images: how many the binary files hold together; None for made ones.
-        label_key: entry of a python batch that holds the labels.
+        name: of the data set.
+        below: names of folders that it is kept in, as `firstspike.data._source.find` takes them.
+        train, test: its files. Of the binary ones no checksum is kept: their sizes and labels are checked
+            instead, so that a file with other pixels would pass.
+        label_key: entry of a python file that holds the labels.
         label_bytes: bytes before the pixels of a binary record, the label last.
         num_classes: labels lie in ``0 ... num_classes - 1``.
         num_validation: how many of the training images are kept for validation.
     """
 
     name: str
-    python_folder: str
-    binary_folder: str
+    below: tuple[str, ...]
     train: tuple[CifarFile, ...]
     test: tuple[CifarFile, ...]
-    binary_train: tuple[str, ...]
-    binary_test: tuple[str, ...]
     label_key: bytes
     label_bytes: int
     num_classes: int
-    num_train_images: int | None = 50_000
-    num_test_images: int | None = 10_000
     num_validation: int = 5_000
 
 
-CIFAR_10 = CifarDataset(
+CIFAR_10_FILES = CifarFiles(
     name="cifar-10",
-    python_folder="cifar-10-batches-py",
-    binary_folder="cifar-10-batches-bin",
+    below=("cifar-10-batches-py", "cifar-10-batches-bin", "cifar-10"),
     train=(
-        CifarFile("data_batch_1", "c99cafc152244af753f735de768cd75f"),
-        CifarFile("data_batch_2", "d4bba439e000b95fd0a9bffe97cbabec"),
-        CifarFile("data_batch_3", "54ebc095f3ab1f0389bbae665268c751"),
-        CifarFile("data_batch_4", "634d18415352ddfa80567beed471001a"),
-        CifarFile("data_batch_5", "482c414d41f54cd18b22e5b47cb7c3cb"),
+        CifarFile("data_batch_1", "54636561a3ce25bd3e19253c6b0d8538147b0ae398331ac4a2d86c6d987368cd"),
+        CifarFile("data_batch_2", "766b2cef9fbc745cf056b3152224f7cf77163b330ea9a15f9392beb8b89bc5a8"),
+        CifarFile("data_batch_3", "0f00d98ebfb30b3ec0ad19f9756dc2630b89003e10525f5e148445e82aa6a1f9"),
+        CifarFile("data_batch_4", "3f7bb240661948b8f4d53e36ec720d8306f5668bd0071dcb4e6c947f78e9682b"),
+        CifarFile("data_batch_5", "d91802434d8376bbaeeadf58a737e3a1b12ac839077e931237e0dcd43adcb154"),
     ),
-    test=(CifarFile("test_batch", "40351d587109b95175f43aff81a1287e"),),
-    binary_train=tuple(f"data_batch_{k}.bin" for k in range(1, 6)),
-    binary_test=("test_batch.bin",),
+    test=(CifarFile("test_batch", "f53d8d457504f7cff4ea9e021afcf0e0ad8e24a91f3fc42091b8adef61157831"),),
     label_key=b"labels",
     label_bytes=1,
     num_classes=10,
 )
-CIFAR_100 = CifarDataset(
+CIFAR_100_FILES = CifarFiles(
     name="cifar-100",
-    python_folder="cifar-100-python",
-    binary_folder="cifar-100-binary",
-    train=(CifarFile("train", "16019d7e3df5f24257cddd939b257f8d"),),
-    test=(CifarFile("test", "f0ef6b0ae62326f3e7ffdfab6717acfc"),),
-    binary_train=("train.bin",),
-    binary_test=("test.bin",),
+    below=("cifar-100-python", "cifar-100-binary", "cifar-100"),
+    train=(
+        CifarFile(
+            "train", "735e79b04f092ca3d2e6d07f368c0a7d70d48c48d28865950cc24454cf45129b", count=50_000
+        ),
+    ),
+    test=(CifarFile("test", "4b67687d9933c4db8f0831104447f15b93774f4f464bd0516f0f0f2ac83b7864"),),
     label_key=b"fine_labels",
     label_bytes=2,
     num_classes=100,
 )
-CIFAR_DATASETS = {dataset.name: dataset for dataset in (CIFAR_10, CIFAR_100)}
 
 
-def load_cifar(
-    dataset: CifarDataset, split: str, data_dir: str | os.PathLike[str] | None = None
-) -> ImageSet:
+def load_cifar(files: CifarFiles, split: str, data_dir: Folder = None) -> ImageSet:
     """Return one split of a CIFAR set.
 
-    Training and validation images are the official training set in the order of
-    ``numpy.random.default_rng(0).permutation(count)``, the last 5,000 of which validate. The official test
-    set keeps its order. Nothing is downloaded.
+    Training and validation images are the official training set in the order of `_source.split`. The
+    official test set keeps its order. Nothing is downloaded.
 
     Args:
-        dataset: which one.
+        files: of which set.
         split: "train", "validation" or "test".
         data_dir: a folder that holds the files or their folder, of either version. Without it the folder
-            that FIRSTSPIKE_DATA names is searched, then ``<name>`` in `firstspike.support.cache_dir`.
+            that FIRSTSPIKE_DATA names is searched, then `firstspike.support.cache_dir`.
 
     Raises:
-        InputError: no files, a damaged or unofficial one, or one that holds more than arrays.
+        InputError: no files, or a damaged or unofficial one.
         OSError: a file cannot be read.
     """
-    images, labels = _read(dataset, split == "test", data_dir)
-    chosen = np.arange(len(images))
+    parts = files.test if split == "test" else files.train
+    paths = _source.find(
+        files.name,
+        [(file.name, f"{file.name}.bin") for file in parts],
+        _source.roots(data_dir),
+        below=files.below,
+        advice="unpack the python or binary archive of https://www.cs.toronto.edu/~kriz/cifar.html and "
+        "name its folder by --data-dir",
+    )
+    batches = [_read(files, file, path) for file, path in zip(parts, paths, strict=True)]
+    images, labels = (np.concatenate(arrays) for arrays in zip(*batches, strict=True))
     if split != "test":
-        order = np.random.default_rng(0).permutation(len(images))
-        num_train = len(images) - dataset.num_validation
-        chosen = order[:num_train] if split == "train" else order[num_train:]
-    return ImageSet(
-        name=dataset.name,
-        split=split,
-        images=torch.from_numpy(images[chosen]),
-        labels=torch.from_numpy(labels[chosen]),
-        num_classes=dataset.num_classes,
-    )
+        chosen = _source.split(len(images), files.num_validation)[split]
+        images, labels = images[chosen], labels[chosen]
+    return ImageSet.of(images, labels, num_classes=files.num_classes, name=files.name, split=split)
 
 
-def _read(
-    dataset: CifarDataset, test: bool, data_dir: str | os.PathLike[str] | None
-) -> tuple[np.ndarray, np.ndarray]:
-    files = dataset.test if test else dataset.train
-    names = [file.name for file in files]
-    binary = dataset.binary_test if test else dataset.binary_train
-    count = dataset.num_test_images if test else dataset.num_train_images
-    named = os.environ.get(DATA_VARIABLE) if data_dir is None else os.fspath(data_dir)
-    roots = [Path(named).expanduser()] if named else []
-    if data_dir is None:
-        roots.append(cache_dir() / dataset.name)
-    partial: list[str] = []
-    for root in roots:
-        for folder in (root, root / dataset.python_folder):
-            found = [name for name in names if (folder / name).is_file()]
-            if len(found) == len(files):
-                return _join([_python_batch(dataset, folder / file.name, file.md5) for file in files])
-            partial += [str(folder / name) for name in found]
-        for folder in (root, root / dataset.binary_folder):
-            found = [name for name in binary if (folder / name).is_file()]
-            if len(found) == len(binary):
-                each = None if count is None else count // len(binary)
-                return _join([_binary_batch(dataset, folder / name, each) for name in binary])
-            partial += [str(folder / name) for name in found]
-    raise InputError(
-        f"{dataset.name}: expected {', '.join(names)} or {', '.join(binary)} together in "
-        f"{' or '.join(map(str, roots))} or in {dataset.python_folder} or {dataset.binary_folder} below, "
-        f"found {'only ' + ', '.join(partial) if partial else 'none of them'}; unpack the archive of "
-        "https://www.cs.toronto.edu/~kriz/cifar.html and name its folder by --data-dir"
-    )
+def _read(files: CifarFiles, file: CifarFile, path: Path) -> tuple[np.ndarray, np.ndarray]:
+    """Images ``(count, 3, 32, 32)`` and labels of one file of either version."""
+    pixels, labels = _binary(files, file, path) if path.suffix == ".bin" else _python(files, file, path)
+    return pixels.reshape(-1, *_SHAPE), np.asarray(labels, np.int64)
 
 
-def _join(batches: list[tuple[np.ndarray, np.ndarray]]) -> tuple[np.ndarray, np.ndarray]:
-    return np.concatenate([images for images, _ in batches]), np.concatenate(
-        [labels for _, labels in batches]
-    )
-
-
-def _python_batch(dataset: CifarDataset, path: Path, md5: str | None) -> tuple[np.ndarray, np.ndarray]:
+def _python(files: CifarFiles, file: CifarFile, path: Path) -> tuple[np.ndarray, list[int]]:
     content = path.read_bytes()
-    # Read before it is compared: a file that would run something is worth a word of its own.
-    batch = load_arrays(content, path)
-    found = hashlib.md5(content, usedforsecurity=False).hexdigest()
-    if md5 is not None and found != md5:
-        raise InputError(f"{path}: checksum (MD5) expected {md5}, found {found}; fetch the file again")
-    data, labels = _entries(batch, path, dataset.label_key)
-    return _checked(dataset, path, data.reshape(-1, _PIXELS), labels)
-
-
-def _entries(batch: Any, path: Path, key: bytes) -> tuple[np.ndarray, np.ndarray]:
-    if not isinstance(batch, dict) or not {b"data", key} <= set(batch):
+    found = hashlib.sha256(content).hexdigest()
+    # A pickle is a program: none is run but the published ones.
+    if found != file.sha256:
         raise InputError(
-            f"{path}: expected a dictionary with data and {key.decode()}; fetch the file again"
+            f"{path}: not the official file, so it is not opened (SHA-256 expected {file.sha256}, found "
+            f"{found}); fetch it again"
         )
-    data, labels = batch[b"data"], batch[key]
-    fits = isinstance(data, np.ndarray) and data.dtype == np.uint8 and data.ndim == 2
-    if not fits or data.shape[1] != _PIXELS:
-        raise InputError(f"{path}: expected data of uint8 (count, {_PIXELS}); fetch the file again")
-    if not isinstance(labels, list) or any(type(label) is not int for label in labels):
-        raise InputError(f"{path}: expected {key.decode()} to be a list of numbers; fetch the file again")
-    return data, np.array(labels, np.int64)
+    batch = pickle.loads(content, encoding="bytes")
+    return batch[b"data"], batch[files.label_key]
 
 
-def _binary_batch(dataset: CifarDataset, path: Path, count: int | None) -> tuple[np.ndarray, np.ndarray]:
+def _binary(files: CifarFiles, file: CifarFile, path: Path) -> tuple[np.ndarray, np.ndarray]:
     content = np.fromfile(path, np.uint8)
-    record = dataset.label_bytes + _PIXELS
-    if not len(content) or len(content) % record or count not in (None, len(content) // record):
+    record = files.label_bytes + _PIXELS
+    if len(content) != file.count * record:
         raise InputError(
-            f"{path}: expected {'' if count is None else f'{count:,} '}records of {record:,} bytes, found "
-            f"{len(content):,} bytes; fetch the file again"
-        )
-    records = content.reshape(-1, record)
-    if dataset.label_bytes == 2 and (coarse := int(records[:, 0].max())) >= _SUPERCLASSES:
-        raise InputError(
-            f"{path}: coarse labels must lie in 0 ... {_SUPERCLASSES - 1}, found {coarse}; "
+            f"{path}: expected {file.count:,} records of {record:,} bytes, found {len(content):,} bytes; "
             "fetch the file again"
         )
-    labels = records[:, dataset.label_bytes - 1].astype(np.int64)
-    return _checked(dataset, path, records[:, dataset.label_bytes :], labels)
+    records = content.reshape(-1, record)
+    labels = records[:, files.label_bytes - 1]
+    limits = {"labels": (labels, files.num_classes)}
+    if files.label_bytes == 2:
+        limits["coarse labels"] = (records[:, 0], _SUPERCLASSES)
+    for name, (values, limit) in limits.items():
+        if values.max() >= limit:
+            raise InputError(
+                f"{path}: {name} must lie in 0 ... {limit - 1}, found {values.max()}; fetch the file again"
+            )
+    return records[:, files.label_bytes :], labels
 
 
-def _checked(
-    dataset: CifarDataset, path: Path, data: np.ndarray, labels: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
-    if len(data) != len(labels):
-        raise InputError(f"{path}: {len(data)} images and {len(labels)} labels; fetch the file again")
-    if len(labels) and not 0 <= labels.min() <= labels.max() < dataset.num_classes:
-        raise InputError(
-            f"{path}: labels must lie in 0 ... {dataset.num_classes - 1}, found {labels.min()} ... "
-            f"{labels.max()}; fetch the file again"
-        )
-    return data.reshape(-1, _CHANNELS, _SIDE, _SIDE), labels
+CIFAR_10 = Dataset(
+    "cifar-10",
+    shape=_SHAPE,
+    classes=10,
+    load=partial(load_cifar, CIFAR_10_FILES),
+    summary="60,000 natural images of 10 classes (Krizhevsky 2009)",
+    where="folder",
+)
+CIFAR_100 = Dataset(
+    "cifar-100",
+    shape=_SHAPE,
+    classes=100,
+    load=partial(load_cifar, CIFAR_100_FILES),
+    summary="60,000 natural images of 100 classes (Krizhevsky 2009)",
+    where="folder",
+)

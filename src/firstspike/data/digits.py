@@ -1,8 +1,8 @@
 """The 1,797 small digits that scikit-learn carries: real handwriting without a download."""
 
 import numpy as np
-import torch
 
+from firstspike.data.description import Dataset, Folder
 from firstspike.data.images import ImageSet
 
 _NUM_CLASSES = 10
@@ -11,7 +11,7 @@ _NUM_VALIDATION = 300
 _NUM_TEST = 300
 
 
-def load_digits(split: str) -> ImageSet:
+def load_digits(split: str, data_dir: Folder = None) -> ImageSet:
     """Return one split of the 8 x 8 digits: 1,197 to train, 300 to validate, 300 to test.
 
     Intensities 0 ... 16 become 0 ... 255, rounded. The split is stratified: each part has each
@@ -23,6 +23,7 @@ def load_digits(split: str) -> ImageSet:
 
     Args:
         split: "train", "validation" or "test".
+        data_dir: not looked at.
     """
     from sklearn import datasets
 
@@ -37,13 +38,7 @@ def load_digits(split: str) -> ImageSet:
         "test": (num_train + _NUM_VALIDATION, len(order)),
     }[split]
     chosen = order[start:stop]
-    return ImageSet(
-        name="digits",
-        split=split,
-        images=torch.from_numpy(images[chosen]),
-        labels=torch.from_numpy(labels[chosen]),
-        num_classes=_NUM_CLASSES,
-    )
+    return ImageSet.of(images[chosen], labels[chosen], num_classes=_NUM_CLASSES, name="digits", split=split)
 
 
 def stratified_order(labels: np.ndarray) -> np.ndarray:
@@ -58,3 +53,12 @@ def stratified_order(labels: np.ndarray) -> np.ndarray:
         members = shuffled[labels[shuffled] == label]
         position[members] = (np.arange(len(members)) + 0.5) / len(members)
     return np.argsort(position, kind="stable")
+
+
+DATASET = Dataset(
+    "digits",
+    shape=(1, 8, 8),
+    classes=_NUM_CLASSES,
+    load=load_digits,
+    summary="1,797 handwritten digits (Alpaydin, Kaynak 1998), in scikit-learn",
+)

@@ -1,4 +1,4 @@
-"""Recordings of event cameras, and what networks hear of them: first events, or counts in frames."""
+"""Recordings of event cameras, and what networks receive of them: first events, or counts in frames."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -20,7 +20,7 @@ class Recording:
     """The events of one sample in the order of time.
 
     Attributes:
-        x, y: column and row, whole numbers ``(events,)``; the readers give int16.
+        x, y: column and row, integers ``(events,)``; the readers give int16.
         polarity: `OFF` or `ON`; the readers give uint8.
         time_us: microseconds from the start of the recording, int64, not falling.
         sensor: ``(height, width)``.
@@ -76,7 +76,7 @@ class EventSet:
         recordings: of one sensor.
         labels: int64 ``(count,)``.
         num_classes: how many classes there are.
-        duration_us: how much of each recording is heard; None for all of each.
+        duration_us: how much of each recording is used, from its start; None for all of it.
     """
 
     name: str
@@ -93,7 +93,7 @@ class EventSet:
         """Return the first event of each pixel and polarity as an intensity: the earlier, the brighter.
 
         So a latency code gives its time back, to a step where ``T`` does not divide 255: 255 is the start
-        of what is heard, 1 its end, and 0 no event. Channels are the polarities ``(OFF, ON)``.
+        of what is used, 1 its end, and 0 no event. Channels are the polarities ``(OFF, ON)``.
         """
         times = first_spike_maps(self.recordings, 255, self.duration_us)
         return ImageSet(self.name, self.split, 255 - times, self.labels, self.num_classes)
@@ -107,7 +107,7 @@ def first_spike_maps(
     Args:
         recordings: of one sensor.
         num_steps: ``T``, at most 255; a step is ``duration / T`` long.
-        duration_us: what is heard of each; None for up to its last event.
+        duration_us: how much of each is used; None for up to its last event.
 
     Raises:
         ValueError: `num_steps` or `duration_us` out of range.
@@ -140,12 +140,12 @@ def _first(recording: Recording, num_steps: int, duration_us: int | None) -> np.
 
 
 def _steps(recording: Recording, num_steps: int, duration_us: int | None) -> tuple[np.ndarray, np.ndarray]:
-    """Step and flat place ``(polarity, y, x)`` of the events that are heard."""
+    """Step and flat place ``(polarity, y, x)`` of the events that are used."""
     if duration_us is not None and duration_us < 1:
         raise ValueError(f"duration_us must be 1 or more, found {duration_us}")
     duration = int(recording.time_us[-1]) + 1 if duration_us is None else duration_us
     step = recording.time_us * num_steps // duration
     height, width = recording.sensor
     place = (recording.polarity.astype(np.int64) * height + recording.y) * width + recording.x
-    heard = step < num_steps
-    return step[heard], place[heard]
+    used = step < num_steps
+    return step[used], place[used]

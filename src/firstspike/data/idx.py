@@ -4,7 +4,6 @@ Format: bytes 0, 0, type code, number of dimensions; then each dimension as a bi
 count; then the values, last dimension fastest (LeCun, "The MNIST database", file formats).
 """
 
-import gzip
 import math
 import struct
 import zlib
@@ -15,6 +14,8 @@ import numpy as np
 from firstspike.support import InputError
 
 _GZIP_MAGIC = b"\x1f\x8b"
+# zlib's largest window, and 16 for gzip's header and checksum.
+_GZIP_WBITS = 31
 _UINT8 = 0x08
 _TYPE_NAMES = {
     0x08: "uint8",
@@ -29,6 +30,8 @@ _TYPE_NAMES = {
 def read_content(path: Path) -> bytes:
     """Return the bytes of a file, uncompressed if it is a gzip file whatever its name.
 
+    Bytes after the gzip stream, such as the padding of tapes and of some mirrors, are passed over.
+
     Raises:
         InputError: the gzip stream is truncated or damaged.
         OSError: the file cannot be read.
@@ -36,13 +39,20 @@ def read_content(path: Path) -> bytes:
     content = path.read_bytes()
     if not content.startswith(_GZIP_MAGIC):
         return content
+    parts = []
     try:
-        return gzip.decompress(content)
-    except (EOFError, gzip.BadGzipFile, zlib.error) as error:
+        while content.startswith(_GZIP_MAGIC):
+            stream = zlib.decompressobj(wbits=_GZIP_WBITS)
+            parts.append(stream.decompress(content))
+            if not stream.eof:
+                raise zlib.error("it is truncated")
+            content = stream.unused_data
+    except zlib.error as error:
         raise InputError(
             f"{path}: expected a whole gzip file, found a damaged one ({error}); "
             f"delete the file or fetch it again"
         ) from error
+    return b"".join(parts)
 
 
 def decode_idx(content: bytes, path: Path, num_dims: int) -> np.ndarray:

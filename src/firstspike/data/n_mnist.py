@@ -1,17 +1,17 @@
 """N-MNIST (Orchard et al. 2015): MNIST before a moving event camera, in its own binary files."""
 
-import os
 from pathlib import Path
 
 import numpy as np
 import torch
 
+from firstspike.data import _source
+from firstspike.data.description import Dataset, Folder
 from firstspike.data.events import EventSet, Recording, check_recording
-from firstspike.data.mnist import DATA_VARIABLE
-from firstspike.support import InputError, cache_dir
+from firstspike.data.images import ImageSet
+from firstspike.support import InputError
 
 SENSOR = (34, 34)
-_FOLDERS = ("", "n-mnist", "n-mnist-subset", "N-MNIST", "NMNIST")
 _VALIDATION_SHARE = 0.15
 _CLOCK_RAN_OVER = 240
 
@@ -39,12 +39,11 @@ def read_n_mnist(path: Path) -> Recording:
     return check_recording(events, path)
 
 
-def load_n_mnist(split: str, data_dir: str | os.PathLike[str] | None = None) -> EventSet:
+def load_n_mnist(split: str, data_dir: Folder = None) -> EventSet:
     """Return one split of N-MNIST, or of a part of it in the same layout ``Train/<digit>/<id>.bin``.
 
-    Training and validation recordings are those under ``Train`` in the order of
-    ``numpy.random.default_rng(0).permutation(count)``, the last 15 % of which validate; the test recordings
-    are those under ``Test``. Nothing is downloaded.
+    Training and validation recordings are those under ``Train`` in the order of `_source.split`, the last
+    15 % of which validate; the test recordings are those under ``Test``. Nothing is downloaded.
 
     Args:
         split: "train", "validation" or "test".
@@ -57,30 +56,39 @@ def load_n_mnist(split: str, data_dir: str | os.PathLike[str] | None = None) -> 
         OSError: a file cannot be read.
     """
     folder = find_n_mnist("Test" if split == "test" else "Train", data_dir)
-    paths = sorted(folder.glob("[0-9]/[!.]*.bin"), key=lambda path: (path.parent.name, path.name))
+    paths = _source.listed(folder, "[0-9]/*.bin")
     if not paths:
         raise InputError(f"{folder}: expected recordings <digit>/<id>.bin, found none")
     if split != "test":
-        order = np.random.default_rng(0).permutation(len(paths))
-        num_train = len(paths) - int(_VALIDATION_SHARE * len(paths))
-        chosen = order[:num_train] if split == "train" else order[num_train:]
+        chosen = _source.split(len(paths), int(_VALIDATION_SHARE * len(paths)))[split]
         paths = [paths[k] for k in chosen]
     labels = torch.tensor([int(path.parent.name) for path in paths], dtype=torch.int64)
     return EventSet("n-mnist", split, tuple(map(read_n_mnist, paths)), labels, 10)
 
 
-def find_n_mnist(part: str, data_dir: str | os.PathLike[str] | None) -> Path:
+def find_n_mnist(part: str, data_dir: Folder) -> Path:
     """Return the folder ``Train`` or ``Test``; InputError where there is none."""
-    named = os.environ.get(DATA_VARIABLE) if data_dir is None else os.fspath(data_dir)
-    roots = [Path(named).expanduser()] if named else []
-    if data_dir is None:
-        roots.append(cache_dir())
-    for root in roots:
-        for folder in _FOLDERS:
-            if (root / folder / part).is_dir():
-                return root / folder / part
-    raise InputError(
-        f"n-mnist: no folder {part} in {' or '.join(map(str, roots))} or in n-mnist or n-mnist-subset "
-        "below; unpack the archives of https://www.garrickorchard.com/datasets/n-mnist and name the folder "
-        "by --data-dir"
+    (folder,) = _source.find(
+        "n-mnist",
+        [(part,)],
+        _source.roots(data_dir),
+        below=("n-mnist", "n-mnist-subset"),
+        advice="unpack the archives of https://www.garrickorchard.com/datasets/n-mnist and name the folder "
+        "by --data-dir",
+        is_there=Path.is_dir,
     )
+    return folder
+
+
+def _first_spikes(split: str, data_dir: Folder) -> ImageSet:
+    return load_n_mnist(split, data_dir).first_spikes()
+
+
+DATASET = Dataset(
+    "n-mnist",
+    shape=(2, *SENSOR),
+    classes=10,
+    load=_first_spikes,
+    summary="MNIST before a moving event camera, first events (Orchard et al. 2015)",
+    where="folder",
+)

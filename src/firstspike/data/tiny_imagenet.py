@@ -1,25 +1,24 @@
-"""Tiny-ImageNet from its folder: 200 classes, photographs of 64 x 64."""
+"""Tiny-ImageNet from its folder: 200 classes, natural images of 64 x 64."""
 
-import os
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-import torch
 from PIL import Image, UnidentifiedImageError
 
+from firstspike.data import _source
+from firstspike.data.description import Dataset, Folder
 from firstspike.data.images import ImageSet
-from firstspike.data.mnist import DATA_VARIABLE
-from firstspike.support import InputError, cache_dir
+from firstspike.support import InputError
 
-NAME = "tiny-imagenet"
-_FOLDER = "tiny-imagenet-200"
+_NAME = "tiny-imagenet"
 _SIDE = 64
+_NUM_CLASSES = 200
 # One in ten of the training images validates.
 _VALIDATION_SHARE = 10
 
 
-def load_tiny_imagenet(split: str, data_dir: str | os.PathLike[str] | None = None) -> ImageSet:
+def load_tiny_imagenet(split: str, data_dir: Folder = None, *, num_classes: int = _NUM_CLASSES) -> ImageSet:
     """Return one split of Tiny-ImageNet; nothing is downloaded.
 
     The official validation set, whose labels are public, is the test split here, as is usual. Training and
@@ -30,7 +29,8 @@ def load_tiny_imagenet(split: str, data_dir: str | os.PathLike[str] | None = Non
     Args:
         split: "train", "validation" or "test".
         data_dir: the folder ``tiny-imagenet-200`` or the one that holds it. Without it the folder that
-            FIRSTSPIKE_DATA names is searched, then ``tiny-imagenet`` in `firstspike.support.cache_dir`.
+            FIRSTSPIKE_DATA names is searched, then `firstspike.support.cache_dir`.
+        num_classes: how many ``wnids.txt`` lists.
 
     Raises:
         InputError: no such folder, or one that lacks files, or an image that is damaged or of another size.
@@ -39,53 +39,43 @@ def load_tiny_imagenet(split: str, data_dir: str | os.PathLike[str] | None = Non
     root = _find(data_dir)
     names = _lines(root / "wnids.txt")
     classes = {name: number for number, name in enumerate(names)}
-    if not names or len(classes) < len(names):
-        raise InputError(f"{root / 'wnids.txt'} is empty or names a class twice")
+    if len(names) != num_classes or len(classes) < len(names):
+        raise InputError(
+            f"{root / 'wnids.txt'}: expected {num_classes} different classes, found {len(names)} lines of "
+            f"{len(classes)}; unpack the archive again"
+        )
     if split == "test":
         files, labels = _annotated(root / "val", classes)
     else:
         files, labels = _by_class(root / "train", classes)
-        order = np.random.default_rng(0).permutation(len(files))
-        num_train = len(files) - len(files) // _VALIDATION_SHARE
-        chosen = order[:num_train] if split == "train" else order[num_train:]
+        chosen = _source.split(len(files), len(files) // _VALIDATION_SHARE)[split]
         files, labels = [files[k] for k in chosen], [labels[k] for k in chosen]
-    return ImageSet(
-        name=NAME,
-        split=split,
-        images=_read(files),
-        labels=torch.tensor(labels, dtype=torch.int64),
-        num_classes=len(classes),
-    )
+    return ImageSet.of(_read(files), labels, num_classes=num_classes, name=_NAME, split=split)
 
 
-def _find(data_dir: str | os.PathLike[str] | None) -> Path:
-    named = os.environ.get(DATA_VARIABLE) if data_dir is None else os.fspath(data_dir)
-    roots = [Path(named).expanduser()] if named else []
-    if data_dir is None:
-        roots.append(cache_dir() / NAME)
-    for root in roots:
-        for folder in (root, root / _FOLDER):
-            if (folder / "wnids.txt").is_file():
-                return folder
-    looked = ", ".join(str(root) for root in roots)
-    raise InputError(
-        f"no Tiny-ImageNet in {looked}: expected {_FOLDER}/wnids.txt beside train and val; unpack "
-        "tiny-imagenet-200.zip there"
+def _find(data_dir: Folder) -> Path:
+    (file,) = _source.find(
+        _NAME,
+        [("wnids.txt",)],
+        _source.roots(data_dir),
+        below=("tiny-imagenet-200", "tiny-imagenet"),
+        advice="unpack tiny-imagenet-200.zip and name its folder by --data-dir",
     )
+    return file.parent
 
 
 def _lines(file: Path) -> list[str]:
     try:
-        return [line for line in file.read_text(encoding="utf-8").splitlines() if line.strip()]
+        return [line for text in file.read_text(encoding="utf-8").splitlines() if (line := text.strip())]
     except UnicodeDecodeError as error:
-        raise InputError(f"{file} is no text: {error}") from error
+        raise InputError(f"{file} is no text: {error}; unpack the archive again") from error
 
 
 def _by_class(folder: Path, classes: dict[str, int]) -> tuple[list[Path], list[int]]:
     files: list[Path] = []
     labels: list[int] = []
     for name, number in classes.items():
-        found = sorted((folder / name / "images").glob("*.JPEG"))
+        found = _source.listed(folder / name / "images", "*.JPEG")
         if not found:
             raise InputError(f"no images *.JPEG in {folder / name / 'images'}")
         files += found
@@ -112,11 +102,12 @@ def _annotated(folder: Path, classes: dict[str, int]) -> tuple[list[Path], list[
     return files, labels
 
 
-def _read(files: Sequence[Path]) -> torch.Tensor:
+def _read(files: Sequence[Path]) -> np.ndarray:
     images = np.empty((len(files), 3, _SIDE, _SIDE), np.uint8)
     for k, file in enumerate(files):
         try:
-            with Image.open(file) as picture:
+            # Only the decoder that the set needs: those of rarer formats fail in more ways.
+            with Image.open(file, formats=["JPEG"]) as picture:
                 width, height = picture.size
                 if (width, height) != (_SIDE, _SIDE):
                     raise InputError(f"{file} is {width} x {height}; expected {_SIDE} x {_SIDE}")
@@ -127,4 +118,14 @@ def _read(files: Sequence[Path]) -> torch.Tensor:
             raise
         except (UnidentifiedImageError, Image.DecompressionBombError, OSError, SyntaxError) as error:
             raise InputError(f"{file} is damaged: {error}") from error
-    return torch.from_numpy(images)
+    return images
+
+
+DATASET = Dataset(
+    _NAME,
+    shape=(3, _SIDE, _SIDE),
+    classes=_NUM_CLASSES,
+    load=load_tiny_imagenet,
+    summary="110,000 natural images of 200 classes (Stanford CS231n)",
+    where="folder",
+)

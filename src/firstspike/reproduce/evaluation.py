@@ -6,8 +6,7 @@ from typing import Any
 
 import torch
 
-from firstspike.data import ImageSet, load
-from firstspike.data.shapes import image_shape, input_shape, number_of_classes
+from firstspike.data import ImageSet, dataset, load
 from firstspike.functional import phased_parameters
 from firstspike.kernels.reference import simulate_causal, simulate_phased, simulate_window
 from firstspike.metrics.classification import ClassificationReport, classification_report
@@ -79,8 +78,8 @@ def load_classifier(run: RunFolder) -> Stack:
     config = run.config
     if not isinstance(config, ClassifierConfig):
         raise InputError(f"{run.path} holds a GAN ({run.preset}); give the folder of a classifier")
-    height, width = image_shape(config.dataset)
-    stack = build_classifier(config, height * width, number_of_classes(config.dataset))
+    data = dataset(config.dataset)
+    stack = build_classifier(config, math.prod(data.shape), data.classes)
     run.load_model(stack)
     return stack.eval()
 
@@ -102,7 +101,8 @@ def load_deep(run: RunFolder) -> RasterNetwork | WindowNetwork:
     config = run.config
     if not isinstance(config, EttfsConfig | DeepWindowConfig):
         raise InputError(f"{run.path} holds no deep network ({run.preset}); give the folder of one")
-    network = build_deep(config, input_shape(config.dataset), number_of_classes(config.dataset))
+    data = dataset(config.dataset)
+    network = build_deep(config, data.shape, data.classes)
     run.load_model(network)
     return network.eval()
 
@@ -121,7 +121,8 @@ def load_one_step(run: RunFolder) -> OneStepNetwork:
     config = run.config
     if not isinstance(config, OneStepConfig):
         raise InputError(f"{run.path} holds no one-step network ({run.preset}); give the folder of one")
-    network = build_one_step(config, input_shape(config.dataset), number_of_classes(config.dataset))
+    data = dataset(config.dataset)
+    network = build_one_step(config, data.shape, data.classes)
     run.load_model(network)
     return network.eval()
 

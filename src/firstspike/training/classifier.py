@@ -44,7 +44,8 @@ def build_classifier(config: ClassifierConfig, in_features: int, num_classes: in
 
 def encode_images(config: ClassifierConfig, images: Tensor) -> Tensor:
     """Return images ``(batch, height, width)`` as input spike times ``(batch, pixels)``."""
-    return encode_latency(images.flatten(1), config.num_steps, min_intensity=config.min_intensity)
+    darkest = config.min_intensity / 255 if images.is_floating_point() else config.min_intensity
+    return encode_latency(images.flatten(1), config.num_steps, min_intensity=darkest)
 
 
 @dataclass(frozen=True)

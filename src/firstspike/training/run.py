@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 from filelock import FileLock, Timeout
 
-from firstspike.data import load
+from firstspike.data import dataset, load
 from firstspike.support import InputError
 from firstspike.training.config import Config, GanConfig
 from firstspike.training.deep_config import OneStepConfig, SupervisedConfig
@@ -19,6 +19,9 @@ from firstspike.training.processes import first, joined, own_device, wait_for_al
 from firstspike.training.run_folder import RunFolder
 from firstspike.training.supervised import train_supervised
 from firstspike.training.tasks import task_for
+
+# Of images that a GAN can draw and the feature network can judge.
+_SMALLEST_SIDE = 4
 
 
 def train(
@@ -43,7 +46,8 @@ def train(
     state of every layer before the first epoch and after each, see `firstspike.training.diagnose`.
 
     Raises:
-        InputError: a GAN or a one-step network with `diagnose`; `device` or `compiled` for a shallow
+        InputError: a GAN or a one-step network with `diagnose`; a GAN on a data set without grey images;
+            `device` or `compiled` for a shallow
             network; see `RunFolder.create` and `firstspike.data.load`; or another process trains there.
         OSError: the data cannot be read or the folder cannot be written.
     """
@@ -57,6 +61,12 @@ def train(
         raise InputError(
             f"preset {preset} trains on the CPU, by kernels compiled already; leave --device and --compile "
             "out"
+        )
+    channels, *sides = dataset(config.dataset).shape
+    if isinstance(config, GanConfig) and (channels > 1 or min(sides) < _SMALLEST_SIDE):
+        raise InputError(
+            f"{preset} draws grey images of {_SMALLEST_SIDE} x {_SMALLEST_SIDE} pixels or more, and "
+            f"{config.dataset} has none; give another --dataset"
         )
     # Looked at before the data, which may be a download; made after them, so that none is left empty.
     found = RunFolder.find(path, preset, config, seed, resume=resume)

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from firstspike.data.shapes import image_shape, number_of_classes
+from firstspike.data import dataset
 from firstspike.metrics.cost import spikes_per_layer, synaptic_operations
 from firstspike.models import SpikingGenerator
 from firstspike.support import InputError, atomic_path
@@ -43,7 +43,8 @@ def load_generator(run: RunFolder) -> Generator:
     config = run.config
     if not isinstance(config, GanConfig):
         raise InputError(f"{run.path} holds a classifier ({run.preset}); give the folder of a GAN")
-    generator, _ = build_gan(config, image_shape(config.dataset), number_of_classes(config.dataset))
+    data = dataset(config.dataset)
+    generator, _ = build_gan(config, data.shape[1:], data.classes)
     run.load_model(generator)
     return generator.eval()
 

@@ -1,0 +1,45 @@
+"""What is known of a data set before its files are opened, and how they are read."""
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+from firstspike.data.images import ImageSet
+
+Folder = str | os.PathLike[str] | None
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """A data set. One of your own can be used wherever the name of one is taken.
+
+    Attributes:
+        name: in configurations, on the command line, in messages.
+        shape: ``(channels, height, width)`` of a sample; an event set's channels are its polarities, plain
+            numbers are ``(1, 1, features)``.
+        classes: number of classes.
+        load: a function of the split ("train", "validation" or "test") and of the user's folder (None if
+            none is named) that returns the `ImageSet`.
+        summary: what it holds and its source, in one line.
+        where: "embedded" needs nothing, "download" is fetched where no folder has it, "folder" has to be
+            put into a folder by the user.
+
+    Raises:
+        ValueError: `name` is empty, a size is below 1, or there are fewer than two classes.
+    """
+
+    name: str
+    shape: tuple[int, int, int]
+    classes: int
+    load: Callable[[str, Folder], ImageSet]
+    summary: str = ""
+    where: Literal["embedded", "download", "folder"] = "embedded"
+
+    def __post_init__(self) -> None:
+        if not self.name:
+            raise ValueError("a data set needs a name")
+        if len(self.shape) != 3 or min(self.shape) < 1:
+            raise ValueError(f"{self.name}: shape must be (channels, height, width), found {self.shape}")
+        if self.classes < 2:
+            raise ValueError(f"{self.name}: classes must be 2 or more, found {self.classes}")
