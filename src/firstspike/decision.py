@@ -214,8 +214,8 @@ class Votes:
     def logits(self, cumulative: Tensor) -> Tensor:
         """Return the scaled mean vote of each class's neurons, ``(batch, classes)``, for training.
 
-        A sum over steps of what a cumulative spike train adds, ``w[t] - w[t+1]`` with silence voting ``w[T]``,
-        which equals the vote of the spike's step.
+        A sum over steps of what a cumulative spike train adds, ``w[t] - w[t+1]`` with silence voting
+        ``w[T]``, which equals the vote of the spike's step.
 
         Args:
             cumulative: of the output neurons, class by class, ``(T, batch, classes * neurons_per_class)``.

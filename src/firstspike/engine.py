@@ -91,9 +91,7 @@ class Engine:
     def __init__(self, stack: Stack, in_shape: tuple[int, ...] | None = None) -> None:
         shapes = stack.shapes(in_shape)
         self.steps, self._in_shape = stack.steps, shapes[0]
-        layers = [
-            _layer(stack, depth, shape) for depth, shape in enumerate(shapes[:-1])
-        ]
+        layers = [_layer(stack, depth, shape) for depth, shape in enumerate(shapes[:-1])]
         dtype = _dtype(layer.synapses.weight for layer in layers if layer.learns)
         rows: list[np.ndarray] = []
         self._table = np.zeros((len(layers), kernel.COLUMNS), np.int64)
@@ -149,7 +147,9 @@ class Engine:
 
     def _decide(self, spikes: Spikes, many: bool, early_exit: bool) -> tuple[np.ndarray, np.ndarray]:
         if not isinstance(spikes, Spikes):
-            raise TypeError(f"expected Spikes, found {type(spikes).__name__}; encode images by stack.encode")
+            raise TypeError(
+                f"expected Spikes, found {type(spikes).__name__}; encode images by stack.encode"
+            )
         if spikes.steps != self.steps:
             raise ValueError(f"the network takes windows of {self.steps} steps, found {spikes.steps}")
         times = spikes.times
@@ -191,7 +191,8 @@ def _layer(stack: Stack, depth: int, shape: Shape) -> _Layer:
     events, synapses = layer.neuron.events(), layer.synapses_for(shape)
     if events is None:
         raise ValueError(
-            f"the engine runs layers of neurons that sum weights on one clock; layer {depth} has {layer.neuron}"
+            "the engine runs layers of neurons that sum weights on one clock; "
+            f"layer {depth} has {layer.neuron}"
         )
     if layer.shortcuts:
         raise ValueError(f"the engine runs layers one after the other; layer {depth} has shortcuts")

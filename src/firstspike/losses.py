@@ -112,7 +112,9 @@ def first_spike_cross_entropy(
     times = out.times
     if label_delay:
         times = times + label_delay * F.one_hot(column.squeeze(1), times.shape[1])
-    return F.cross_entropy(times * (-sharpness / out.steps), column.squeeze(1), label_smoothing=label_smoothing)
+    return F.cross_entropy(
+        times * (-sharpness / out.steps), column.squeeze(1), label_smoothing=label_smoothing
+    )
 
 
 def _column(labels: Any, out: Spikes) -> Tensor:

@@ -198,9 +198,7 @@ def s4nn_epoch(
 def _check_weights(spikes: SortedSpikes, weights: Sequence[Tensor], rule: S4NNRule) -> tuple[int, ...]:
     """Return the sizes of the input and of each layer."""
     if spikes.steps != rule.steps:
-        raise ValueError(
-            f"images have windows of {spikes.steps} steps, the rule is for {rule.steps}"
-        )
+        raise ValueError(f"images have windows of {spikes.steps} steps, the rule is for {rule.steps}")
     if len(weights) != len(rule.thresholds):
         raise ValueError(f"{len(rule.thresholds)} thresholds need as many weights, found {len(weights)}")
     kinds = {weight.dtype for weight in weights}

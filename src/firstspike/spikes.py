@@ -22,11 +22,11 @@ from firstspike.support import check_choice, check_num_steps
 
 EdgeRule = Literal["silent", "last"]
 
-# Guards the floor against 1/T not being a binary fraction: far above float64's error at 65,535 steps and far
-# below the 1/255 grid of 8-bit images.
+# Guards the floor against 1/T not being a binary fraction: far above float64's error at 65,535 steps and
+# far below the 1/255 grid of 8-bit images.
 _GUARD = 1e-9
-# Half a unit in the last place of a float32 in 1/2 ... 1 is 2^-25; an image that was scaled by a multiplication
-# with 1/255 may be off by three times that.
+# Half a unit in the last place of a float32 in 1/2 ... 1 is 2^-25; an image that was scaled by a
+# multiplication with 1/255 may be off by three times that.
 _SINGLE_ERROR = 2.0**-23
 # How far an image in 0 ... 1 may overshoot by rounding.
 _OVERSHOOT = 1e-6
@@ -80,7 +80,8 @@ class Spikes:
             raster: ``(steps, batch, ...)``, values 0 or 1, at most one 1 along time.
 
         Raises:
-            ValueError: a value is neither 0 nor 1, a neuron spikes more than once, or there is no time axis.
+            ValueError: a value is neither 0 nor 1, a neuron spikes more than once, or there is no time
+            axis.
         """
         if raster.dim() < 1:
             raise ValueError("raster must have a time axis first, found a scalar")
@@ -276,9 +277,9 @@ def encode_latency(
 ) -> Spikes:
     """Return one spike per pixel: the brighter, the earlier.
 
-    ``t = floor((I_max - I) / I_max * T)``, Spiking-GAN Eq. 3 (arXiv 2106.15420). The brightest pixel fires at
-    step 0; a black one would fire at ``T``, which means silent. An image gives the same spikes whether it
-    comes as uint8 or as floats ``u / 255``.
+    ``t = floor((I_max - I) / I_max * T)``, Spiking-GAN Eq. 3 (arXiv 2106.15420). The brightest pixel fires
+    at step 0; a black one would fire at ``T``, which means silent. An image gives the same spikes whether
+    it comes as uint8 or as floats ``u / 255``.
 
     Args:
         images: ``(batch, ...)``: uint8, bool, or floats in 0 ... 1 (see `as_images`); with `max_intensity`
@@ -295,8 +296,8 @@ def encode_latency(
 
     Raises:
         TypeError: `images` of another type, or `steps` is not an integer.
-        ValueError: an intensity is NaN or out of range; `steps`, `max_intensity` or `min_intensity` is out of
-            range; or `black` is unknown.
+        ValueError: an intensity is NaN or out of range; `steps`, `max_intensity` or `min_intensity` is out
+            of range; or `black` is unknown.
 
     >>> encode_latency([[1.0, 0.5, 0.0]], 16).times
     tensor([[ 0.,  8., 16.]])

@@ -40,7 +40,13 @@ def check_num_steps(num_steps: Any, *, name: str = "num_steps", minimum: int = 2
 
 
 def check_number(
-    owner: str, field: str, value: Any, *, low: float = -math.inf, high: float = math.inf, above: bool = False
+    owner: str,
+    field: str,
+    value: Any,
+    *,
+    low: float = -math.inf,
+    high: float = math.inf,
+    above: bool = False,
 ) -> None:
     """Raise ValueError unless `value` is a finite number in ``low ... high``, above `low` if asked."""
     number = isinstance(value, numbers.Real) and not isinstance(value, bool) and math.isfinite(value)

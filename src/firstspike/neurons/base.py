@@ -43,8 +43,8 @@ class Wiring(Protocol):
 class Connection(Protocol):
     """What a neuron may ask of the weights that it is connected by.
 
-    Calling it is linear algebra: ``connection(values)`` returns ``b + W x``, whatever the wiring. `silent` is
-    the value of an input that lies beyond a map's edge, `bias` how often the bias is added.
+    Calling it is linear algebra: ``connection(values)`` returns ``b + W x``, whatever the wiring. `silent`
+    is the value of an input that lies beyond a map's edge, `bias` how often the bias is added.
     """
 
     @property
@@ -78,8 +78,9 @@ class Events:
 class Neuron:
     """A neuron model as a value that a layer carries: frozen, comparable, written to a run's configuration.
 
-    Subclass it as a frozen, keyword-only dataclass, in this package or in your own file, and answer `membrane`
-    and `fire`; the other questions have answers that fit a neuron which fires in the window of its inputs.
+    Subclass it as a frozen, keyword-only dataclass, in this package or in your own file, and answer
+    `membrane` and `fire`; the other questions have answers that fit a neuron which fires in the window of
+    its inputs.
 
     >>> from dataclasses import dataclass
     >>> import torch, firstspike as fs
@@ -90,7 +91,8 @@ class Neuron:
     ...         return connection(2.0 ** -spikes.times)
     ...     def fire(self, connection, spikes):
     ...         drive = self.membrane(connection, spikes).clamp(min=1e-3)
-    ...         return fs.Spikes(fs.round_ste((self.threshold / drive).clamp(0, spikes.steps)), spikes.steps)
+    ...         times = (self.threshold / drive).clamp(0, spikes.steps)
+    ...         return fs.Spikes(fs.round_ste(times), spikes.steps)
     >>> fs.Linear(3, 2, Doubling())(fs.Spikes([[0, 1, 4]], steps=4)).shape
     torch.Size([1, 2])
     """
@@ -166,7 +168,7 @@ class Neuron:
         return decode_latency(spikes)
 
     def admit(self, spikes: Spikes) -> Spikes:
-        """Return input spikes as a sensor hands them over; those before the neuron listens are held back."""
+        """Return input spikes as a sensor hands them over; those that come too early are held back."""
         return spikes
 
 

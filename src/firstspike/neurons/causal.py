@@ -27,8 +27,8 @@ class Causal(Neuron):
     Spiking-GAN Eq. 1). At threshold the neuron fires, and stays at rest for the other steps, so it fires
     at most once.
 
-    The gradient is the published one (Spiking-GAN Eqs. 8-15, arXiv 2106.15420; S4NN, arXiv 1910.09495), which
-    treats the neuron as a ReLU of ``T - t``: ``dt_j/dw_ji = -[t_i <= t_j]`` and
+    The gradient is the published one (Spiking-GAN Eqs. 8-15, arXiv 2106.15420; S4NN, arXiv 1910.09495),
+    which treats the neuron as a ReLU of ``T - t``: ``dt_j/dw_ji = -[t_i <= t_j]`` and
     ``dt_j/dt_i = w_ji [t_i <= t_j]``. A silent neuron counts as one that fires at ``T``; a silent input
     receives nothing.
 
@@ -39,7 +39,8 @@ class Causal(Neuron):
         norm: divide each sample's output gradient by its L1 or L2 norm ("l1" is Spiking-GAN's, "l2"
             S4NN's), then by the batch size, so that a layer's update is a mean over samples.
         bias: what a layer's bias is, if it has one: the membrane before the first input ("start"; a neuron
-            that starts at threshold fires at step 0), or a constant current, added at every step ("current").
+            that starts at threshold fires at step 0), or a constant current, added at every step
+            ("current").
     """
 
     has_bias: ClassVar[bool] = False
@@ -76,8 +77,8 @@ class Causal(Neuron):
     def membrane(self, connection: Connection, spikes: Spikes) -> Tensor:
         """Return the membrane at the last step as if the neuron never reset.
 
-        It is the sum of the weights of all inputs that fired. Gradients reach the weights, not the input times,
-        on which it does not depend.
+        It is the sum of the weights of all inputs that fired. Gradients reach the weights, not the input
+        times, on which it does not depend.
         """
         fired = (~spikes.silent).to(connection.weight.dtype)
         return connection(fired, bias=self._clock(spikes.steps))
@@ -109,7 +110,9 @@ class Causal(Neuron):
         biases = [connection.bias for connection, _ in inputs if connection.bias is not None]
         wiring: Wiring = first.wiring
         if biases:
-            wiring, weight, times = wiring.with_clock(times, weight, sum(biases[1:], biases[0]), self._clock(steps))
+            wiring, weight, times = wiring.with_clock(
+                times, weight, sum(biases[1:], biases[0]), self._clock(steps)
+            )
         out: Tensor = _Fire.apply(times, weight, wiring, steps, self)
         membranes = [self.membrane(connection, spikes.flatten()) for connection, spikes in inputs]
         return Spikes.trusted(out, steps), sum(membranes[1:], membranes[0])
@@ -118,9 +121,9 @@ class Causal(Neuron):
         """Return the spikes of a walk through the steps (Spiking-GAN Eqs. 1-2).
 
         The membrane sums the weights of arriving spikes; at threshold the neuron fires, resets to 0 and is
-        clamped there for ``t_ref = T`` steps. Weights of one step are added in input order, of a convolution
-        (channel, ky, kx), in the weights' own precision, which makes the result the same to the last bit as
-        the event-driven kernel's.
+        clamped there for ``t_ref = T`` steps. Weights of one step are added in input order, of a
+        convolution (channel, ky, kx), in the weights' own precision, which makes the result the same to
+        the last bit as the event-driven kernel's.
         """
         wiring, weight, times = connection.wiring, connection.weight.detach(), spikes.times.detach()
         if connection.bias is not None:
@@ -162,7 +165,9 @@ class Causal(Neuron):
 
 class _Fire(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, times: Tensor, weight: Tensor, wiring: Wiring, steps: int, neuron: Causal) -> Tensor:
+    def forward(
+        ctx: Any, times: Tensor, weight: Tensor, wiring: Wiring, steps: int, neuron: Causal
+    ) -> Tensor:
         given = times.detach().to(torch.float32).contiguous()
         crossing = wiring.crossings(given, weight.detach(), neuron.least_membrane(weight.dtype), steps)
         ctx.save_for_backward(given, weight, crossing)

@@ -19,10 +19,10 @@ class RunningMax:
     """A surrogate gradient through the running maximum of a causal neuron's membrane.
 
     A neuron that sums weights has fired by step t exactly if its membrane has reached threshold at
-    some step up to t. At a few steps, the levels, the derivative of this cumulative spike train is replaced by
-    ``1 / (1 + |M - theta| / width)^2`` (the fast sigmoid's) of the largest membrane ``M`` at the levels so
-    far, and handed to the level that holds it. A peak between two levels is fired upon, but not seen by
-    the gradient. Our own rule; see ``docs/faithfulness.md``.
+    some step up to t. At a few steps, the levels, the derivative of this cumulative spike train is
+    replaced by ``1 / (1 + |M - theta| / width)^2`` (the fast sigmoid's) of the largest membrane ``M`` at
+    the levels so far, and handed to the level that holds it. A peak between two levels is fired upon, but
+    not seen by the gradient. Our own rule; see ``docs/faithfulness.md``.
 
     Attributes:
         levels: steps at which the membrane is looked at, ascending, below ``T``.

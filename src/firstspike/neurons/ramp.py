@@ -19,8 +19,9 @@ class Ramp(Neuron):
 
     The membrane is ``V_j(t) = sum_i w_ji (t - t_i)`` over the inputs before ``t``, so the crossing is
     ``t_j = (theta + sum w t_i) / A`` with the slope ``A = sum w``, and the gradients are exact:
-    ``dt_j/dw_ji = (t_i - t_j) / A``, ``dt_j/dt_i = w_ji / A``. The neuron fires at the first time step at which
-    it has crossed; this rounding up is passed straight through. One that does not cross has no gradient.
+    ``dt_j/dw_ji = (t_i - t_j) / A``, ``dt_j/dt_i = w_ji / A``. The neuron fires at the first time step at
+    which it has crossed; this rounding up is passed straight through. One that does not cross has no
+    gradient.
 
     Attributes:
         threshold: membrane at which it fires, above 0, in units of weights times steps.
@@ -67,7 +68,7 @@ class Ramp(Neuron):
         return Spikes.trusted(out, spikes.steps)
 
     def simulate(self, connection: Connection, spikes: Spikes) -> Spikes:
-        """Return the spikes of a walk through the steps: spikes start currents, currents move the membrane."""
+        """Return the spikes of a walk through the steps: spikes start currents, which move the membrane."""
         raster = spikes.raster().to(connection.weight.dtype)
         membrane = torch.zeros_like(connection(raster[0]))
         current = torch.zeros_like(membrane)

@@ -101,7 +101,8 @@ class Window(Neuron):
             other = self.membrane(connection, spikes)
             if other.shape != membrane.shape:
                 raise ValueError(
-                    f"connections into one layer give {tuple(membrane.shape[1:])} and {tuple(other.shape[1:])}"
+                    "connections into one layer give "
+                    f"{tuple(membrane.shape[1:])} and {tuple(other.shape[1:])}"
                 )
             membrane = membrane + other
         return self.quantise(membrane, inputs[0][1].steps), membrane

@@ -41,8 +41,8 @@ class Layer(Connection):
     ) -> None:
         if not isinstance(neuron, Neuron):
             raise TypeError(
-                f"neuron must be a firstspike.Neuron such as Window(), found {neuron!r}; the number of time "
-                "steps belongs to Spikes and Stack"
+                f"neuron must be a firstspike.Neuron such as Window(), found {neuron!r}; the number of "
+                "time steps belongs to Spikes and Stack"
             )
         biased = neuron.has_bias if bias is None else bias
         super().__init__(wiring, bias=biased, scale=neuron.scale(), generator=generator)
@@ -80,7 +80,9 @@ class Layer(Connection):
     def read(self, spikes: Spikes, *others: Spikes) -> tuple[Spikes, Tensor]:
         """Return spikes and membrane together."""
         if len(others) != len(self.shortcuts):
-            raise ValueError(f"the layer has {len(self.shortcuts)} shortcuts, found {len(others)} more inputs")
+            raise ValueError(
+                f"the layer has {len(self.shortcuts)} shortcuts, found {len(others)} more inputs"
+            )
         further = (shortcut.synapses for shortcut in self.shortcuts)  # type: ignore[union-attr]
         return self.neuron.read_all(
             [(self.synapses, self._fitted(spikes)), *zip(further, others, strict=True)]  # type: ignore[list-item]
@@ -115,8 +117,8 @@ class Linear(Layer):
         in_features, out_features: sizes; spikes ``(batch, in_features)`` in, ``(batch, out_features)`` out.
         neuron, bias, shortcuts, generator: see `Layer`.
 
-    Weights ``(out_features, in_features)`` start uniform in ``+- scale / sqrt(in_features)``, the scale being
-    the neuron's.
+    Weights ``(out_features, in_features)`` start uniform in ``+- scale / sqrt(in_features)``, the scale
+    being the neuron's.
 
     Raises:
         TypeError, ValueError: see `Layer`; or a size below 1.
@@ -185,8 +187,8 @@ class ConvTranspose2d(Layer):
         stride: in outputs, one number or ``(y, x)``.
         padding: outputs cut off at each edge, one number or ``(y, x)``.
 
-    Weights ``(in_channels, out_channels / groups, y, x)`` start uniform in ``+- scale / sqrt(fan-in)`` with the
-    mean fan-in.
+    Weights ``(in_channels, out_channels / groups, y, x)`` start uniform in ``+- scale / sqrt(fan-in)``
+    with the mean fan-in.
 
     Raises:
         TypeError, ValueError: as for `Conv2d`.

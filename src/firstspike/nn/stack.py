@@ -18,8 +18,8 @@ from firstspike.support import check_num_steps
 class Stack(torch.nn.Module):
     """A feed-forward network of single-spike layers.
 
-    Maps ``(batch, channels, y, x)`` are flattened before a fully connected layer. What depends on the size of
-    the maps is known when an input comes, so it is checked then.
+    Maps ``(batch, channels, y, x)`` are flattened before a fully connected layer. What depends on the size
+    of the maps is known when an input comes, so it is checked then.
 
     Args:
         layers: each takes the spikes that the one before gives, its shortcuts those of any earlier one.
@@ -181,7 +181,9 @@ def _check_shortcuts(layers: Sequence[Layer | AvgPool2d]) -> None:
             if not 0 <= source <= depth:
                 raise ValueError(f"{name} must come from the input (0) or a layer before ({depth} at most)")
             if shortcut.wiring.gives != layer.gives:
-                raise ValueError(f"{name} gives {_words(shortcut.wiring.gives)}, the layer {_words(layer.gives)}")
+                raise ValueError(
+                    f"{name} gives {_words(shortcut.wiring.gives)}, the layer {_words(layer.gives)}"
+                )
 
 
 def _check_sizes(layers: Sequence[Layer | AvgPool2d]) -> None:

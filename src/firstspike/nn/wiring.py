@@ -115,7 +115,7 @@ class Dense:
     def with_clock(
         self, times: Tensor, weight: Tensor, bias: Tensor, steps: int
     ) -> "tuple[Dense, Tensor, Tensor]":
-        """Return wiring, weights and times with clock neurons, which spike at step 0, 1, ... and add the bias.
+        """Return wiring, weights and times with clock neurons that spike at step 0, 1, ... and add the bias.
 
         They come first, so that sums begin with them, as the engine's do.
         """
@@ -267,14 +267,14 @@ class Convolution(_Maps):
         return grad_times, grad_weight
 
     def rows(self, weight: Tensor) -> Tensor:
-        """Return the weights with one contiguous run per input of a patch, ``(groups, inputs, out / groups)``."""
+        """Return the weights with one run per input of a patch, ``(groups, inputs, out / groups)``."""
         own = self.out_channels // self.groups
         return weight.detach().reshape(self.groups, own, -1).transpose(1, 2).contiguous()
 
     def with_clock(
         self, times: Tensor, weight: Tensor, bias: Tensor, steps: int
     ) -> "tuple[Convolution, Tensor, Tensor]":
-        """Return wiring, weights and times with clock neurons, which spike at step 0, 1, ... and add the bias.
+        """Return wiring, weights and times with clock neurons that spike at step 0, 1, ... and add the bias.
 
         They are maps, of which each neuron receives one place, through the kernel's tap at `padding`, which
         lies inside the map for every neuron. They come first, as `Dense.with_clock` says.
@@ -282,12 +282,10 @@ class Convolution(_Maps):
         Raises:
             ValueError: several groups, or a padding of half the kernel or more.
         """
-        if self.groups != 1 or any(
-            2 * p >= k for k, p in zip(self.kernel_size, self.padding, strict=True)
-        ):
+        if self.groups != 1 or any(2 * p >= k for k, p in zip(self.kernel_size, self.padding, strict=True)):
             raise ValueError(
-                "a causal convolution with a bias needs one group and a padding below half the kernel, found "
-                f"{self.groups} groups, padding {self.padding}, kernel {self.kernel_size}"
+                "a causal convolution with a bias needs one group and a padding below half the kernel, "
+                f"found {self.groups} groups, padding {self.padding}, kernel {self.kernel_size}"
             )
         clock = torch.arange(steps, dtype=times.dtype, device=times.device).reshape(1, -1, 1, 1)
         (above, left), (y, x) = self.padding, self.kernel_size
@@ -307,9 +305,7 @@ class Convolution(_Maps):
                 F.unfold(maps, self.kernel_size, stride=self.stride).transpose(1, 2).flatten(0, 1),
                 kernels.flatten(1),
             )
-            for maps, kernels in zip(
-                framed.chunk(self.groups, 1), weight.chunk(self.groups), strict=True
-            )
+            for maps, kernels in zip(framed.chunk(self.groups, 1), weight.chunk(self.groups), strict=True)
         ]
 
     def from_patches(self, parts: Sequence[Tensor], shape: Sequence[int]) -> Tensor:
@@ -324,8 +320,8 @@ class Convolution(_Maps):
 class TransposedConvolution(_Maps):
     """An input reaches a patch of the maps; weights ``(in_channels, out_channels / groups, y, x)``.
 
-    The input at ``i`` reaches the outputs ``i * stride + k - padding``, so a stride enlarges the map. Inputs
-    beyond the edge, which an output near it would receive on a larger map, are silent.
+    The input at ``i`` reaches the outputs ``i * stride + k - padding``, so a stride enlarges the map.
+    Inputs beyond the edge, which an output near it would receive on a larger map, are silent.
     """
 
     kind: ClassVar[str] = "transposed"
@@ -353,7 +349,9 @@ class TransposedConvolution(_Maps):
     def fan_out(self, shape: Shape) -> Tensor:
         """Return how many neurons receive each input of a map ``(channels, y, x)``, float32 ``(y, x)``."""
         _, y, x = self.out_shape(shape)
-        reached = reach_transposed((shape[1], shape[2]), (y, x), self.kernel_size, self.stride, self.padding)
+        reached = reach_transposed(
+            (shape[1], shape[2]), (y, x), self.kernel_size, self.stride, self.padding
+        )
         return reached.to(torch.float32) * (self.out_channels // self.groups)
 
     def apply(self, values: Tensor, weight: Tensor, bias: Tensor | None, silent: float) -> Tensor:
