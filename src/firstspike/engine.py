@@ -13,7 +13,7 @@ from firstspike.kernels.rows import LANES
 from firstspike.neurons import Events
 from firstspike.nn import Stack, Synapses
 from firstspike.nn.geometry import Shape
-from firstspike.nn.wiring import Convolution, Dense
+from firstspike.nn.wiring import Convolution, Dense, TransposedConvolution
 from firstspike.spikes import Spikes
 
 
@@ -96,7 +96,7 @@ class Engine:
         rows: list[np.ndarray] = []
         self._table = np.zeros((len(layers), kernel.COLUMNS), np.int64)
         for layer, entry, shape, out_shape in zip(layers, self._table, shapes, shapes[1:], strict=False):
-            wiring = layer.synapses.wiring
+            wiring = layer.wiring
             entry[kernel.IN_FEATURES], entry[kernel.OUT_FEATURES] = math.prod(shape), math.prod(out_shape)
             entry[kernel.WEIGHTS] = sum(part.size for part in rows)
             entry[kernel.DELAY] = min(layer.events.delay, self.steps)
@@ -181,6 +181,7 @@ class Engine:
 @dataclass(frozen=True)
 class _Layer:
     synapses: Synapses
+    wiring: Dense | Convolution
     events: Events
     learns: bool
 
@@ -198,7 +199,9 @@ def _layer(stack: Stack, depth: int, shape: Shape) -> _Layer:
         raise ValueError(f"the engine runs layers one after the other; layer {depth} has shortcuts")
     if synapses.bias is not None and layer.neuron.additions(stack.steps, biased=True):
         raise ValueError(f"the engine knows start membranes, but layer {depth} has a constant current")
-    return _Layer(synapses, events, any(True for _ in layer.parameters()))
+    if isinstance(synapses.wiring, TransposedConvolution):
+        raise ValueError(f"the engine has no transposed convolutions; layer {depth} is one")
+    return _Layer(synapses, synapses.wiring, events, any(True for _ in layer.parameters()))
 
 
 def _dtype(weights: Iterable[Tensor]) -> torch.dtype:
@@ -223,7 +226,7 @@ def _starts(
         bias = layer.synapses.bias.detach().cpu().numpy()
         if not np.isfinite(bias).all():
             raise ValueError(f"the bias of layer {len(ready) - 1} holds NaN or infinity")
-        if isinstance(layer.synapses.wiring, Dense):
+        if isinstance(layer.wiring, Dense):
             start[begin : begin + len(bias)] = bias
             ready[-1] = np.flatnonzero(bias >= limit).astype(np.int32)
         else:

@@ -17,6 +17,10 @@ class Wiring(Protocol):
 
     kind: ClassVar[str]
 
+
+class EventWiring(Wiring, Protocol):
+    """One with event kernels for neurons that sum weights: dense and convolutional, not transposed."""
+
     def crossings(self, times: Tensor, weight: Tensor, threshold: float, steps: int) -> Tensor: ...
 
     def gradients(
@@ -33,7 +37,7 @@ class Wiring(Protocol):
 
     def with_clock(
         self, times: Tensor, weight: Tensor, bias: Tensor, steps: int
-    ) -> "tuple[Wiring, Tensor, Tensor]": ...
+    ) -> "tuple[EventWiring, Tensor, Tensor]": ...
 
     def patches(self, times: Tensor, weight: Tensor, silent: float) -> list[tuple[Tensor, Tensor]]: ...
 

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal, get_args
+from typing import Any, ClassVar, Literal, cast, get_args
 
 import numpy as np
 import torch
@@ -11,7 +11,7 @@ from torch import Tensor
 
 from firstspike.kernels.compiling import eager
 from firstspike.kernels.norms import unit_rows
-from firstspike.neurons.base import Connection, Events, Neuron, Wiring, check_field, once
+from firstspike.neurons.base import Connection, Events, EventWiring, Neuron, check_field, once
 from firstspike.spikes import Spikes
 from firstspike.support import check_number
 
@@ -86,7 +86,7 @@ class Causal(Neuron):
     @eager
     def fire(self, connection: Connection, spikes: Spikes) -> Spikes:
         """Return the spikes on the shared clock; neurons that cross in one step tie."""
-        wiring, weight, times = connection.wiring, connection.weight, spikes.times
+        wiring, weight, times = _wiring(connection), connection.weight, spikes.times
         if connection.bias is not None:
             wiring, weight, times = wiring.with_clock(
                 times, weight, connection.bias, self._clock(spikes.steps)
@@ -108,7 +108,7 @@ class Causal(Neuron):
         times = torch.cat([spikes.times.flatten(1) for _, spikes in inputs], 1)
         weight = torch.cat([connection.weight for connection, _ in inputs], 1)
         biases = [connection.bias for connection, _ in inputs if connection.bias is not None]
-        wiring: Wiring = first.wiring
+        wiring = _wiring(first)
         if biases:
             wiring, weight, times = wiring.with_clock(
                 times, weight, sum(biases[1:], biases[0]), self._clock(steps)
@@ -125,7 +125,7 @@ class Causal(Neuron):
         convolution (channel, ky, kx), in the weights' own precision, which makes the result the same to
         the last bit as the event-driven kernel's.
         """
-        wiring, weight, times = connection.wiring, connection.weight.detach(), spikes.times.detach()
+        wiring, weight, times = _wiring(connection), connection.weight.detach(), spikes.times.detach()
         if connection.bias is not None:
             clock = self._clock(spikes.steps)
             wiring, weight, times = wiring.with_clock(times, weight, connection.bias.detach(), clock)
@@ -163,10 +163,15 @@ class Causal(Neuron):
         return float(np.nextafter(precision(self.threshold), precision(math.inf)))
 
 
+def _wiring(connection: Connection) -> EventWiring:
+    # `Causal.check` refuses the one that has no event kernels.
+    return cast(EventWiring, connection.wiring)
+
+
 class _Fire(torch.autograd.Function):
     @staticmethod
     def forward(
-        ctx: Any, times: Tensor, weight: Tensor, wiring: Wiring, steps: int, neuron: Causal
+        ctx: Any, times: Tensor, weight: Tensor, wiring: EventWiring, steps: int, neuron: Causal
     ) -> Tensor:
         given = times.detach().to(torch.float32).contiguous()
         crossing = wiring.crossings(given, weight.detach(), neuron.least_membrane(weight.dtype), steps)

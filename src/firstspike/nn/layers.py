@@ -1,6 +1,7 @@
 """Layers: a neuron behind one or more connections."""
 
 from collections.abc import Sequence
+from typing import cast
 
 import torch
 from torch import Tensor
@@ -30,6 +31,8 @@ class Layer(Connection):
         ValueError: the neuron does not work behind this wiring, or a shortcut has no source.
     """
 
+    shortcuts: Sequence[Connection]
+
     def __init__(
         self,
         wiring: Wiring,
@@ -49,7 +52,7 @@ class Layer(Connection):
         self.neuron = neuron
         if any(shortcut.source is None for shortcut in shortcuts):
             raise ValueError("a shortcut must say whose spikes it takes; give its Connection a source")
-        self.shortcuts = torch.nn.ModuleList(shortcuts)
+        self.shortcuts = cast(Sequence[Connection], torch.nn.ModuleList(shortcuts))
         neuron.check(self.synapses)
 
     @property
@@ -83,9 +86,9 @@ class Layer(Connection):
             raise ValueError(
                 f"the layer has {len(self.shortcuts)} shortcuts, found {len(others)} more inputs"
             )
-        further = (shortcut.synapses for shortcut in self.shortcuts)  # type: ignore[union-attr]
+        further = [shortcut.synapses for shortcut in self.shortcuts]
         return self.neuron.read_all(
-            [(self.synapses, self._fitted(spikes)), *zip(further, others, strict=True)]  # type: ignore[list-item]
+            [(self.synapses, self._fitted(spikes)), *zip(further, others, strict=True)]
         )
 
     def simulate(self, spikes: Spikes) -> Spikes:

@@ -1,6 +1,7 @@
 """Pooling by integrate-and-fire neurons."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import replace
 
 import torch
@@ -8,7 +9,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from firstspike.neurons import Causal, Neuron
-from firstspike.nn.connection import Synapses
+from firstspike.nn.connection import Connection, Synapses
 from firstspike.nn.geometry import Pair, Shape, check_map, conv_size, pair, reach
 from firstspike.nn.wiring import Convolution
 from firstspike.spikes import Spikes
@@ -37,7 +38,7 @@ class AvgPool2d(torch.nn.Module):
     takes: tuple[str, int | None] = ("channels", None)
     gives: tuple[str, int | None] = ("channels", None)
     # No connection but that from the layer before.
-    shortcuts: tuple[()] = ()
+    shortcuts: Sequence[Connection] = ()
 
     def __init__(
         self,

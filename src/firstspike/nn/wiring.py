@@ -115,7 +115,7 @@ class Dense:
     def with_clock(
         self, times: Tensor, weight: Tensor, bias: Tensor, steps: int
     ) -> "tuple[Dense, Tensor, Tensor]":
-        """Return wiring, weights and times with clock neurons that spike at step 0, 1, ... and add the bias.
+        """Return wiring, weights and times with clock neurons, which add the bias at step 0, 1, ...
 
         They come first, so that sums begin with them, as the engine's do.
         """
@@ -274,7 +274,7 @@ class Convolution(_Maps):
     def with_clock(
         self, times: Tensor, weight: Tensor, bias: Tensor, steps: int
     ) -> "tuple[Convolution, Tensor, Tensor]":
-        """Return wiring, weights and times with clock neurons that spike at step 0, 1, ... and add the bias.
+        """Return wiring, weights and times with clock neurons, which add the bias at step 0, 1, ...
 
         They are maps, of which each neuron receives one place, through the kernel's tap at `padding`, which
         lies inside the map for every neuron. They come first, as `Dense.with_clock` says.
