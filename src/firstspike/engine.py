@@ -14,7 +14,7 @@ from firstspike.neurons import Events
 from firstspike.nn import Stack, Synapses
 from firstspike.nn.geometry import Shape
 from firstspike.nn.wiring import Convolution, Dense, TransposedConvolution
-from firstspike.spikes import Spikes
+from firstspike.spikes import Spikes, check_spikes
 
 
 @dataclass(frozen=True)
@@ -146,11 +146,7 @@ class Engine:
         )
 
     def _decide(self, spikes: Spikes, many: bool, early_exit: bool) -> tuple[np.ndarray, np.ndarray]:
-        if not isinstance(spikes, Spikes):
-            raise TypeError(
-                f"expected Spikes, found {type(spikes).__name__}; encode images by stack.encode"
-            )
-        if spikes.steps != self.steps:
+        if check_spikes(spikes).steps != self.steps:
             raise ValueError(f"the network takes windows of {self.steps} steps, found {spikes.steps}")
         times = spikes.times
         shape = times.shape[1:] if many else times.shape

@@ -57,6 +57,17 @@ def check_number(
         raise ValueError(f"{owner}.{field} must be a number {span}, found {value!r}")
 
 
+def check_integer(owner: str, field: str, value: Any, *, low: int) -> int:
+    """Return an integer of Python, numpy or torch as an int; ValueError if it is none or below `low`."""
+    try:
+        number = None if isinstance(value, bool) else operator.index(value)
+    except TypeError:
+        number = None
+    if number is None or number < low:
+        raise ValueError(f"{owner}.{field} must be an integer, {low} or more, found {value!r}")
+    return number
+
+
 def check_choice(owner: str, field: str, value: str, choices: tuple[str, ...]) -> None:
     """Raise ValueError if `value` is not one of `choices`."""
     if value not in choices:

@@ -181,6 +181,29 @@ def check_field(neuron: Neuron, field: str, choices: tuple[str, ...]) -> None:
     check_choice(type(neuron).__name__, field, getattr(neuron, field), choices)
 
 
+def check_neuron(value: Any) -> None:
+    """Raise TypeError if `value` is no `Neuron`."""
+    if not isinstance(value, Neuron):
+        raise TypeError(
+            f"neuron must be a firstspike.Neuron such as Window(), found {value!r}; the number of time "
+            "steps belongs to Spikes and Stack"
+        )
+
+
+def check_read(spikes: Spikes, *weights: Tensor) -> None:
+    """Raise ValueError for what a kernel must not read: times that are none, weights that are not finite.
+
+    Such weights would neither fire nor fail. Times come from layers, which are trusted, but a layer whose
+    weights are NaN gives NaN.
+    """
+    if not all(bool(torch.isfinite(weight.detach()).all()) for weight in weights):
+        raise ValueError("weights or biases hold NaN or infinity; did the training diverge?")
+    if spikes.times.numel():
+        low, high = torch.aminmax(spikes.times.detach())
+        if not (low >= 0 and high <= spikes.steps):
+            Spikes(spikes.times, spikes.steps)
+
+
 def once(backward: Callable[..., Any]) -> Callable[..., Any]:
     """Return the backward of a function that has no second derivative, which refuses ``create_graph=True``.
 

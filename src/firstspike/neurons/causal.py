@@ -11,9 +11,9 @@ from torch import Tensor
 
 from firstspike.kernels.compiling import eager
 from firstspike.kernels.norms import unit_rows
-from firstspike.neurons.base import Connection, Events, EventWiring, Neuron, check_field, once
+from firstspike.neurons.base import Connection, Events, EventWiring, Neuron, check_field, check_read, once
 from firstspike.spikes import Spikes
-from firstspike.support import check_number
+from firstspike.support import check_integer, check_number
 
 Norm = Literal["none", "l1", "l2"]
 Bias = Literal["start", "current"]
@@ -54,8 +54,7 @@ class Causal(Neuron):
         check_number("Causal", "threshold", self.threshold, low=0, above=True)
         check_field(self, "norm", get_args(Norm))
         check_field(self, "bias", get_args(Bias))
-        if isinstance(self.delay, bool) or not isinstance(self.delay, int) or self.delay < 0:
-            raise ValueError(f"Causal.delay must be 0 or more time steps, found {self.delay!r}")
+        object.__setattr__(self, "delay", check_integer("Causal", "delay", self.delay, low=0))
 
     def scale(self) -> float:
         """Return the threshold: weights start in its units."""
@@ -85,7 +84,11 @@ class Causal(Neuron):
 
     @eager
     def fire(self, connection: Connection, spikes: Spikes) -> Spikes:
-        """Return the spikes on the shared clock; neurons that cross in one step tie."""
+        """Return the spikes on the shared clock; neurons that cross in one step tie.
+
+        Raises:
+            ValueError: weights, biases or times hold NaN.
+        """
         wiring, weight, times = _wiring(connection), connection.weight, spikes.times
         if connection.bias is not None:
             wiring, weight, times = wiring.with_clock(
@@ -98,13 +101,18 @@ class Causal(Neuron):
         """Return spikes and membrane of a layer with several dense connections, whose inputs are joined.
 
         Raises:
-            ValueError: a connection is not dense.
+            ValueError: a connection is not dense, or reads another window.
         """
         if len(inputs) == 1:
             return self.read(*inputs[0])
         if any(connection.wiring.kind != "dense" for connection, _ in inputs):
             raise ValueError("several connections into a layer of causal neurons must be dense")
         first, steps = inputs[0][0], inputs[0][1].steps
+        if any(spikes.steps != steps for _, spikes in inputs):
+            windows = ", ".join(str(spikes.steps) for _, spikes in inputs)
+            raise ValueError(
+                f"connections of causal neurons read one window, found windows of {windows} steps"
+            )
         times = torch.cat([spikes.times.flatten(1) for _, spikes in inputs], 1)
         weight = torch.cat([connection.weight for connection, _ in inputs], 1)
         biases = [connection.bias for connection, _ in inputs if connection.bias is not None]
@@ -174,12 +182,16 @@ class _Fire(torch.autograd.Function):
         ctx: Any, times: Tensor, weight: Tensor, wiring: EventWiring, steps: int, neuron: Causal
     ) -> Tensor:
         given = times.detach().to(torch.float32).contiguous()
-        crossing = wiring.crossings(given, weight.detach(), neuron.least_membrane(weight.dtype), steps)
+        try:
+            crossing = wiring.crossings(given, weight.detach(), neuron.least_membrane(weight.dtype), steps)
+        except ValueError:
+            # The kernel looks as it reads, and does not know what it found.
+            check_read(Spikes.trusted(given, steps), weight)
+            raise
         ctx.save_for_backward(given, weight, crossing)
         ctx.wiring, ctx.steps, ctx.neuron, ctx.dtype = wiring, steps, neuron, times.dtype
-        if neuron.delay:
-            return (crossing + neuron.delay).clamp_(max=steps)
-        return crossing
+        out = (crossing + neuron.delay).clamp_(max=steps) if neuron.delay else crossing
+        return out.to(times.dtype)
 
     @staticmethod
     @once

@@ -7,10 +7,11 @@ import torch
 from torch import Tensor
 
 from firstspike.neurons import Neuron, Window
+from firstspike.neurons.base import check_neuron
 from firstspike.nn.connection import Connection, Synapses
 from firstspike.nn.geometry import Pair, Shape
 from firstspike.nn.wiring import Convolution, Dense, TransposedConvolution, Wiring
-from firstspike.spikes import Spikes
+from firstspike.spikes import Spikes, check_spikes
 
 
 class Layer(Connection):
@@ -42,11 +43,7 @@ class Layer(Connection):
         shortcuts: Sequence[Connection] = (),
         generator: torch.Generator | None = None,
     ) -> None:
-        if not isinstance(neuron, Neuron):
-            raise TypeError(
-                f"neuron must be a firstspike.Neuron such as Window(), found {neuron!r}; the number of "
-                "time steps belongs to Spikes and Stack"
-            )
+        check_neuron(neuron)
         biased = neuron.has_bias if bias is None else bias
         super().__init__(wiring, bias=biased, scale=neuron.scale(), generator=generator)
         self.neuron = neuron
@@ -96,10 +93,12 @@ class Layer(Connection):
         return self.neuron.simulate(self.synapses, self._fitted(spikes))
 
     def _fitted(self, spikes: Spikes) -> Spikes:
-        """The spikes as the wiring takes them, after a look at type and shape."""
-        if not isinstance(spikes, Spikes):
+        """The spikes as the wiring takes them, after a look at types and shape."""
+        check_spikes(spikes)
+        if self.weight.dtype not in (torch.float32, torch.float64):
             raise TypeError(
-                f"a layer takes Spikes, found {type(spikes).__name__}; give times as Spikes(times, steps=T)"
+                f"weights must be float32 or float64, found {self.weight.dtype}; use torch.autocast for "
+                "products in half precision"
             )
         self.out_shape(tuple(spikes.shape[1:]))
         return spikes.flatten() if self.takes[0] == "features" and spikes.times.dim() > 2 else spikes

@@ -11,7 +11,7 @@ from firstspike.neurons import Neuron
 from firstspike.nn.geometry import Shape
 from firstspike.nn.layers import Layer
 from firstspike.nn.pool import AvgPool2d
-from firstspike.spikes import Spikes, as_images
+from firstspike.spikes import Spikes, as_images, check_spikes
 from firstspike.support import check_num_steps
 
 
@@ -120,6 +120,8 @@ class Stack(torch.nn.Module):
                 ``(batch, channels, height, width)``, or ``(batch, features)``.
         """
         images = as_images(images)
+        if images.dim() < 2:
+            raise ValueError(f"images must be (batch, ...), found {tuple(images.shape)}; add a batch axis")
         if self[0].takes[0] == "features":
             images = images.flatten(1)
         elif images.dim() == 3:
@@ -147,12 +149,7 @@ class Stack(torch.nn.Module):
         return [*traced, last], membrane
 
     def _entering(self, spikes: Spikes) -> Spikes:
-        if not isinstance(spikes, Spikes):
-            raise TypeError(
-                f"expected Spikes, found {type(spikes).__name__}; encode images by encode(images), or give "
-                f"times as Spikes(times, steps={self.steps})"
-            )
-        if spikes.steps != self.steps:
+        if check_spikes(spikes).steps != self.steps:
             raise ValueError(
                 f"the network takes windows of {self.steps} steps, found spikes of {spikes.steps}; encode "
                 f"them with steps={self.steps}"

@@ -29,6 +29,7 @@ from firstspike.nn.geometry import (
     reach_transposed,
     transposed_size,
 )
+from firstspike.support import check_integer
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,8 +41,9 @@ class Dense:
     out_features: int
 
     def __post_init__(self) -> None:
-        if self.in_features < 1 or self.out_features < 1:
-            raise ValueError(f"sizes must be 1 or more, found {self.in_features} and {self.out_features}")
+        for name in ("in_features", "out_features"):
+            size = check_integer("Linear", name, getattr(self, name), low=1)
+            object.__setattr__(self, name, size)
 
     @property
     def weight_shape(self) -> Shape:
@@ -156,14 +158,15 @@ class _Maps:
         padding: int | Pair = 0,
         groups: int = 1,
     ) -> None:
-        check_channels(in_channels, out_channels, groups)
-        sizes = {"in_channels": in_channels, "out_channels": out_channels, "groups": groups}
+        given = {"in_channels": in_channels, "out_channels": out_channels, "groups": groups}
+        sizes = {name: check_integer("Conv2d", name, size, low=1) for name, size in given.items()}
+        check_channels(**sizes)
         pairs = {
             "kernel_size": pair(kernel_size, "kernel_size", 1),
             "stride": pair(stride, "stride", 1),
             "padding": pair(padding, "padding", 0),
         }
-        for name, value in (sizes | pairs).items():
+        for name, value in {**sizes, **pairs}.items():
             object.__setattr__(self, name, value)
 
     @property
