@@ -71,9 +71,9 @@ def gan_targets(
         ValueError: `kind` is unknown, or `desired` or `first` is out of range.
     """
     check_choice("gan_targets", "kind", kind, ("dynamic", "static"))
-    check_number("gan_targets", "first", first, low=0, high=out.steps)
     number = check_integer("gan_targets", "desired", desired, low=0)
-    column = _column(torch.full((len(out),), number), out)
+    column = _column(torch.full((len(check_spikes(out)),), number), out)
+    check_number("gan_targets", "first", first, low=0, high=out.steps)
     if kind == "dynamic":
         return aggressive_targets(out, column.squeeze(1))
     return torch.full_like(out.times, out.steps).scatter(1, column, float(first))
