@@ -1,7 +1,7 @@
 """Neural networks whose neurons spike at most once (time to first spike).
 
-The public names stand in ``__init__.pyi``, once, for type checkers and for this file, which imports each when
-it is first used, so that ``import firstspike`` and ``firstspike --help`` stay quick.
+The public names stand in ``__init__.pyi``, once, for type checkers and for this file, which imports each
+when it is first used, so that ``import firstspike`` and ``firstspike --help`` stay quick.
 """
 
 import ast
@@ -23,7 +23,7 @@ def _public() -> dict[str, str]:
 
 
 _HOME = _public()
-__all__ = [*sorted(_HOME), "__version__"]  # noqa: PLE0604 - all are strings
+__all__ = [*sorted(_HOME), "__version__"]
 
 
 def __getattr__(name: str) -> Any:

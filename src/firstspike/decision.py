@@ -6,8 +6,8 @@ from typing import Any, Literal, Protocol, get_args
 import torch
 from torch import Tensor
 
-from firstspike.spikes import Spikes, check_labels
-from firstspike.support import check_choice, check_number
+from firstspike.spikes import Spikes, check_labels, check_spikes
+from firstspike.support import check_choice, check_integer, check_number
 
 Ties = Literal["wrong", "label"]
 Silent = Literal["wrong", "membrane"]
@@ -154,18 +154,15 @@ class FirstSpike:
             membrane: ``(batch, classes)``, needed by ``silent="membrane"``.
 
         Raises:
-            ValueError: membranes are needed and missing or of another shape, or the times hold NaN.
+            TypeError: not `Spikes`.
+            ValueError: membranes are needed and missing or of another shape; times or membranes hold NaN.
         """
         first = _first(out)
         silent = first == out.steps
         leading = (out.times == first.unsqueeze(1)) & ~silent.unsqueeze(1)
         label = _single(leading)
         if self.silent == "membrane":
-            if membrane is None or membrane.shape != out.shape:
-                found = None if membrane is None else tuple(membrane.shape)
-                raise ValueError(
-                    f"FirstSpike(silent='membrane') needs membranes {tuple(out.shape)}, found {found}"
-                )
+            membrane = _checked_membrane("FirstSpike(silent='membrane')", membrane, out)
             label = torch.where(silent, membrane.argmax(1), label)
         return Verdict(label, leading, silent, first, self.rule, self.ties == "label")
 
@@ -195,7 +192,8 @@ class Votes:
         low = 1.0 if self.weighting == "exponential" else 0.0
         check_number("Votes", "gamma", self.gamma, low=low, above=True)
         check_number("Votes", "scale", self.scale, low=0, above=True)
-        check_number("Votes", "neurons_per_class", self.neurons_per_class, low=1)
+        number = check_integer("Votes", "neurons_per_class", self.neurons_per_class, low=1)
+        object.__setattr__(self, "neurons_per_class", number)
 
     @property
     def rule(self) -> str:
@@ -214,8 +212,8 @@ class Votes:
     def logits(self, cumulative: Tensor) -> Tensor:
         """Return the scaled mean vote of each class's neurons, ``(batch, classes)``, for training.
 
-        A sum over steps of what a cumulative spike train adds, ``w[t] - w[t+1]`` with silence voting ``w[T]``,
-        which equals the vote of the spike's step.
+        A sum over steps of what a cumulative spike train adds, ``w[t] - w[t+1]`` with silence voting
+        ``w[T]``, which equals the vote of the spike's step.
 
         Args:
             cumulative: of the output neurons, class by class, ``(T, batch, classes * neurons_per_class)``.
@@ -231,12 +229,16 @@ class Votes:
         return _mean_membrane(membrane, self.neurons_per_class)
 
     def decide(self, out: Spikes, membrane: Tensor | None = None) -> Verdict:
-        """Return the verdict on output spikes ``(batch, classes * neurons_per_class)``."""
-        if self.weighting == "earliest":
-            earliest = out.with_times(out.times.unflatten(1, (-1, self.neurons_per_class)).min(2).values)
-            return replace(FirstSpike().decide(earliest), rule=self.rule)
-        grouped = out.times.unflatten(1, (-1, self.neurons_per_class))
+        """Return the verdict on output spikes ``(batch, classes * neurons_per_class)``.
+
+        Raises:
+            TypeError: not `Spikes`.
+            ValueError: another number of outputs, or the times hold NaN.
+        """
         silent = _first(out) == out.steps
+        grouped = _by_class(out.times, self.neurons_per_class)
+        if self.weighting == "earliest":
+            return replace(FirstSpike().decide(out.with_times(grouped.min(2).values)), rule=self.rule)
         # Integers, so that equal sums are equal in whatever order they are added.
         worth = torch.tensor(self.worth(out.steps), dtype=torch.float64, device=out.device)
         worth = torch.round(worth * 2**36)
@@ -265,7 +267,8 @@ class Membrane:
     neurons_per_class: int = 1
 
     def __post_init__(self) -> None:
-        check_number("Membrane", "neurons_per_class", self.neurons_per_class, low=1)
+        number = check_integer("Membrane", "neurons_per_class", self.neurons_per_class, low=1)
+        object.__setattr__(self, "neurons_per_class", number)
 
     @property
     def rule(self) -> str:
@@ -285,14 +288,14 @@ class Membrane:
         """Return the verdict on output membranes ``(batch, classes * neurons_per_class)``.
 
         Raises:
-            ValueError: they are missing.
+            TypeError: not `Spikes`.
+            ValueError: they are missing, of another shape than the spikes, or hold NaN.
         """
-        if membrane is None:
-            raise ValueError("Membrane decides by membranes; give them beside the spikes")
-        mean = self.mean_membrane(membrane)
+        silent = _first(out) == out.steps
+        mean = self.mean_membrane(_checked_membrane("Membrane", membrane, out))
         leading = mean == mean.max(1, keepdim=True).values
         last = torch.full((len(mean),), float(out.steps), device=mean.device)
-        return Verdict(mean.argmax(1), leading, _first(out) == out.steps, last, self.rule)
+        return Verdict(mean.argmax(1), leading, silent, last, self.rule)
 
 
 def _single(leading: Tensor) -> Tensor:
@@ -301,12 +304,32 @@ def _single(leading: Tensor) -> Tensor:
 
 
 def _mean_membrane(membrane: Tensor, neurons_per_class: int) -> Tensor:
-    return membrane.to(torch.float32).unflatten(1, (-1, neurons_per_class)).mean(2)
+    return _by_class(membrane.to(torch.float32), neurons_per_class).mean(2)
+
+
+def _by_class(values: Tensor, neurons_per_class: int) -> Tensor:
+    """The outputs ``(batch, classes, neurons_per_class)``."""
+    if values.shape[1] % neurons_per_class:
+        raise ValueError(
+            f"{values.shape[1]} outputs do not divide by neurons_per_class={neurons_per_class}"
+        )
+    return values.unflatten(1, (-1, neurons_per_class))
+
+
+def _checked_membrane(rule: str, membrane: Tensor | None, out: Spikes) -> Tensor:
+    if membrane is None or membrane.shape != out.shape:
+        found = None if membrane is None else tuple(membrane.shape)
+        raise ValueError(
+            f"{rule} needs membranes {tuple(out.shape)}, as Stack.read returns them; found {found}"
+        )
+    if membrane.isnan().any():
+        raise ValueError("membranes hold NaN: the network's weights are not finite")
+    return membrane
 
 
 def _first(out: Spikes) -> Tensor:
     """The first output spike of each sample, after a look at shape and NaN."""
-    if out.times.dim() != 2:
+    if check_spikes(out).times.dim() != 2:
         raise ValueError(f"output spikes must be (batch, outputs), found {tuple(out.shape)}")
     if not out.shape[1]:
         raise ValueError("there are no output neurons to decide by")

@@ -13,8 +13,8 @@ from firstspike.kernels.rows import LANES
 from firstspike.neurons import Events
 from firstspike.nn import Stack, Synapses
 from firstspike.nn.geometry import Shape
-from firstspike.nn.wiring import Convolution, Dense
-from firstspike.spikes import Spikes
+from firstspike.nn.wiring import Convolution, Dense, TransposedConvolution
+from firstspike.spikes import Spikes, check_spikes
 
 
 @dataclass(frozen=True)
@@ -91,14 +91,12 @@ class Engine:
     def __init__(self, stack: Stack, in_shape: tuple[int, ...] | None = None) -> None:
         shapes = stack.shapes(in_shape)
         self.steps, self._in_shape = stack.steps, shapes[0]
-        layers = [
-            _layer(stack, depth, shape) for depth, shape in enumerate(shapes[:-1])
-        ]
+        layers = [_layer(stack, depth, shape) for depth, shape in enumerate(shapes[:-1])]
         dtype = _dtype(layer.synapses.weight for layer in layers if layer.learns)
         rows: list[np.ndarray] = []
         self._table = np.zeros((len(layers), kernel.COLUMNS), np.int64)
         for layer, entry, shape, out_shape in zip(layers, self._table, shapes, shapes[1:], strict=False):
-            wiring = layer.synapses.wiring
+            wiring = layer.wiring
             entry[kernel.IN_FEATURES], entry[kernel.OUT_FEATURES] = math.prod(shape), math.prod(out_shape)
             entry[kernel.WEIGHTS] = sum(part.size for part in rows)
             entry[kernel.DELAY] = min(layer.events.delay, self.steps)
@@ -148,9 +146,7 @@ class Engine:
         )
 
     def _decide(self, spikes: Spikes, many: bool, early_exit: bool) -> tuple[np.ndarray, np.ndarray]:
-        if not isinstance(spikes, Spikes):
-            raise TypeError(f"expected Spikes, found {type(spikes).__name__}; encode images by stack.encode")
-        if spikes.steps != self.steps:
+        if check_spikes(spikes).steps != self.steps:
             raise ValueError(f"the network takes windows of {self.steps} steps, found {spikes.steps}")
         times = spikes.times
         shape = times.shape[1:] if many else times.shape
@@ -181,6 +177,7 @@ class Engine:
 @dataclass(frozen=True)
 class _Layer:
     synapses: Synapses
+    wiring: Dense | Convolution
     events: Events
     learns: bool
 
@@ -191,13 +188,16 @@ def _layer(stack: Stack, depth: int, shape: Shape) -> _Layer:
     events, synapses = layer.neuron.events(), layer.synapses_for(shape)
     if events is None:
         raise ValueError(
-            f"the engine runs layers of neurons that sum weights on one clock; layer {depth} has {layer.neuron}"
+            "the engine runs layers of neurons that sum weights on one clock; "
+            f"layer {depth} has {layer.neuron}"
         )
     if layer.shortcuts:
         raise ValueError(f"the engine runs layers one after the other; layer {depth} has shortcuts")
     if synapses.bias is not None and layer.neuron.additions(stack.steps, biased=True):
         raise ValueError(f"the engine knows start membranes, but layer {depth} has a constant current")
-    return _Layer(synapses, events, any(True for _ in layer.parameters()))
+    if isinstance(synapses.wiring, TransposedConvolution):
+        raise ValueError(f"the engine has no transposed convolutions; layer {depth} is one")
+    return _Layer(synapses, synapses.wiring, events, any(True for _ in layer.parameters()))
 
 
 def _dtype(weights: Iterable[Tensor]) -> torch.dtype:
@@ -222,7 +222,7 @@ def _starts(
         bias = layer.synapses.bias.detach().cpu().numpy()
         if not np.isfinite(bias).all():
             raise ValueError(f"the bias of layer {len(ready) - 1} holds NaN or infinity")
-        if isinstance(layer.synapses.wiring, Dense):
+        if isinstance(layer.wiring, Dense):
             start[begin : begin + len(bias)] = bias
             ready[-1] = np.flatnonzero(bias >= limit).astype(np.int32)
         else:

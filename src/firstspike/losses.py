@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from firstspike.spikes import Spikes, check_labels
-from firstspike.support import check_choice
+from firstspike.spikes import Spikes, check_labels, check_spikes
+from firstspike.support import check_choice, check_integer, check_number
 
 
 @torch.no_grad()
@@ -25,15 +25,17 @@ def relative_targets(out: Spikes, labels: Any, gamma: float = 3.0) -> Tensor:
     Args:
         out: output spikes ``(batch, classes)``.
         labels: integers ``(batch,)``, see `firstspike.spikes.check_labels`.
-        gamma: margin in steps.
+        gamma: margin in steps, 0 ... T.
     """
+    column = _column(labels, out)
+    check_number("relative_targets", "gamma", gamma, low=0, high=out.steps)
     times, steps = out.times, out.steps
     first = times.min(1, keepdim=True).values
     silent = first == steps
     targets = torch.where(times - first < gamma, (first + gamma).clamp(max=steps), times)
     targets = torch.where(silent, float(steps), targets)
     label_target = torch.where(silent, steps - gamma, first)
-    return targets.scatter(1, _column(labels, out), label_target)
+    return targets.scatter(1, column, label_target)
 
 
 @torch.no_grad()
@@ -43,9 +45,10 @@ def aggressive_targets(out: Spikes, labels: Any) -> Tensor:
     The label's target is ``tau``, the first output spike, or 0 if all are silent; every other
     neuron's target is ``T``, silence.
     """
+    column = _column(labels, out)
     first = out.times.min(1, keepdim=True).values
     tau = torch.where(first == out.steps, 0.0, first)
-    return torch.full_like(out.times, out.steps).scatter(1, _column(labels, out), tau)
+    return torch.full_like(out.times, out.steps).scatter(1, column, tau)
 
 
 @torch.no_grad()
@@ -65,15 +68,15 @@ def gan_targets(
         first: earliest step asked for by the static targets.
 
     Raises:
-        ValueError: `kind` is unknown.
+        ValueError: `kind` is unknown, or `desired` or `first` is out of range.
     """
     check_choice("gan_targets", "kind", kind, ("dynamic", "static"))
+    number = check_integer("gan_targets", "desired", desired, low=0)
+    column = _column(torch.full((len(check_spikes(out)),), number), out)
+    check_number("gan_targets", "first", first, low=0, high=out.steps)
     if kind == "dynamic":
-        labels = torch.full((len(out),), desired, dtype=torch.int64, device=out.device)
-        return aggressive_targets(out, labels)
-    targets = torch.full_like(out.times, out.steps)
-    targets[:, desired] = first
-    return targets
+        return aggressive_targets(out, column.squeeze(1))
+    return torch.full_like(out.times, out.steps).scatter(1, column, float(first))
 
 
 def temporal_least_squares(out: Spikes, targets: Tensor) -> Tensor:
@@ -85,7 +88,7 @@ def temporal_least_squares(out: Spikes, targets: Tensor) -> Tensor:
     Raises:
         ValueError: `targets` have another shape than the spikes.
     """
-    if targets.shape != out.shape:
+    if targets.shape != check_spikes(out).shape:
         raise ValueError(f"targets must have the shape {tuple(out.shape)}, found {tuple(targets.shape)}")
     return 0.5 * ((out.times - targets) / out.steps).square().sum(1).mean()
 
@@ -107,16 +110,25 @@ def first_spike_cross_entropy(
         label_delay: steps by which the label's spike counts as later than it is; the loss is content only
             once the label leads by so much, which makes ties rare.
         label_smoothing: share of the target that goes to all classes alike.
+
+    Raises:
+        TypeError, ValueError: labels, see `firstspike.spikes.check_labels`; a number out of range.
     """
+    name = "first_spike_cross_entropy"
+    check_number(name, "sharpness", sharpness, low=0, above=True)
+    check_number(name, "label_delay", label_delay)
+    check_number(name, "label_smoothing", label_smoothing, low=0, high=1)
     column = _column(labels, out)
     times = out.times
     if label_delay:
         times = times + label_delay * F.one_hot(column.squeeze(1), times.shape[1])
-    return F.cross_entropy(times * (-sharpness / out.steps), column.squeeze(1), label_smoothing=label_smoothing)
+    return F.cross_entropy(
+        times * (-sharpness / out.steps), column.squeeze(1), label_smoothing=label_smoothing
+    )
 
 
 def _column(labels: Any, out: Spikes) -> Tensor:
     """The labels, checked, as a column."""
-    if out.times.dim() != 2:
+    if check_spikes(out).times.dim() != 2:
         raise ValueError(f"output spikes must be (batch, classes), found {tuple(out.shape)}")
     return check_labels(labels, *out.shape).to(out.device).unsqueeze(1)

@@ -14,7 +14,7 @@ from firstspike.kernels import s4nn_online
 from firstspike.kernels.rows import LANES
 from firstspike.kernels.spike_lists import list_images
 from firstspike.nn import Layer
-from firstspike.spikes import Spikes, check_labels
+from firstspike.spikes import Spikes, check_labels, check_spikes
 from firstspike.support import check_choice, check_num_steps, check_number
 
 TargetKind = Literal["relative", "aggressive"]
@@ -105,7 +105,7 @@ def sort_spikes(spikes: Spikes) -> SortedSpikes:
     Raises:
         ValueError: they have not two axes.
     """
-    if spikes.times.dim() != 2:
+    if check_spikes(spikes).times.dim() != 2:
         raise ValueError(f"spikes must be (images, in_features), found {tuple(spikes.shape)}")
     lists = list_images(spikes.times.detach().to(torch.float32).contiguous().numpy(), spikes.steps)
     return SortedSpikes(lists, spikes.shape[1], spikes.steps)
@@ -160,7 +160,7 @@ def s4nn_epoch(
     >>> seen.output_times.shape
     torch.Size([2, 2])
     """
-    spikes = sort_spikes(images) if isinstance(images, Spikes) else images
+    spikes = images if isinstance(images, SortedSpikes) else sort_spikes(images)
     sizes = _check_weights(spikes, weights, rule)
     labels = check_labels(labels, len(spikes), sizes[-1])
     if order is None:
@@ -198,9 +198,7 @@ def s4nn_epoch(
 def _check_weights(spikes: SortedSpikes, weights: Sequence[Tensor], rule: S4NNRule) -> tuple[int, ...]:
     """Return the sizes of the input and of each layer."""
     if spikes.steps != rule.steps:
-        raise ValueError(
-            f"images have windows of {spikes.steps} steps, the rule is for {rule.steps}"
-        )
+        raise ValueError(f"images have windows of {spikes.steps} steps, the rule is for {rule.steps}")
     if len(weights) != len(rule.thresholds):
         raise ValueError(f"{len(rule.thresholds)} thresholds need as many weights, found {len(weights)}")
     kinds = {weight.dtype for weight in weights}

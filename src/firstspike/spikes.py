@@ -14,19 +14,22 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Literal
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.utils import _pytree as pytree
 
-from firstspike.support import check_choice, check_num_steps
+from firstspike.support import check_choice, check_integer, check_num_steps, check_number
+
+_TYPES = (torch.float32, torch.float64)
 
 EdgeRule = Literal["silent", "last"]
 
-# Guards the floor against 1/T not being a binary fraction: far above float64's error at 65,535 steps and far
-# below the 1/255 grid of 8-bit images.
+# Guards the floor against 1/T not being a binary fraction: far above float64's error at 65,535 steps and
+# far below the 1/255 grid of 8-bit images.
 _GUARD = 1e-9
-# Half a unit in the last place of a float32 in 1/2 ... 1 is 2^-25; an image that was scaled by a multiplication
-# with 1/255 may be off by three times that.
+# Half a unit in the last place of a float32 in 1/2 ... 1 is 2^-25; an image that was scaled by a
+# multiplication with 1/255 may be off by three times that.
 _SINGLE_ERROR = 2.0**-23
 # How far an image in 0 ... 1 may overshoot by rounding.
 _OVERSHOOT = 1e-6
@@ -80,7 +83,8 @@ class Spikes:
             raster: ``(steps, batch, ...)``, values 0 or 1, at most one 1 along time.
 
         Raises:
-            ValueError: a value is neither 0 nor 1, a neuron spikes more than once, or there is no time axis.
+            ValueError: a value is neither 0 nor 1, a neuron spikes more than once, or there is no time
+            axis.
         """
         if raster.dim() < 1:
             raise ValueError("raster must have a time axis first, found a scalar")
@@ -138,8 +142,15 @@ class Spikes:
         return self.with_times(self.times.detach())
 
     def to(self, *args: Any, **kwargs: Any) -> "Spikes":
-        """Return the spikes on another device or in another floating-point type, as `Tensor.to` does."""
-        return self.with_times(self.times.to(*args, **kwargs))
+        """Return the spikes on another device or as float32 or float64, as `Tensor.to` does.
+
+        Raises:
+            TypeError: another type, which could not count the steps or carry a gradient.
+        """
+        times = self.times.to(*args, **kwargs)
+        if times.dtype not in _TYPES:
+            raise TypeError(f"spike times are float32 or float64, found {times.dtype}")
+        return self.with_times(times)
 
     def split(self, size: int) -> Iterator["Spikes"]:
         """Yield the samples in parts of `size`."""
@@ -162,6 +173,16 @@ pytree.register_pytree_node(
     lambda times, steps: Spikes.trusted(next(iter(times)), steps),
     serialized_type_name="firstspike.Spikes",
 )
+
+
+def check_spikes(value: Any) -> Spikes:
+    """Return `value`; TypeError, with what to do, if it is no `Spikes`."""
+    if not isinstance(value, Spikes):
+        raise TypeError(
+            f"expected Spikes, found {type(value).__name__}; give times as Spikes(times, steps=T), and "
+            "encode images by Stack.encode or encode_latency"
+        )
+    return value
 
 
 def _checked(times: Any, steps: int) -> Tensor:
@@ -187,11 +208,14 @@ def _checked(times: Any, steps: int) -> Tensor:
                 f"times must lie in 0 ... {steps} ({steps} means silent), found {wrong:g}; "
                 "give the steps that they were made with"
             )
-    return times if times.dtype in (torch.float32, torch.float64) else times.to(torch.float32)
+    return times if times.dtype in _TYPES else times.to(torch.float32)
 
 
 def _tensor(values: Any, name: str) -> Tensor:
     try:
+        if isinstance(values, np.ndarray):
+            # torch takes no other byte order and no negative strides, and warns of read-only memory.
+            values = np.require(values, values.dtype.newbyteorder("="), ["C", "W"])
         return torch.as_tensor(values)
     except (TypeError, ValueError, RuntimeError) as error:
         raise TypeError(f"{name} must be a tensor or array of numbers: {error}") from error
@@ -214,7 +238,7 @@ def as_images(images: Any) -> Tensor:
         return images
     if images.dtype == torch.bool:
         return images.to(torch.uint8) * 255
-    if images.dtype not in (torch.float32, torch.float64):
+    if images.dtype not in _TYPES:
         raise TypeError(
             "images must be uint8, bool, or float32 or float64 in 0 ... 1, found "
             f"{images.dtype}; convert them, or give encode_latency a max_intensity"
@@ -276,9 +300,9 @@ def encode_latency(
 ) -> Spikes:
     """Return one spike per pixel: the brighter, the earlier.
 
-    ``t = floor((I_max - I) / I_max * T)``, Spiking-GAN Eq. 3 (arXiv 2106.15420). The brightest pixel fires at
-    step 0; a black one would fire at ``T``, which means silent. An image gives the same spikes whether it
-    comes as uint8 or as floats ``u / 255``.
+    ``t = floor((I_max - I) / I_max * T)``, Spiking-GAN Eq. 3 (arXiv 2106.15420). The brightest pixel fires
+    at step 0; a black one would fire at ``T``, which means silent. An image gives the same spikes whether
+    it comes as uint8 or as floats ``u / 255``.
 
     Args:
         images: ``(batch, ...)``: uint8, bool, or floats in 0 ... 1 (see `as_images`); with `max_intensity`
@@ -295,18 +319,15 @@ def encode_latency(
 
     Raises:
         TypeError: `images` of another type, or `steps` is not an integer.
-        ValueError: an intensity is NaN or out of range; `steps`, `max_intensity` or `min_intensity` is out of
-            range; or `black` is unknown.
+        ValueError: an intensity is NaN or out of range; `steps`, `max_intensity` or `min_intensity` is out
+            of range; or `black` is unknown.
 
     >>> encode_latency([[1.0, 0.5, 0.0]], 16).times
     tensor([[ 0.,  8., 16.]])
     """
     steps = check_num_steps(steps, name="steps")
     check_choice("encode_latency", "black", black, ("silent", "last"))
-    if not 0 <= min_intensity <= 1:
-        raise ValueError(
-            f"min_intensity must be a share of the brightest in 0 ... 1, found {min_intensity}"
-        )
+    check_number("encode_latency", "min_intensity", min_intensity, low=0, high=1)
     shares, error = _shares(images, max_intensity)
     if inverted:
         shares = 1 - shares
@@ -324,8 +345,7 @@ def _shares(images: Any, max_intensity: float | None) -> tuple[Tensor, float]:
         values = as_images(images)
         scale = 255.0 if values.dtype == torch.uint8 else 1.0
     else:
-        if not 0 < max_intensity < math.inf:
-            raise ValueError(f"max_intensity must be above 0 and finite, found {max_intensity}")
+        check_number("encoder", "max_intensity", max_intensity, low=0, above=True)
         values = images if isinstance(images, Tensor) else _tensor(images, "images")
         if values.is_complex():
             raise TypeError(f"images must be real numbers, found {values.dtype}")
@@ -348,7 +368,13 @@ def decode_latency(spikes: Spikes, *, max_intensity: float = 1.0, inverted: bool
     Returns:
         Intensities in ``0 ... max_intensity``: float64 of the shape of the times, so that the round
         trip is exact for up to 65,535 steps.
+
+    Raises:
+        TypeError: not `Spikes`.
+        ValueError: `max_intensity` is not above 0 and finite.
     """
+    check_number("decode_latency", "max_intensity", max_intensity, low=0, above=True)
+    check_spikes(spikes)
     values = max_intensity * (1.0 - spikes.times.to(torch.float64) / spikes.steps)
     return max_intensity - values if inverted else values
 
@@ -368,4 +394,5 @@ def encode_count(
         TypeError, ValueError: as for `encode_latency`.
     """
     shares, _ = _shares(images, max_intensity)
+    max_count = check_integer("encode_count", "max_count", max_count, low=1)
     return torch.round((1 - shares if inverted else shares) * max_count).to(torch.int64)

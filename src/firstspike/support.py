@@ -40,7 +40,13 @@ def check_num_steps(num_steps: Any, *, name: str = "num_steps", minimum: int = 2
 
 
 def check_number(
-    owner: str, field: str, value: Any, *, low: float = -math.inf, high: float = math.inf, above: bool = False
+    owner: str,
+    field: str,
+    value: Any,
+    *,
+    low: float = -math.inf,
+    high: float = math.inf,
+    above: bool = False,
 ) -> None:
     """Raise ValueError unless `value` is a finite number in ``low ... high``, above `low` if asked."""
     number = isinstance(value, numbers.Real) and not isinstance(value, bool) and math.isfinite(value)
@@ -49,6 +55,17 @@ def check_number(
         if high < math.inf:
             span = f"in {'(' if above else '['}{low:g}, {high:g}]"
         raise ValueError(f"{owner}.{field} must be a number {span}, found {value!r}")
+
+
+def check_integer(owner: str, field: str, value: Any, *, low: int) -> int:
+    """Return an integer of Python, numpy or torch as an int; ValueError if it is none or below `low`."""
+    try:
+        number = None if isinstance(value, bool) else operator.index(value)
+    except TypeError:
+        number = None
+    if number is None or number < low:
+        raise ValueError(f"{owner}.{field} must be an integer, {low} or more, found {value!r}")
+    return number
 
 
 def check_choice(owner: str, field: str, value: str, choices: tuple[str, ...]) -> None:

@@ -32,9 +32,7 @@ def steps_to_decision(stack: Stack, out: Spikes) -> Tensor:
     return out.first() + stack.offsets[-1]
 
 
-def spikes_to_decision(
-    stack: Stack, traced: Sequence[Spikes], decision: Tensor | None = None
-) -> Tensor:
+def spikes_to_decision(stack: Stack, traced: Sequence[Spikes], decision: Tensor | None = None) -> Tensor:
     """Return the spikes of the input and of each layer up to the decision, float32 ``(batch, layers + 1)``.
 
     A spike counts if it comes no later than the first output spike; without one, all count.
@@ -96,8 +94,8 @@ def _active(stack: Stack, traced: Sequence[Spikes], until: Tensor | None) -> Ite
 def membrane_updates(stack: Stack, in_shape: Shape | None = None) -> int:
     """Return the additions per sample that membranes need without any spike.
 
-    Each neuron answers for itself, see `Neuron.additions`: a window neuron, for instance, adds its current in
-    each step of its input window and its drive in each step of its own.
+    Each neuron answers for itself, see `Neuron.additions`: a window neuron, for instance, adds its current
+    in each step of its input window and its drive in each step of its own.
 
     Args:
         stack: the network.

@@ -17,6 +17,10 @@ class Wiring(Protocol):
 
     kind: ClassVar[str]
 
+
+class EventWiring(Wiring, Protocol):
+    """One with event kernels for neurons that sum weights: dense and convolutional, not transposed."""
+
     def crossings(self, times: Tensor, weight: Tensor, threshold: float, steps: int) -> Tensor: ...
 
     def gradients(
@@ -33,7 +37,7 @@ class Wiring(Protocol):
 
     def with_clock(
         self, times: Tensor, weight: Tensor, bias: Tensor, steps: int
-    ) -> "tuple[Wiring, Tensor, Tensor]": ...
+    ) -> "tuple[EventWiring, Tensor, Tensor]": ...
 
     def patches(self, times: Tensor, weight: Tensor, silent: float) -> list[tuple[Tensor, Tensor]]: ...
 
@@ -43,8 +47,8 @@ class Wiring(Protocol):
 class Connection(Protocol):
     """What a neuron may ask of the weights that it is connected by.
 
-    Calling it is linear algebra: ``connection(values)`` returns ``b + W x``, whatever the wiring. `silent` is
-    the value of an input that lies beyond a map's edge, `bias` how often the bias is added.
+    Calling it is linear algebra: ``connection(values)`` returns ``b + W x``, whatever the wiring. `silent`
+    is the value of an input that lies beyond a map's edge, `bias` how often the bias is added.
     """
 
     @property
@@ -78,8 +82,9 @@ class Events:
 class Neuron:
     """A neuron model as a value that a layer carries: frozen, comparable, written to a run's configuration.
 
-    Subclass it as a frozen, keyword-only dataclass, in this package or in your own file, and answer `membrane`
-    and `fire`; the other questions have answers that fit a neuron which fires in the window of its inputs.
+    Subclass it as a frozen, keyword-only dataclass, in this package or in your own file, and answer
+    `membrane` and `fire`; the other questions have answers that fit a neuron which fires in the window of
+    its inputs.
 
     >>> from dataclasses import dataclass
     >>> import torch, firstspike as fs
@@ -90,7 +95,8 @@ class Neuron:
     ...         return connection(2.0 ** -spikes.times)
     ...     def fire(self, connection, spikes):
     ...         drive = self.membrane(connection, spikes).clamp(min=1e-3)
-    ...         return fs.Spikes(fs.round_ste((self.threshold / drive).clamp(0, spikes.steps)), spikes.steps)
+    ...         times = (self.threshold / drive).clamp(0, spikes.steps)
+    ...         return fs.Spikes(fs.round_ste(times), spikes.steps)
     >>> fs.Linear(3, 2, Doubling())(fs.Spikes([[0, 1, 4]], steps=4)).shape
     torch.Size([1, 2])
     """
@@ -166,13 +172,36 @@ class Neuron:
         return decode_latency(spikes)
 
     def admit(self, spikes: Spikes) -> Spikes:
-        """Return input spikes as a sensor hands them over; those before the neuron listens are held back."""
+        """Return input spikes as a sensor hands them over; those that come too early are held back."""
         return spikes
 
 
 def check_field(neuron: Neuron, field: str, choices: tuple[str, ...]) -> None:
     """Raise ValueError if a field of `neuron` is not one of `choices`."""
     check_choice(type(neuron).__name__, field, getattr(neuron, field), choices)
+
+
+def check_neuron(value: Any) -> None:
+    """Raise TypeError if `value` is no `Neuron`."""
+    if not isinstance(value, Neuron):
+        raise TypeError(
+            f"neuron must be a firstspike.Neuron such as Window(), found {value!r}; the number of time "
+            "steps belongs to Spikes and Stack"
+        )
+
+
+def check_read(spikes: Spikes, *weights: Tensor) -> None:
+    """Raise ValueError for what a kernel must not read: times that are none, weights that are not finite.
+
+    Such weights would neither fire nor fail. Times come from layers, which are trusted, but a layer whose
+    weights are NaN gives NaN.
+    """
+    if not all(bool(torch.isfinite(weight.detach()).all()) for weight in weights):
+        raise ValueError("weights or biases hold NaN or infinity; did the training diverge?")
+    if spikes.times.numel():
+        low, high = torch.aminmax(spikes.times.detach())
+        if not (low >= 0 and high <= spikes.steps):
+            Spikes(spikes.times, spikes.steps)
 
 
 def once(backward: Callable[..., Any]) -> Callable[..., Any]:

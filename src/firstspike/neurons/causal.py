@@ -3,7 +3,7 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal, get_args
+from typing import Any, ClassVar, Literal, cast, get_args
 
 import numpy as np
 import torch
@@ -11,9 +11,9 @@ from torch import Tensor
 
 from firstspike.kernels.compiling import eager
 from firstspike.kernels.norms import unit_rows
-from firstspike.neurons.base import Connection, Events, Neuron, Wiring, check_field, once
+from firstspike.neurons.base import Connection, Events, EventWiring, Neuron, check_field, check_read, once
 from firstspike.spikes import Spikes
-from firstspike.support import check_number
+from firstspike.support import check_integer, check_number
 
 Norm = Literal["none", "l1", "l2"]
 Bias = Literal["start", "current"]
@@ -27,8 +27,8 @@ class Causal(Neuron):
     Spiking-GAN Eq. 1). At threshold the neuron fires, and stays at rest for the other steps, so it fires
     at most once.
 
-    The gradient is the published one (Spiking-GAN Eqs. 8-15, arXiv 2106.15420; S4NN, arXiv 1910.09495), which
-    treats the neuron as a ReLU of ``T - t``: ``dt_j/dw_ji = -[t_i <= t_j]`` and
+    The gradient is the published one (Spiking-GAN Eqs. 8-15, arXiv 2106.15420; S4NN, arXiv 1910.09495),
+    which treats the neuron as a ReLU of ``T - t``: ``dt_j/dw_ji = -[t_i <= t_j]`` and
     ``dt_j/dt_i = w_ji [t_i <= t_j]``. A silent neuron counts as one that fires at ``T``; a silent input
     receives nothing.
 
@@ -39,7 +39,8 @@ class Causal(Neuron):
         norm: divide each sample's output gradient by its L1 or L2 norm ("l1" is Spiking-GAN's, "l2"
             S4NN's), then by the batch size, so that a layer's update is a mean over samples.
         bias: what a layer's bias is, if it has one: the membrane before the first input ("start"; a neuron
-            that starts at threshold fires at step 0), or a constant current, added at every step ("current").
+            that starts at threshold fires at step 0), or a constant current, added at every step
+            ("current").
     """
 
     has_bias: ClassVar[bool] = False
@@ -53,8 +54,7 @@ class Causal(Neuron):
         check_number("Causal", "threshold", self.threshold, low=0, above=True)
         check_field(self, "norm", get_args(Norm))
         check_field(self, "bias", get_args(Bias))
-        if isinstance(self.delay, bool) or not isinstance(self.delay, int) or self.delay < 0:
-            raise ValueError(f"Causal.delay must be 0 or more time steps, found {self.delay!r}")
+        object.__setattr__(self, "delay", check_integer("Causal", "delay", self.delay, low=0))
 
     def scale(self) -> float:
         """Return the threshold: weights start in its units."""
@@ -76,16 +76,20 @@ class Causal(Neuron):
     def membrane(self, connection: Connection, spikes: Spikes) -> Tensor:
         """Return the membrane at the last step as if the neuron never reset.
 
-        It is the sum of the weights of all inputs that fired. Gradients reach the weights, not the input times,
-        on which it does not depend.
+        It is the sum of the weights of all inputs that fired. Gradients reach the weights, not the input
+        times, on which it does not depend.
         """
         fired = (~spikes.silent).to(connection.weight.dtype)
         return connection(fired, bias=self._clock(spikes.steps))
 
     @eager
     def fire(self, connection: Connection, spikes: Spikes) -> Spikes:
-        """Return the spikes on the shared clock; neurons that cross in one step tie."""
-        wiring, weight, times = connection.wiring, connection.weight, spikes.times
+        """Return the spikes on the shared clock; neurons that cross in one step tie.
+
+        Raises:
+            ValueError: weights, biases or times hold NaN.
+        """
+        wiring, weight, times = _wiring(connection), connection.weight, spikes.times
         if connection.bias is not None:
             wiring, weight, times = wiring.with_clock(
                 times, weight, connection.bias, self._clock(spikes.steps)
@@ -97,19 +101,26 @@ class Causal(Neuron):
         """Return spikes and membrane of a layer with several dense connections, whose inputs are joined.
 
         Raises:
-            ValueError: a connection is not dense.
+            ValueError: a connection is not dense, or reads another window.
         """
         if len(inputs) == 1:
             return self.read(*inputs[0])
         if any(connection.wiring.kind != "dense" for connection, _ in inputs):
             raise ValueError("several connections into a layer of causal neurons must be dense")
         first, steps = inputs[0][0], inputs[0][1].steps
+        if any(spikes.steps != steps for _, spikes in inputs):
+            windows = ", ".join(str(spikes.steps) for _, spikes in inputs)
+            raise ValueError(
+                f"connections of causal neurons read one window, found windows of {windows} steps"
+            )
         times = torch.cat([spikes.times.flatten(1) for _, spikes in inputs], 1)
         weight = torch.cat([connection.weight for connection, _ in inputs], 1)
         biases = [connection.bias for connection, _ in inputs if connection.bias is not None]
-        wiring: Wiring = first.wiring
+        wiring = _wiring(first)
         if biases:
-            wiring, weight, times = wiring.with_clock(times, weight, sum(biases[1:], biases[0]), self._clock(steps))
+            wiring, weight, times = wiring.with_clock(
+                times, weight, sum(biases[1:], biases[0]), self._clock(steps)
+            )
         out: Tensor = _Fire.apply(times, weight, wiring, steps, self)
         membranes = [self.membrane(connection, spikes.flatten()) for connection, spikes in inputs]
         return Spikes.trusted(out, steps), sum(membranes[1:], membranes[0])
@@ -118,11 +129,11 @@ class Causal(Neuron):
         """Return the spikes of a walk through the steps (Spiking-GAN Eqs. 1-2).
 
         The membrane sums the weights of arriving spikes; at threshold the neuron fires, resets to 0 and is
-        clamped there for ``t_ref = T`` steps. Weights of one step are added in input order, of a convolution
-        (channel, ky, kx), in the weights' own precision, which makes the result the same to the last bit as
-        the event-driven kernel's.
+        clamped there for ``t_ref = T`` steps. Weights of one step are added in input order, of a
+        convolution (channel, ky, kx), in the weights' own precision, which makes the result the same to
+        the last bit as the event-driven kernel's.
         """
-        wiring, weight, times = connection.wiring, connection.weight.detach(), spikes.times.detach()
+        wiring, weight, times = _wiring(connection), connection.weight.detach(), spikes.times.detach()
         if connection.bias is not None:
             clock = self._clock(spikes.steps)
             wiring, weight, times = wiring.with_clock(times, weight, connection.bias.detach(), clock)
@@ -160,16 +171,27 @@ class Causal(Neuron):
         return float(np.nextafter(precision(self.threshold), precision(math.inf)))
 
 
+def _wiring(connection: Connection) -> EventWiring:
+    # `Causal.check` refuses the one that has no event kernels.
+    return cast(EventWiring, connection.wiring)
+
+
 class _Fire(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, times: Tensor, weight: Tensor, wiring: Wiring, steps: int, neuron: Causal) -> Tensor:
+    def forward(
+        ctx: Any, times: Tensor, weight: Tensor, wiring: EventWiring, steps: int, neuron: Causal
+    ) -> Tensor:
         given = times.detach().to(torch.float32).contiguous()
-        crossing = wiring.crossings(given, weight.detach(), neuron.least_membrane(weight.dtype), steps)
+        try:
+            crossing = wiring.crossings(given, weight.detach(), neuron.least_membrane(weight.dtype), steps)
+        except ValueError:
+            # The kernel looks as it reads, and does not know what it found.
+            check_read(Spikes.trusted(given, steps), weight)
+            raise
         ctx.save_for_backward(given, weight, crossing)
         ctx.wiring, ctx.steps, ctx.neuron, ctx.dtype = wiring, steps, neuron, times.dtype
-        if neuron.delay:
-            return (crossing + neuron.delay).clamp_(max=steps)
-        return crossing
+        out = (crossing + neuron.delay).clamp_(max=steps) if neuron.delay else crossing
+        return out.to(times.dtype)
 
     @staticmethod
     @once

@@ -9,9 +9,9 @@ from torch import Tensor
 
 from firstspike.kernels.compiling import eager
 from firstspike.kernels.dispatch import common_device, kernels_for
-from firstspike.neurons.base import once
+from firstspike.neurons.base import check_read, once
 from firstspike.spikes import Spikes
-from firstspike.support import check_number
+from firstspike.support import check_integer, check_number
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -19,10 +19,10 @@ class RunningMax:
     """A surrogate gradient through the running maximum of a causal neuron's membrane.
 
     A neuron that sums weights has fired by step t exactly if its membrane has reached threshold at
-    some step up to t. At a few steps, the levels, the derivative of this cumulative spike train is replaced by
-    ``1 / (1 + |M - theta| / width)^2`` (the fast sigmoid's) of the largest membrane ``M`` at the levels so
-    far, and handed to the level that holds it. A peak between two levels is fired upon, but not seen by
-    the gradient. Our own rule; see ``docs/faithfulness.md``.
+    some step up to t. At a few steps, the levels, the derivative of this cumulative spike train is
+    replaced by ``1 / (1 + |M - theta| / width)^2`` (the fast sigmoid's) of the largest membrane ``M`` at
+    the levels so far, and handed to the level that holds it. A peak between two levels is fired upon, but
+    not seen by the gradient. Our own rule; see ``docs/faithfulness.md``.
 
     Attributes:
         levels: steps at which the membrane is looked at, ascending, below ``T``.
@@ -33,10 +33,9 @@ class RunningMax:
     width: float = 0.5
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "levels", tuple(self.levels))
-        integers = all(isinstance(level, int) for level in self.levels)
-        ascending = all(a < b for a, b in pairwise(self.levels))
-        if not self.levels or not integers or self.levels[0] < 0 or not ascending:
+        levels = tuple(check_integer("RunningMax", "levels", level, low=0) for level in self.levels)
+        object.__setattr__(self, "levels", levels)
+        if not levels or any(a >= b for a, b in pairwise(levels)):
             raise ValueError(f"RunningMax.levels must be ascending time steps, found {self.levels}")
         check_number("RunningMax", "width", self.width, low=0, above=True)
 
@@ -59,7 +58,7 @@ def fire_at_levels(
 
     Raises:
         TypeError: weights or thresholds are not float32.
-        ValueError: shapes do not fit; a level is not below ``T``.
+        ValueError: shapes do not fit; a level is not below ``T``; weights or times hold NaN.
     """
     for name, values in (("weight", weight), ("threshold", threshold)):
         if values.dtype != torch.float32:
@@ -72,6 +71,8 @@ def fire_at_levels(
             f"expected times {(len(spikes), weight.shape[-1])} and threshold {shape}, found "
             f"{tuple(spikes.shape)} and {tuple(threshold.shape)}"
         )
+    if spikes.device.type == "cpu":
+        check_read(spikes, weight)
     fired, times = _Levels.apply(cumulative, spikes.times, weight, threshold, spikes.steps, rule)
     return fired, spikes.with_times(times)
 

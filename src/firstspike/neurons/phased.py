@@ -8,9 +8,9 @@ from torch import Tensor
 
 from firstspike.kernels import if_phased as kernel
 from firstspike.kernels.compiling import eager
-from firstspike.neurons.base import Connection, Neuron, once
+from firstspike.neurons.base import Connection, Neuron, check_read, once
 from firstspike.spikes import Spikes, encode_latency
-from firstspike.support import check_number
+from firstspike.support import check_integer, check_number
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,10 +49,10 @@ class Phased(Neuron):
 
     def __post_init__(self) -> None:
         for name in ("source", "target"):
-            object.__setattr__(self, name, tuple(getattr(self, name)))
-            first, last = getattr(self, name)
-            if not 0 <= first < last:
-                raise ValueError(f"Phased.{name} must be 0 <= first < last, found {first}, {last}")
+            phase = tuple(check_integer("Phased", name, step, low=0) for step in getattr(self, name))
+            if len(phase) != 2 or not phase[0] < phase[1]:
+                raise ValueError(f"Phased.{name} must be (first, last) with first < last, found {phase}")
+            object.__setattr__(self, name, phase)
         for name in ("low", "high", "input_low", "input_high"):
             check_number("Phased", name, getattr(self, name))
         if not (self.low < self.high and self.input_low < self.input_high):
@@ -106,12 +106,13 @@ class Phased(Neuron):
 
         Raises:
             TypeError: weights that are not float32.
-            ValueError: a phase ends after the clock.
+            ValueError: a phase ends after the clock; weights, biases or times hold NaN.
         """
         if connection.weight.dtype != torch.float32:
             raise TypeError(f"Phased neurons take float32 weights, found {connection.weight.dtype}")
         self._check_clock(spikes.steps)
         currents, threshold = self.parameters(connection)
+        check_read(spikes, currents, threshold)
         out: Tensor = _Fire.apply(spikes.times, currents, threshold, spikes.steps, self)
         return Spikes.trusted(out, spikes.steps)
 
@@ -162,7 +163,7 @@ class _Fire(torch.autograd.Function):
         )
         ctx.save_for_backward(given, currents, out, slope)
         ctx.steps, ctx.neuron, ctx.dtype = steps, neuron, times.dtype
-        return out.clone()
+        return out.to(times.dtype, copy=True)
 
     @staticmethod
     @once

@@ -8,9 +8,9 @@ from torch import Tensor
 
 from firstspike.kernels import if_ramp as kernel
 from firstspike.kernels.compiling import eager
-from firstspike.neurons.base import Connection, Neuron, once
+from firstspike.neurons.base import Connection, Neuron, check_read, once
 from firstspike.spikes import Spikes
-from firstspike.support import check_number
+from firstspike.support import check_integer, check_number
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -19,8 +19,9 @@ class Ramp(Neuron):
 
     The membrane is ``V_j(t) = sum_i w_ji (t - t_i)`` over the inputs before ``t``, so the crossing is
     ``t_j = (theta + sum w t_i) / A`` with the slope ``A = sum w``, and the gradients are exact:
-    ``dt_j/dw_ji = (t_i - t_j) / A``, ``dt_j/dt_i = w_ji / A``. The neuron fires at the first time step at which
-    it has crossed; this rounding up is passed straight through. One that does not cross has no gradient.
+    ``dt_j/dw_ji = (t_i - t_j) / A``, ``dt_j/dt_i = w_ji / A``. The neuron fires at the first time step at
+    which it has crossed; this rounding up is passed straight through. One that does not cross has no
+    gradient.
 
     Attributes:
         threshold: membrane at which it fires, above 0, in units of weights times steps.
@@ -38,8 +39,7 @@ class Ramp(Neuron):
     def __post_init__(self) -> None:
         check_number("Ramp", "threshold", self.threshold, low=0, above=True)
         check_number("Ramp", "min_slope", self.min_slope, low=0, above=True)
-        if isinstance(self.delay, bool) or not isinstance(self.delay, int) or self.delay < 0:
-            raise ValueError(f"Ramp.delay must be 0 or more time steps, found {self.delay!r}")
+        object.__setattr__(self, "delay", check_integer("Ramp", "delay", self.delay, low=0))
 
     def scale(self) -> float:
         """Return the threshold: weights start in its units."""
@@ -63,11 +63,12 @@ class Ramp(Neuron):
     @eager
     def fire(self, connection: Connection, spikes: Spikes) -> Spikes:
         """Return the spikes on the shared clock; neurons that cross in one step tie."""
+        check_read(spikes, connection.weight)
         out: Tensor = _Fire.apply(spikes.times, connection.weight, spikes.steps, self)
         return Spikes.trusted(out, spikes.steps)
 
     def simulate(self, connection: Connection, spikes: Spikes) -> Spikes:
-        """Return the spikes of a walk through the steps: spikes start currents, currents move the membrane."""
+        """Return the spikes of a walk through the steps: spikes start currents, which move the membrane."""
         raster = spikes.raster().to(connection.weight.dtype)
         membrane = torch.zeros_like(connection(raster[0]))
         current = torch.zeros_like(membrane)
@@ -94,7 +95,7 @@ class _Fire(torch.autograd.Function):
         step = torch.ceil(crossing)
         if neuron.strict:
             step = torch.where((step == crossing) & (slope > 0), step + 1, step)
-        return (step + neuron.delay).clamp_(max=steps).to(torch.float32)
+        return (step + neuron.delay).clamp_(max=steps).to(times.dtype)
 
     @staticmethod
     @once

@@ -89,7 +89,7 @@ class Window(Neuron):
     def read(self, connection: Connection, spikes: Spikes) -> tuple[Spikes, Tensor]:
         """Return spikes and membrane together."""
         membrane = self.membrane(connection, spikes)
-        return self.quantise(membrane, spikes.steps), membrane
+        return self.quantise(membrane, spikes.steps).to(spikes.times.dtype), membrane
 
     def read_all(self, inputs: Sequence[tuple[Connection, Spikes]]) -> tuple[Spikes, Tensor]:
         """Return spikes and membrane of a layer with several connections, whose membranes add up.
@@ -101,10 +101,12 @@ class Window(Neuron):
             other = self.membrane(connection, spikes)
             if other.shape != membrane.shape:
                 raise ValueError(
-                    f"connections into one layer give {tuple(membrane.shape[1:])} and {tuple(other.shape[1:])}"
+                    "connections into one layer give "
+                    f"{tuple(membrane.shape[1:])} and {tuple(other.shape[1:])}"
                 )
             membrane = membrane + other
-        return self.quantise(membrane, inputs[0][1].steps), membrane
+        first = inputs[0][1]
+        return self.quantise(membrane, first.steps).to(first.times.dtype), membrane
 
     @eager
     def quantise(self, membrane: Tensor, steps: int) -> Spikes:

@@ -1,6 +1,7 @@
 """The sizes of layers on maps: pairs, output sizes, and who hears whom."""
 
 import math
+import operator
 
 import torch
 from torch import Tensor
@@ -13,20 +14,20 @@ def pair(value: int | Pair, name: str, least: int) -> Pair:
     """Return `value` as ``(y, x)``.
 
     Raises:
-        ValueError: it is not one or two whole numbers of at least `least`.
+        ValueError: it is not one or two integers of at least `least`.
     """
-    both = (value, value) if isinstance(value, int) else tuple(value)
-    if len(both) != 2 or not all(isinstance(one, int) and one >= least for one in both):
+    try:
+        given = tuple(value) if isinstance(value, tuple | list) else (value, value)
+        both = tuple(operator.index(one) for one in given)
+    except TypeError:
+        both = ()
+    if len(both) != 2 or min(both) < least:
         raise ValueError(f"{name} must be {least} or more, one number or (y, x), found {value}")
     return both[0], both[1]
 
 
 def check_channels(in_channels: int, out_channels: int, groups: int) -> None:
-    """Raise ValueError unless both numbers of channels are 1 or more and divide into `groups`."""
-    if min(in_channels, out_channels, groups) < 1:
-        raise ValueError(
-            f"channels and groups must be 1 or more, found {in_channels}, {out_channels} and {groups}"
-        )
+    """Raise ValueError unless both numbers of channels divide into `groups`."""
     if in_channels % groups or out_channels % groups:
         raise ValueError(
             f"{in_channels} input and {out_channels} output channels must divide into {groups} groups"

@@ -1,15 +1,17 @@
 """Layers: a neuron behind one or more connections."""
 
 from collections.abc import Sequence
+from typing import cast
 
 import torch
 from torch import Tensor
 
 from firstspike.neurons import Neuron, Window
+from firstspike.neurons.base import check_neuron
 from firstspike.nn.connection import Connection, Synapses
 from firstspike.nn.geometry import Pair, Shape
 from firstspike.nn.wiring import Convolution, Dense, TransposedConvolution, Wiring
-from firstspike.spikes import Spikes
+from firstspike.spikes import Spikes, check_spikes
 
 
 class Layer(Connection):
@@ -30,6 +32,8 @@ class Layer(Connection):
         ValueError: the neuron does not work behind this wiring, or a shortcut has no source.
     """
 
+    shortcuts: Sequence[Connection]
+
     def __init__(
         self,
         wiring: Wiring,
@@ -39,17 +43,13 @@ class Layer(Connection):
         shortcuts: Sequence[Connection] = (),
         generator: torch.Generator | None = None,
     ) -> None:
-        if not isinstance(neuron, Neuron):
-            raise TypeError(
-                f"neuron must be a firstspike.Neuron such as Window(), found {neuron!r}; the number of time "
-                "steps belongs to Spikes and Stack"
-            )
+        check_neuron(neuron)
         biased = neuron.has_bias if bias is None else bias
         super().__init__(wiring, bias=biased, scale=neuron.scale(), generator=generator)
         self.neuron = neuron
         if any(shortcut.source is None for shortcut in shortcuts):
             raise ValueError("a shortcut must say whose spikes it takes; give its Connection a source")
-        self.shortcuts = torch.nn.ModuleList(shortcuts)
+        self.shortcuts = cast(Sequence[Connection], torch.nn.ModuleList(shortcuts))
         neuron.check(self.synapses)
 
     @property
@@ -80,10 +80,12 @@ class Layer(Connection):
     def read(self, spikes: Spikes, *others: Spikes) -> tuple[Spikes, Tensor]:
         """Return spikes and membrane together."""
         if len(others) != len(self.shortcuts):
-            raise ValueError(f"the layer has {len(self.shortcuts)} shortcuts, found {len(others)} more inputs")
-        further = (shortcut.synapses for shortcut in self.shortcuts)  # type: ignore[union-attr]
+            raise ValueError(
+                f"the layer has {len(self.shortcuts)} shortcuts, found {len(others)} more inputs"
+            )
+        further = [shortcut.synapses for shortcut in self.shortcuts]
         return self.neuron.read_all(
-            [(self.synapses, self._fitted(spikes)), *zip(further, others, strict=True)]  # type: ignore[list-item]
+            [(self.synapses, self._fitted(spikes)), *zip(further, others, strict=True)]
         )
 
     def simulate(self, spikes: Spikes) -> Spikes:
@@ -91,10 +93,12 @@ class Layer(Connection):
         return self.neuron.simulate(self.synapses, self._fitted(spikes))
 
     def _fitted(self, spikes: Spikes) -> Spikes:
-        """The spikes as the wiring takes them, after a look at type and shape."""
-        if not isinstance(spikes, Spikes):
+        """The spikes as the wiring takes them, after a look at types and shape."""
+        check_spikes(spikes)
+        if self.weight.dtype not in (torch.float32, torch.float64):
             raise TypeError(
-                f"a layer takes Spikes, found {type(spikes).__name__}; give times as Spikes(times, steps=T)"
+                f"weights must be float32 or float64, found {self.weight.dtype}; use torch.autocast for "
+                "products in half precision"
             )
         self.out_shape(tuple(spikes.shape[1:]))
         return spikes.flatten() if self.takes[0] == "features" and spikes.times.dim() > 2 else spikes
@@ -115,8 +119,8 @@ class Linear(Layer):
         in_features, out_features: sizes; spikes ``(batch, in_features)`` in, ``(batch, out_features)`` out.
         neuron, bias, shortcuts, generator: see `Layer`.
 
-    Weights ``(out_features, in_features)`` start uniform in ``+- scale / sqrt(in_features)``, the scale being
-    the neuron's.
+    Weights ``(out_features, in_features)`` start uniform in ``+- scale / sqrt(in_features)``, the scale
+    being the neuron's.
 
     Raises:
         TypeError, ValueError: see `Layer`; or a size below 1.
@@ -185,8 +189,8 @@ class ConvTranspose2d(Layer):
         stride: in outputs, one number or ``(y, x)``.
         padding: outputs cut off at each edge, one number or ``(y, x)``.
 
-    Weights ``(in_channels, out_channels / groups, y, x)`` start uniform in ``+- scale / sqrt(fan-in)`` with the
-    mean fan-in.
+    Weights ``(in_channels, out_channels / groups, y, x)`` start uniform in ``+- scale / sqrt(fan-in)``
+    with the mean fan-in.
 
     Raises:
         TypeError, ValueError: as for `Conv2d`.

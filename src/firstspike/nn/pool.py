@@ -1,6 +1,7 @@
 """Pooling by integrate-and-fire neurons."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import replace
 
 import torch
@@ -8,10 +9,11 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from firstspike.neurons import Causal, Neuron
-from firstspike.nn.connection import Synapses
+from firstspike.neurons.base import check_neuron
+from firstspike.nn.connection import Connection, Synapses
 from firstspike.nn.geometry import Pair, Shape, check_map, conv_size, pair, reach
 from firstspike.nn.wiring import Convolution
-from firstspike.spikes import Spikes
+from firstspike.spikes import Spikes, check_spikes
 
 
 class AvgPool2d(torch.nn.Module):
@@ -31,13 +33,14 @@ class AvgPool2d(torch.nn.Module):
     threshold half-way between the shares of one spike fewer and of these, where rounding cannot decide.
 
     Raises:
+        TypeError: no neuron.
         ValueError: another neuron, a share that no patch can reach, sizes below 1.
     """
 
     takes: tuple[str, int | None] = ("channels", None)
     gives: tuple[str, int | None] = ("channels", None)
     # No connection but that from the layer before.
-    shortcuts: tuple[()] = ()
+    shortcuts: Sequence[Connection] = ()
 
     def __init__(
         self,
@@ -47,6 +50,7 @@ class AvgPool2d(torch.nn.Module):
         stride: int | Pair | None = None,
     ) -> None:
         super().__init__()
+        check_neuron(neuron)
         if neuron.events() is None:
             raise ValueError(f"AvgPool2d takes Causal neurons, found {neuron}")
         self.kernel_size = pair(kernel_size, "kernel_size", 1)
@@ -90,7 +94,7 @@ class AvgPool2d(torch.nn.Module):
 
     def forward(self, spikes: Spikes) -> Spikes:
         """Return spikes ``(batch, channels, out_y, out_x)`` for spikes ``(batch, channels, y, x)``."""
-        shape = tuple(spikes.shape[1:])
+        shape = tuple(check_spikes(spikes).shape[1:])
         self.out_shape(shape)
         return self.neuron.fire(self.synapses_for(shape, spikes.device), spikes)
 
@@ -127,5 +131,5 @@ class EarliestPool2d(AvgPool2d):
 
     def forward(self, spikes: Spikes) -> Spikes:
         """Return the earliest spike ``(batch, channels, out_y, out_x)`` of each patch."""
-        self.out_shape(tuple(spikes.shape[1:]))
+        self.out_shape(tuple(check_spikes(spikes).shape[1:]))
         return spikes.with_times(-F.max_pool2d(-spikes.times, self.kernel_size, self.stride))

@@ -11,15 +11,15 @@ from firstspike.neurons import Neuron
 from firstspike.nn.geometry import Shape
 from firstspike.nn.layers import Layer
 from firstspike.nn.pool import AvgPool2d
-from firstspike.spikes import Spikes, as_images
+from firstspike.spikes import Spikes, as_images, check_spikes
 from firstspike.support import check_num_steps
 
 
 class Stack(torch.nn.Module):
     """A feed-forward network of single-spike layers.
 
-    Maps ``(batch, channels, y, x)`` are flattened before a fully connected layer. What depends on the size of
-    the maps is known when an input comes, so it is checked then.
+    Maps ``(batch, channels, y, x)`` are flattened before a fully connected layer. What depends on the size
+    of the maps is known when an input comes, so it is checked then.
 
     Args:
         layers: each takes the spikes that the one before gives, its shortcuts those of any earlier one.
@@ -120,6 +120,8 @@ class Stack(torch.nn.Module):
                 ``(batch, channels, height, width)``, or ``(batch, features)``.
         """
         images = as_images(images)
+        if images.dim() < 2:
+            raise ValueError(f"images must be (batch, ...), found {tuple(images.shape)}; add a batch axis")
         if self[0].takes[0] == "features":
             images = images.flatten(1)
         elif images.dim() == 3:
@@ -147,12 +149,7 @@ class Stack(torch.nn.Module):
         return [*traced, last], membrane
 
     def _entering(self, spikes: Spikes) -> Spikes:
-        if not isinstance(spikes, Spikes):
-            raise TypeError(
-                f"expected Spikes, found {type(spikes).__name__}; encode images by encode(images), or give "
-                f"times as Spikes(times, steps={self.steps})"
-            )
-        if spikes.steps != self.steps:
+        if check_spikes(spikes).steps != self.steps:
             raise ValueError(
                 f"the network takes windows of {self.steps} steps, found spikes of {spikes.steps}; encode "
                 f"them with steps={self.steps}"
@@ -181,7 +178,9 @@ def _check_shortcuts(layers: Sequence[Layer | AvgPool2d]) -> None:
             if not 0 <= source <= depth:
                 raise ValueError(f"{name} must come from the input (0) or a layer before ({depth} at most)")
             if shortcut.wiring.gives != layer.gives:
-                raise ValueError(f"{name} gives {_words(shortcut.wiring.gives)}, the layer {_words(layer.gives)}")
+                raise ValueError(
+                    f"{name} gives {_words(shortcut.wiring.gives)}, the layer {_words(layer.gives)}"
+                )
 
 
 def _check_sizes(layers: Sequence[Layer | AvgPool2d]) -> None:

@@ -29,6 +29,7 @@ from firstspike.nn.geometry import (
     reach_transposed,
     transposed_size,
 )
+from firstspike.support import check_integer
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,8 +41,9 @@ class Dense:
     out_features: int
 
     def __post_init__(self) -> None:
-        if self.in_features < 1 or self.out_features < 1:
-            raise ValueError(f"sizes must be 1 or more, found {self.in_features} and {self.out_features}")
+        for name in ("in_features", "out_features"):
+            size = check_integer("Linear", name, getattr(self, name), low=1)
+            object.__setattr__(self, name, size)
 
     @property
     def weight_shape(self) -> Shape:
@@ -115,7 +117,7 @@ class Dense:
     def with_clock(
         self, times: Tensor, weight: Tensor, bias: Tensor, steps: int
     ) -> "tuple[Dense, Tensor, Tensor]":
-        """Return wiring, weights and times with clock neurons, which spike at step 0, 1, ... and add the bias.
+        """Return wiring, weights and times with clock neurons, which add the bias at step 0, 1, ...
 
         They come first, so that sums begin with them, as the engine's do.
         """
@@ -156,14 +158,15 @@ class _Maps:
         padding: int | Pair = 0,
         groups: int = 1,
     ) -> None:
-        check_channels(in_channels, out_channels, groups)
-        sizes = {"in_channels": in_channels, "out_channels": out_channels, "groups": groups}
+        given = {"in_channels": in_channels, "out_channels": out_channels, "groups": groups}
+        sizes = {name: check_integer("Conv2d", name, size, low=1) for name, size in given.items()}
+        check_channels(**sizes)
         pairs = {
             "kernel_size": pair(kernel_size, "kernel_size", 1),
             "stride": pair(stride, "stride", 1),
             "padding": pair(padding, "padding", 0),
         }
-        for name, value in (sizes | pairs).items():
+        for name, value in {**sizes, **pairs}.items():
             object.__setattr__(self, name, value)
 
     @property
@@ -267,14 +270,14 @@ class Convolution(_Maps):
         return grad_times, grad_weight
 
     def rows(self, weight: Tensor) -> Tensor:
-        """Return the weights with one contiguous run per input of a patch, ``(groups, inputs, out / groups)``."""
+        """Return the weights with one run per input of a patch, ``(groups, inputs, out / groups)``."""
         own = self.out_channels // self.groups
         return weight.detach().reshape(self.groups, own, -1).transpose(1, 2).contiguous()
 
     def with_clock(
         self, times: Tensor, weight: Tensor, bias: Tensor, steps: int
     ) -> "tuple[Convolution, Tensor, Tensor]":
-        """Return wiring, weights and times with clock neurons, which spike at step 0, 1, ... and add the bias.
+        """Return wiring, weights and times with clock neurons, which add the bias at step 0, 1, ...
 
         They are maps, of which each neuron receives one place, through the kernel's tap at `padding`, which
         lies inside the map for every neuron. They come first, as `Dense.with_clock` says.
@@ -282,12 +285,10 @@ class Convolution(_Maps):
         Raises:
             ValueError: several groups, or a padding of half the kernel or more.
         """
-        if self.groups != 1 or any(
-            2 * p >= k for k, p in zip(self.kernel_size, self.padding, strict=True)
-        ):
+        if self.groups != 1 or any(2 * p >= k for k, p in zip(self.kernel_size, self.padding, strict=True)):
             raise ValueError(
-                "a causal convolution with a bias needs one group and a padding below half the kernel, found "
-                f"{self.groups} groups, padding {self.padding}, kernel {self.kernel_size}"
+                "a causal convolution with a bias needs one group and a padding below half the kernel, "
+                f"found {self.groups} groups, padding {self.padding}, kernel {self.kernel_size}"
             )
         clock = torch.arange(steps, dtype=times.dtype, device=times.device).reshape(1, -1, 1, 1)
         (above, left), (y, x) = self.padding, self.kernel_size
@@ -307,9 +308,7 @@ class Convolution(_Maps):
                 F.unfold(maps, self.kernel_size, stride=self.stride).transpose(1, 2).flatten(0, 1),
                 kernels.flatten(1),
             )
-            for maps, kernels in zip(
-                framed.chunk(self.groups, 1), weight.chunk(self.groups), strict=True
-            )
+            for maps, kernels in zip(framed.chunk(self.groups, 1), weight.chunk(self.groups), strict=True)
         ]
 
     def from_patches(self, parts: Sequence[Tensor], shape: Sequence[int]) -> Tensor:
@@ -324,8 +323,8 @@ class Convolution(_Maps):
 class TransposedConvolution(_Maps):
     """An input reaches a patch of the maps; weights ``(in_channels, out_channels / groups, y, x)``.
 
-    The input at ``i`` reaches the outputs ``i * stride + k - padding``, so a stride enlarges the map. Inputs
-    beyond the edge, which an output near it would receive on a larger map, are silent.
+    The input at ``i`` reaches the outputs ``i * stride + k - padding``, so a stride enlarges the map.
+    Inputs beyond the edge, which an output near it would receive on a larger map, are silent.
     """
 
     kind: ClassVar[str] = "transposed"
@@ -353,7 +352,9 @@ class TransposedConvolution(_Maps):
     def fan_out(self, shape: Shape) -> Tensor:
         """Return how many neurons receive each input of a map ``(channels, y, x)``, float32 ``(y, x)``."""
         _, y, x = self.out_shape(shape)
-        reached = reach_transposed((shape[1], shape[2]), (y, x), self.kernel_size, self.stride, self.padding)
+        reached = reach_transposed(
+            (shape[1], shape[2]), (y, x), self.kernel_size, self.stride, self.padding
+        )
         return reached.to(torch.float32) * (self.out_channels // self.groups)
 
     def apply(self, values: Tensor, weight: Tensor, bias: Tensor | None, silent: float) -> Tensor:

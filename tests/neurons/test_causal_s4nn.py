@@ -1,8 +1,8 @@
 """S4NN as its authors published it (arXiv 1910.09495), one image and one step at a time.
 
 `S4nn` below is that algorithm in plain numpy, loops and all. Compared with the library's
-``Causal(strict=True, delay=1)`` and the hard `TemporalRule` with the L2 norm: the spike times of both
-layers, and the weights of both layers after updates with learning rate and weight decay.
+``Causal(strict=True, delay=1, norm="l2")``: the spike times of both layers, and the weights of both
+layers after updates with learning rate and weight decay.
 
 The hidden layer of S4NN reads the output weights *after* their update; autograd reads those before.
 Both variants are held: the published one takes the library's kernels call by call, the other is one
@@ -14,19 +14,15 @@ from dataclasses import dataclass
 import numpy as np
 import pytest
 import torch
+from builders import dense, fires
 
-from firstspike.coding import encode_latency
-from firstspike.functional import causal_linear, normalise_gradient
-from firstspike.kernels import if_step
-from firstspike.losses import relative_targets, temporal_least_squares
-from firstspike.neurons import Causal
-from firstspike.rules import TemporalRule
+from firstspike import Causal, encode_latency, relative_targets, temporal_least_squares
+from firstspike.neurons.causal import normalise_gradient
 
 T, GRAY_LEVELS, GAMMA = 256, 255, 3
 LEARNING_RATE, DECAY = 0.2, 1e-6
 
-HIDDEN = Causal(threshold=20, strict=True, delay=1, step_rule=TemporalRule(norm="l2"))
-OUTPUT = HIDDEN
+NEURON = Causal(threshold=20, strict=True, delay=1, norm="l2")
 
 
 @dataclass
@@ -105,29 +101,27 @@ class Library:
     output: torch.Tensor
 
     def train(self, pixels: np.ndarray, label: int, updated_output: bool = True) -> list[np.ndarray]:
-        hidden = self.hidden.clone().requires_grad_()
-        output = self.output.clone().requires_grad_()
-        t_in = encode_latency(torch.from_numpy(pixels).unsqueeze(0), T)
-        t_hidden = causal_linear(t_in, hidden, T, HIDDEN)
-        t_out = causal_linear(t_hidden, output, T, OUTPUT)
-        targets = relative_targets(t_out, torch.tensor([label]), T, GAMMA)
-        loss = temporal_least_squares(t_out, targets, T)
-        grad_hidden, grad_output = torch.autograd.grad(loss, (hidden, output), retain_graph=True)
+        hidden, output = dense(self.hidden, NEURON), dense(self.output, NEURON)
+        t_in = encode_latency(pixels[None], T)
+        t_hidden = hidden(t_in)
+        t_out = output(t_hidden)
+        targets = relative_targets(t_out, [label], GAMMA)
+        loss = temporal_least_squares(t_out, targets)
+        weights = hidden.weight, output.weight
+        grad_hidden, grad_output = torch.autograd.grad(loss, weights, retain_graph=True)
         self.output = descend(self.output, grad_output)
         if updated_output:
-            delta = normalise_gradient(((t_out - targets) / T).detach().to(torch.float64), "l2")
-            crossing = torch.where(t_out == T, T, t_out - OUTPUT.delay).detach()
-            at_hidden = if_step.input_gradient(
-                t_hidden.detach().numpy(),
-                self.output.t().contiguous().numpy(),
-                crossing.numpy(),
-                delta.numpy(),
-                T,
-                decay=0.0,
+            # As autograd does it, but with the updated weights; the errors are normalised already.
+            delta = normalise_gradient(((t_out.times - targets) / T).detach().double(), "l2")
+            crossing = (t_out.times - NEURON.delay * ~t_out.silent).detach()
+            at_hidden, _ = output.wiring.gradients(  # type: ignore[union-attr]
+                t_hidden.times.detach(), self.output, crossing, delta, T, for_times=True, for_weight=False
             )
-            (grad_hidden,) = torch.autograd.grad(t_hidden, hidden, torch.from_numpy(at_hidden).to(t_hidden))
+            (grad_hidden,) = torch.autograd.grad(
+                t_hidden.times, hidden.weight, at_hidden.to(t_hidden.times)
+            )
         self.hidden = descend(self.hidden, grad_hidden)
-        return [times.detach().flatten().numpy() for times in (t_in, t_hidden, t_out)]
+        return [spikes.times.detach().flatten().numpy() for spikes in (t_in, t_hidden, t_out)]
 
 
 def descend(weight: torch.Tensor, grad: torch.Tensor) -> torch.Tensor:
@@ -148,7 +142,7 @@ def draw_networks(
 ) -> tuple[S4nn, Library]:
     hidden = rng.uniform(-3, 5, (sizes[1], sizes[0])) * gain
     output = rng.uniform(-10, 20, (sizes[2], sizes[1])) * gain
-    published = S4nn(hidden.copy(), output.copy(), HIDDEN.threshold)
+    published = S4nn(hidden.copy(), output.copy(), NEURON.threshold)
     return published, Library(torch.from_numpy(hidden), torch.from_numpy(output))
 
 
@@ -194,8 +188,8 @@ def test_times_at_the_published_size_and_settings() -> None:
         t_in = published.encode(pixels)
         t_hidden = published.fire(t_in, hidden)
         t_out = published.fire(t_hidden, output)
-        times = encode_latency(torch.from_numpy(pixels).unsqueeze(0), T)
+        times = encode_latency(pixels[None], T).times
         np.testing.assert_array_equal(times[0].numpy(), t_in)
         for weight, expected in ((hidden, t_hidden), (output, t_out)):
-            times = causal_linear(times, torch.from_numpy(weight).to(torch.float32), T, neuron)
+            times = fires(dense(weight.astype(np.float32), neuron), times, T).detach()
             np.testing.assert_array_equal(times[0].numpy(), expected)
