@@ -35,8 +35,12 @@ if TYPE_CHECKING:
         relative_targets,
         temporal_least_squares,
     )
+    from firstspike.models.patches.network import OneStepNetwork
+    from firstspike.models.patches.settings import PatchCarry
+    from firstspike.models.raster.network import RasterNetwork
+    from firstspike.models.raster.settings import RasterNeuron, RasterWeights, Readout
     from firstspike.models.spiking_form import SpikingForm, spiking_form
-    from firstspike.models.window_network import WindowNetwork
+    from firstspike.models.window import WindowNetwork
     from firstspike.neurons import Causal, Phased, Window
     from firstspike.nn import (
         AvgPool2d,
@@ -48,11 +52,7 @@ if TYPE_CHECKING:
         Stack,
         redraw_dead,
     )
-    from firstspike.onestep.network import OneStepNetwork
-    from firstspike.onestep.settings import WindowCarry
     from firstspike.online import S4NN, s4nn_epoch
-    from firstspike.raster.network import RasterNetwork
-    from firstspike.raster.settings import RasterNeuron, RasterWeights, Readout
     from firstspike.rules import ExactRule, RunningMaxRule, StraightThroughRule, TemporalRule
     from firstspike.spikes import check_times, raster_to_times, times_to_raster
     from firstspike.support import InputError
@@ -82,7 +82,11 @@ _HOME = {
         "temporal_least_squares",
     ),
     "models.spiking_form": ("SpikingForm", "spiking_form"),
-    "models.window_network": ("WindowNetwork",),
+    "models.patches.network": ("OneStepNetwork",),
+    "models.patches.settings": ("PatchCarry",),
+    "models.raster.network": ("RasterNetwork",),
+    "models.raster.settings": ("RasterNeuron", "RasterWeights", "Readout"),
+    "models.window": ("WindowNetwork",),
     "neurons": ("Causal", "Phased", "Window"),
     "nn": (
         "AvgPool2d",
@@ -94,11 +98,7 @@ _HOME = {
         "Stack",
         "redraw_dead",
     ),
-    "onestep.network": ("OneStepNetwork",),
-    "onestep.settings": ("WindowCarry",),
     "online": ("S4NN", "s4nn_epoch"),
-    "raster.network": ("RasterNetwork",),
-    "raster.settings": ("RasterNeuron", "RasterWeights", "Readout"),
     "rules": ("ExactRule", "RunningMaxRule", "StraightThroughRule", "TemporalRule"),
     "spikes": ("check_times", "raster_to_times", "times_to_raster"),
     "window_convolution": ("window_conv2d_membrane", "window_conv_transpose2d_membrane"),
@@ -120,6 +120,7 @@ __all__ = [
     "InputError",
     "Linear",
     "OneStepNetwork",
+    "PatchCarry",
     "Phased",
     "RasterNetwork",
     "RasterNeuron",
@@ -133,7 +134,6 @@ __all__ = [
     "StraightThroughRule",
     "TemporalRule",
     "Window",
-    "WindowCarry",
     "WindowNetwork",
     "aggressive_targets",
     "causal_conv2d",

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from firstspike.data import ImageSet
-from firstspike.raster.settings import RasterWeights, Readout
+from firstspike.models.raster.settings import RasterWeights, Readout
 from firstspike.reproduce.evaluation import classify_deeply
 from firstspike.support import InputError
 from firstspike.training import supervised
@@ -47,7 +47,7 @@ WINDOW = DeepWindowConfig(
     augmentation=ImageAugmentation(rotation_deg=5, scale=0.05),
 )
 CONFIGS = {"ettfs": ETTFS, "window": WINDOW}
-ONE_STEP = OneStepConfig(dataset="digits", layout="12-F12-P16-L16", head_size=2, batch_size=32, rate=1e-2)
+ONE_STEP = OneStepConfig(dataset="digits", layout="12C3-D-16G-16L3", head_size=2, batch_size=32, rate=1e-2)
 WITH_ONE_STEP = CONFIGS | {"onestep": ONE_STEP}
 
 
