@@ -93,7 +93,6 @@ class AnnGenerator(torch.nn.Module):
         noise_size, hidden_features: sizes.
         image_shape: ``(height, width)``.
         num_classes: 0 unless conditional; the label is then one-hot beside the noise.
-        generator: source of the initial weights.
     """
 
     def __init__(

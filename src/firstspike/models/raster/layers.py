@@ -31,7 +31,6 @@ class RasterLayer(torch.nn.Module):
         pool: average pooling of the fired spikes, without the division.
         current: the input is no raster but a constant current ``x`` of shape ``(B, I, ...)``, and
             ``H[t] = (t + 1) X`` with ``X = g (W x) + b``.
-        generator: source of the initial weights; torch's global one by default.
     """
 
     def __init__(
@@ -45,7 +44,6 @@ class RasterLayer(torch.nn.Module):
         input_size: int = 1,
         pool: int = 1,
         current: bool = False,
-        generator: torch.Generator | None = None,
     ) -> None:
         super().__init__()
         if weights.norm == "batch" and neuron.recompute:
@@ -58,7 +56,7 @@ class RasterLayer(torch.nn.Module):
         self.stride, self.input_size, self.pool, self.current = stride, input_size, pool, current
         self._spread = math.sqrt((num_steps if weights.init == "ettfs" else 1) / math.prod(shape[1:]))
         bound = math.sqrt(3) * self._spread
-        weight = torch.empty(*shape).uniform_(-bound, bound, generator=generator)
+        weight = torch.empty(*shape).uniform_(-bound, bound)
         self.weight = torch.nn.Parameter(convolution_memory(weight))
         self.gain: Tensor | None = None
         self.shift: Tensor | None = None
