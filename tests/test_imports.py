@@ -12,8 +12,6 @@ ROOT = Path(next(iter(firstspike.__path__)))
 # ARCHITECTURE's order. A new part is entered where it stands.
 ORDER = [
     "support",
-    "layout",
-    "batch_norm",
     "spikes",
     "coding",
     "rules",
@@ -27,8 +25,6 @@ ORDER = [
     "losses",
     "online",
     "engine",
-    "raster",
-    "onestep",
     "models",
     "data",
     "metrics",

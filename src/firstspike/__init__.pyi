@@ -11,6 +11,14 @@ from firstspike.losses import first_spike_cross_entropy as first_spike_cross_ent
 from firstspike.losses import gan_targets as gan_targets
 from firstspike.losses import relative_targets as relative_targets
 from firstspike.losses import temporal_least_squares as temporal_least_squares
+from firstspike.models.patches.network import OneStepNetwork as OneStepNetwork
+from firstspike.models.patches.settings import PatchCarry as PatchCarry
+from firstspike.models.raster.network import RasterNetwork as RasterNetwork
+from firstspike.models.raster.settings import RasterNeuron as RasterNeuron
+from firstspike.models.raster.settings import RasterWeights as RasterWeights
+from firstspike.models.spiking_form import SpikingForm as SpikingForm
+from firstspike.models.spiking_form import spiking_form as spiking_form
+from firstspike.models.window import WindowNetwork as WindowNetwork
 from firstspike.neurons import Causal as Causal
 from firstspike.neurons import Neuron as Neuron
 from firstspike.neurons import Phased as Phased

@@ -15,8 +15,8 @@ from firstspike.training.presets import preset
 LAYOUTS = {
     "ettfs-cifar10": "4C3s2-A2-F8",
     "window-cifar10": "4C3s2-E2-F8",
-    "onestep-cifar10": "4-P4-4",
-    "onestep-lstm-cifar10": "L4-P4-L4",
+    "onestep-cifar10": "4C3-4G-4C3",
+    "onestep-lstm-cifar10": "4L3-4G-4L3",
 }
 
 

@@ -5,7 +5,7 @@ import json
 
 import pytest
 
-from firstspike.onestep.network import OneStepNetwork
+from firstspike.models.patches.network import OneStepNetwork
 from firstspike.reproduce import one_step
 from firstspike.reproduce.plan import Plan
 
@@ -32,7 +32,7 @@ def quick(monkeypatch, made_images):
 
     def small(recipes):
         return {
-            name: dataclasses.replace(recipe, layout="4-4-P4-4", head_size=2)
+            name: dataclasses.replace(recipe, layout="4C3-4C3-4G-4C3", head_size=2)
             for name, recipe in list(recipes.items())[:3]
         }
 

@@ -10,8 +10,8 @@ import sys
 import pytest
 import torch
 
-from firstspike.data import ImageSet, dataset
-from firstspike.raster.settings import RasterWeights, Readout
+from firstspike.data import ImageSet
+from firstspike.models.raster.settings import RasterWeights, Readout
 from firstspike.reproduce.evaluation import classify_deeply
 from firstspike.support import InputError
 from firstspike.training import supervised
@@ -47,7 +47,7 @@ WINDOW = DeepWindowConfig(
     augmentation=ImageAugmentation(rotation_deg=5, scale=0.05),
 )
 CONFIGS = {"ettfs": ETTFS, "window": WINDOW}
-ONE_STEP = OneStepConfig(dataset="digits", layout="12-F12-P16-L16", head_size=2, batch_size=32, rate=1e-2)
+ONE_STEP = OneStepConfig(dataset="digits", layout="12C3-D-16G-16L3", head_size=2, batch_size=32, rate=1e-2)
 WITH_ONE_STEP = CONFIGS | {"onestep": ONE_STEP}
 
 
@@ -132,10 +132,12 @@ def test_weights_of_another_architecture_are_refused(tmp_path, train, validation
 def test_presets_build_and_come_back_from_json(name):
     config = preset(name).configure()
     assert from_json(json.loads(json.dumps(to_json(config)))) == config
-    data = dataset(config.dataset)
+    from firstspike.data.shapes import input_shape, number_of_classes
+
+    shape, classes = input_shape(config.dataset), number_of_classes(config.dataset)
     build = build_one_step if isinstance(config, OneStepConfig) else build_deep
     with torch.device("meta"):
-        build(config, data.shape, data.classes)
+        build(config, shape, classes)
     with pytest.raises(InputError, match=f"is made for {config.dataset}; leave --dataset out"):
         preset(name).configure(dataset="digits")
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from firstspike.data import ImageSet
-from firstspike.onestep.settings import WindowCarry
+from firstspike.models.patches.settings import PatchCarry
 from firstspike.reproduce.evaluation import classify_deeply, classify_in_one_step, evaluate
 from firstspike.support import InputError
 from firstspike.training.config import from_json, to_json
@@ -19,7 +19,7 @@ from firstspike.training.supervised import train_supervised
 from firstspike.training.tasks import task_for
 
 SMALL = OneStepConfig(
-    dataset="digits", layout="16-F16-16-P24-24", head_size=2, epochs=3, batch_size=32, rate=1e-2
+    dataset="digits", layout="16C3-D-16C3-24G-24C3", head_size=2, epochs=3, batch_size=32, rate=1e-2
 )
 
 
@@ -33,9 +33,9 @@ def trained(path, config, train, validation):
     "config",
     [
         SMALL,
-        dataclasses.replace(SMALL, layout="L16-M8-16", precision="float32", epochs=5),
-        dataclasses.replace(SMALL, neuron=WindowCarry(grid=1, projection="sine_layer")),
-        dataclasses.replace(SMALL, neuron=WindowCarry(fractional=True), dropout=0.1),
+        dataclasses.replace(SMALL, layout="16L3-8B-16C3", precision="float32", epochs=5),
+        dataclasses.replace(SMALL, neuron=PatchCarry(grid=1, projection="sine_layer")),
+        dataclasses.replace(SMALL, neuron=PatchCarry(fractional=True), dropout=0.1),
         dataclasses.replace(SMALL, optimizer="sgd", rate=0.1, mixup=0.1, clip_norm=20, label_smoothing=0.1),
     ],
     ids=["cnn", "lstm", "swapped", "fractions", "sgd"],
@@ -123,7 +123,7 @@ def test_diagnose_is_refused_for_one_step(tmp_path):
 
 @pytest.mark.parametrize(
     ("field", "value"),
-    [("layout", "8-F9"), ("optimizer", "adam"), ("dropout", 1.0), ("mixup", -1.0), ("clip_norm", -1.0)],
+    [("layout", "8C3-F9"), ("optimizer", "adam"), ("dropout", 1.0), ("mixup", -1.0), ("clip_norm", -1.0)],
 )
 def test_wrong_numbers_are_refused(field, value):
     with pytest.raises((InputError, ValueError), match=field):

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from firstspike.models import AnnGenerator, SpikingGenerator
+from firstspike.models.gan import AnnGenerator, SpikingGenerator
 from firstspike.support import InputError
 from firstspike.training.run_folder import RunFolder
 from firstspike.training.sampling import load_generator, sample, write_samples

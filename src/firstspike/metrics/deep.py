@@ -16,9 +16,9 @@ from firstspike.metrics.cost import (
     steps_to_decision,
     synaptic_operations,
 )
+from firstspike.models.raster.readout import Verdict, by_membrane, decide
 from firstspike.models.spiking_form import SpikingForm
 from firstspike.nn import AvgPool2d
-from firstspike.raster.readout import Verdict, by_membrane, decide
 
 _RULES = {
     "exponential": "most votes of the output spikes, gamma^-t at step t; ties and silence wrong",
@@ -46,8 +46,8 @@ class DeepReport:
         spikes: mean spikes of the input and of each layer up to the decision.
         synops: mean additions that these cause.
         updates: additions per image that no spike causes.
-        multiply_adds: of a first layer that hears a current.
-        energy_pj, dense_energy_pj: per decision, and of the ordinary network of the same layout.
+        multiply_adds: of a first layer that receives a current.
+        energy_pj, dense_energy_pj: per decision, and of the ANN of the same layout.
     """
 
     count: int
@@ -130,7 +130,7 @@ def deep_report(form: SpikingForm, images: Tensor, labels: Tensor, batch_size: i
     sizes = torch.tensor([float(math.prod(shape)) for shape in stack.shapes(form.in_shape)])
     hidden = [1 + depth for depth, layer in enumerate(stack) if not isinstance(layer, AvgPool2d)][:-1]
     if form.current_multiply_adds:
-        # What the stack hears are the spikes of the layer that heard the current.
+        # What the stack receives are the spikes of the layer that received the current.
         hidden = [0, *hidden]
     synops = float(torch.cat(operations).mean())
     updates = membrane_updates(stack, form.in_shape)

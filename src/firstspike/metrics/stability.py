@@ -2,8 +2,8 @@
 
 import torch
 
-from firstspike.raster.network import RasterNetwork
-from firstspike.raster.settings import Init, RasterNeuron, RasterWeights, Readout
+from firstspike.models.raster.network import RasterNetwork
+from firstspike.models.raster.settings import Init, RasterNeuron, RasterWeights, Readout
 
 
 @torch.no_grad()

@@ -1,7 +1,6 @@
 """A trained deep network as layers on spike times: what is measured, and what hardware would run."""
 
-import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import cast
 
@@ -9,14 +8,15 @@ import torch
 from torch import Tensor
 
 from firstspike.coding import encode_latency
-from firstspike.layout import Conv, Full, Part, Pool, Residual, Shape
-from firstspike.models.window_network import ResidualBlock, WindowLayer, WindowNetwork
+from firstspike.models.images import image_levels
+from firstspike.models.layout import Conv, Full, Pool, Residual, Shape
+from firstspike.models.raster.layers import RasterLayer
+from firstspike.models.raster.network import RasterNetwork
+from firstspike.models.raster.settings import Readout
+from firstspike.models.window import ResidualBlock, WindowLayer, WindowNetwork
 from firstspike.neurons import Causal, Window
 from firstspike.nn import Conv2d, EarliestPool2d, Layer, Linear, Shortcut, Stack
-from firstspike.nn.geometry import reach
-from firstspike.raster.layers import GRID_BITS, RasterLayer
-from firstspike.raster.network import RasterNetwork
-from firstspike.raster.settings import Readout
+from firstspike.nn.normed import GRID_BITS
 
 
 @dataclass(frozen=True, eq=False)
@@ -24,12 +24,12 @@ class SpikingForm:
     """A network on spike times with its encoder and its decision.
 
     Attributes:
-        encode: from images uint8 ``(batch, channels, y, x)`` to the spike times that `stack` takes. Where
-            the first layer hears a current, it computes that layer, in multiplications.
+        encode: from images ``(batch, channels, y, x)`` to the spike times that `stack` takes. Where
+            a current flows into the first layer, it computes that layer, in multiplications.
         stack: causal or window layers, all normalisation and pooling folded in.
         readout: how output spikes are decoded; None for the first spike of one neuron per class.
         in_shape: of a sample of spike times.
-        multiply_adds: of the ordinary network of the same layout, per sample.
+        multiply_adds: of the ANN of the same layout, per sample.
         current_multiply_adds: the part of them that `encode` does.
     """
 
@@ -70,12 +70,12 @@ def _from_raster(network: RasterNetwork) -> SpikingForm:
         source = cast(RasterLayer, next(sources))
         if depth > 0 or not by_current:
             constant = source.weights.shift == "per_step"
-            weight, bias = source.effective()
+            weight, bias = source.folded()
             layers.append(_layer(part, shape, average, steps, Causal(), weight, bias, constant))
         average = 1
-    counts = list(_multiply_adds(parts, shapes))
+    counts = [part.multiply_adds(shape) for part, shape in zip(parts, shapes, strict=False)]
     return SpikingForm(
-        network.heard_times,
+        network.first_times,
         Stack(layers),
         network.readout,
         shapes[1] if by_current else shapes[0],
@@ -92,7 +92,7 @@ def _from_window(network: WindowNetwork) -> SpikingForm:
     steps = network.in_steps
 
     def follow(source: WindowLayer, part: Conv | Full, shape: Shape, steps: int) -> Conv2d | Linear:
-        weight, bias = source.effective()
+        weight, bias = source.folded()
         side = source.average
         # Training rounds to the nearest level, a window neuron down to the next.
         half_level = network.clip / network.num_steps / 2
@@ -107,7 +107,7 @@ def _from_window(network: WindowNetwork) -> SpikingForm:
         if isinstance(part, Residual):
             block = cast(ResidualBlock, block)
             begin = len(layers)
-            inner = (part.channels, *(-(-side // part.stride) for side in shape[1:]))
+            inner = part.out_shape(shape)
             layers.append(follow(block.first, Conv(part.channels, 3, part.stride), shape, steps))
             layers.append(follow(block.second, Conv(part.channels, 3), inner, network.num_steps))
             shortcuts.append(Shortcut(begin, begin + 1, _past(block, part, shape, steps, hidden)))
@@ -121,11 +121,16 @@ def _from_window(network: WindowNetwork) -> SpikingForm:
         _layer(output, network.shapes[-1], side, steps, network.output_neuron, weight / side**2, bias)
     )
     return SpikingForm(
-        lambda images: encode_latency(images, network.in_steps),
+        lambda images: encode_latency(
+            image_levels(images, network.in_shape), network.in_steps, max_intensity=255
+        ),
         Stack(layers, shortcuts),
         None,
         network.in_shape,
-        sum(_multiply_adds([*network.parts, output], network.shapes)),
+        sum(
+            part.multiply_adds(shape)
+            for part, shape in zip([*network.parts, output], network.shapes, strict=True)
+        ),
         0,
     )
 
@@ -137,7 +142,7 @@ def _past(block: ResidualBlock, part: Residual, shape: Shape, steps: int, neuron
         plain = Conv2d(part.channels, part.channels, 1, steps, neuron, groups=part.channels)
         plain.weight.fill_(neuron.high)
         return plain
-    weight, bias = block.past.effective()
+    weight, bias = block.past.folded()
     side = block.past.average
     piece = Conv(part.channels, 1, part.stride)
     return cast(Conv2d, _layer(piece, shape, side, steps, neuron, weight / side**2, bias))
@@ -153,7 +158,7 @@ def _layer(
     bias: Tensor | None,
     constant: bool = False,
 ) -> Conv2d | Linear:
-    """The layer with these weights, which are spread over the patches that were averaged before it."""
+    """The layer with these weights, which are spread over the places that were averaged before it."""
     if average > 1:
         maps = weight if isinstance(part, Conv) else weight.unflatten(1, shape)
         maps = maps.repeat_interleave(average, 2).repeat_interleave(average, 3)
@@ -199,32 +204,3 @@ def _check_exact(weight: Tensor, bias: Tensor | None, steps: int) -> None:
             f"the weights of one neuron sum up to {largest:g}; from {limit} on float32 rounds, and spike "
             "times could differ"
         )
-
-
-def _multiply_adds(parts: Sequence[Part], shapes: Sequence[Shape]) -> Iterator[int]:
-    """The multiply-adds of each part; products with padding are not counted."""
-    for part, shape in zip(parts, shapes, strict=False):
-        if isinstance(part, Full):
-            yield math.prod(shape) * part.features
-        elif isinstance(part, Pool):
-            yield 0
-        else:
-            sizes: list[tuple[int, int, int]] = (
-                [(part.kernel, part.stride, shape[0])]
-                if isinstance(part, Conv)
-                else [(3, part.stride, shape[0]), (3, 1, part.channels)]
-            )
-            total, sides = 0, shape[1:]
-            for kernel, stride, channels in sizes:
-                total += channels * part.channels * _taps(sides, kernel, stride)
-                sides = tuple(-(-side // stride) for side in sides)
-            if isinstance(part, Residual) and (part.stride > 1 or shape[0] != part.channels):
-                total += shape[0] * part.channels * math.prod(sides)
-            yield total
-
-
-def _taps(sides: Shape, kernel: int, stride: int) -> int:
-    """Products of one map with one kernel."""
-    out = (-(-sides[0] // stride), -(-sides[1] // stride))
-    padding = (kernel // 2, kernel // 2)
-    return round(float(reach((sides[0], sides[1]), out, (kernel, kernel), (stride, stride), padding).sum()))

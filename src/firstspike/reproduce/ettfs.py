@@ -12,9 +12,9 @@ from firstspike.data import load
 from firstspike.data.events import EventSet, frames
 from firstspike.data.n_mnist import find_n_mnist, load_n_mnist
 from firstspike.metrics.stability import input_spread
+from firstspike.models.raster.settings import RasterNeuron, RasterWeights, Readout
 from firstspike.plot import save_figure
 from firstspike.plot.deep import depth_curves, latency_shares, layer_bars
-from firstspike.raster.settings import RasterNeuron, RasterWeights, Readout
 from firstspike.reproduce.evaluation import classify_deeply
 from firstspike.reproduce.pictures import add_curves
 from firstspike.reproduce.plan import Job, Plan, train_all
@@ -84,9 +84,9 @@ def ablations() -> dict[str, EttfsConfig]:
         "gradient at the firing step": replace(whole, neuron=replace(whole.neuron, gradient="firing_step")),
         "full BPTT": replace(whole, neuron=replace(whole.neuron, gradient="bptt")),
         # As high at the threshold as the whole's.
-        "sigmoid surrogate": replace(whole, neuron=RasterNeuron(surrogate="sigmoid", scale=2)),
-        "triangular surrogate": replace(whole, neuron=RasterNeuron(surrogate="triangular", scale=0.5)),
-        "narrower surrogate": replace(whole, neuron=RasterNeuron(scale=4)),
+        "sigmoid surrogate": replace(whole, neuron=RasterNeuron(surrogate="sigmoid", width=2)),
+        "triangular surrogate": replace(whole, neuron=RasterNeuron(surrogate="triangular", width=2)),
+        "narrower surrogate": replace(whole, neuron=RasterNeuron(width=0.5)),
         "latency input": replace(whole, code="latency"),
     }
 

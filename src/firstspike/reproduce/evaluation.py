@@ -15,13 +15,13 @@ from firstspike.metrics.cost import energy
 from firstspike.metrics.deep import DeepReport, deep_report
 from firstspike.metrics.features import Features, feature_network
 from firstspike.metrics.one_step import OneStepReport, one_step_report
-from firstspike.models import SpikingGenerator
+from firstspike.models.gan import SpikingGenerator
+from firstspike.models.patches.network import OneStepNetwork
+from firstspike.models.raster.network import RasterNetwork
 from firstspike.models.spiking_form import spiking_form
-from firstspike.models.window_network import WindowNetwork
+from firstspike.models.window import WindowNetwork
 from firstspike.neurons import Phased, Window
 from firstspike.nn import Linear, Stack
-from firstspike.onestep.network import OneStepNetwork
-from firstspike.raster.network import RasterNetwork
 from firstspike.support import InputError
 from firstspike.training.classifier import build_classifier, encode_images
 from firstspike.training.config import ClassifierConfig, GanConfig

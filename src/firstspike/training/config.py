@@ -8,9 +8,9 @@ from dataclasses import dataclass, field
 from types import UnionType
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
+from firstspike.models.patches.settings import PatchCarry
+from firstspike.models.raster.settings import RasterNeuron, RasterWeights, Readout
 from firstspike.neurons import Causal, Neuron, Phased, Window
-from firstspike.onestep.settings import WindowCarry
-from firstspike.raster.settings import RasterNeuron, RasterWeights, Readout
 from firstspike.rules import ExactRule, RunningMaxRule, StraightThroughRule, TemporalRule
 from firstspike.support import InputError, check_num_steps
 from firstspike.training.deep_config import (
@@ -228,7 +228,7 @@ _TYPES: dict[str, type] = {
         Uniform,
         Causal,
         Window,
-        WindowCarry,
+        PatchCarry,
         TemporalRule,
         ExactRule,
         StraightThroughRule,

@@ -12,10 +12,10 @@ from firstspike.data import ImageSet
 from firstspike.data.augment import cut_out, distort, flip_horizontally
 from firstspike.losses import first_spike_cross_entropy
 from firstspike.metrics.deep import deep_report
+from firstspike.models.raster.layers import RasterLayer
+from firstspike.models.raster.network import RasterNetwork
 from firstspike.models.spiking_form import spiking_form
-from firstspike.models.window_network import WindowLayer, WindowNetwork
-from firstspike.raster.layers import RasterLayer
-from firstspike.raster.network import RasterNetwork
+from firstspike.models.window import WindowLayer, WindowNetwork
 from firstspike.training.deep_config import (
     DeepConfig,
     DeepWindowConfig,
@@ -181,14 +181,12 @@ class WindowTask:
         assert isinstance(model, WindowNetwork)
         config = self.config
         model.dtype = getattr(torch, config.precision)
-        *values, membrane = model.walk(maps(images))
-        times = model.fire(membrane)
+        _, *hidden, times = model.trace(maps(images))
         delayed = times + config.label_delay * F.one_hot(labels, times.shape[1])
         loss = first_spike_cross_entropy(
             delayed, labels, config.out_steps, config.sharpness, config.label_smoothing
         )
         if config.spike_penalty:
-            hidden = values[1:]
             share = sum(v.sum(dtype=torch.float32) for v in hidden) / sum(v.numel() for v in hidden)
             loss = loss + config.spike_penalty * share
         return loss

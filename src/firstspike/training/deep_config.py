@@ -4,10 +4,9 @@ import math
 from dataclasses import dataclass, field
 from typing import Literal
 
-from firstspike.layout import parse_layout
-from firstspike.onestep.layout import parse_one_step_layout
-from firstspike.onestep.settings import WindowCarry
-from firstspike.raster.settings import RasterNeuron, RasterWeights, Readout
+from firstspike.models.layout import PARTS, parse_layout
+from firstspike.models.patches.settings import PatchCarry, one_step_parts
+from firstspike.models.raster.settings import RasterNeuron, RasterWeights, Readout
 from firstspike.support import InputError, check_num_steps
 
 
@@ -62,7 +61,7 @@ class DeepConfig(SupervisedConfig):
     """What the deep networks of spike times have in common; they train by AdamW.
 
     Attributes:
-        layout: the hidden layers, see `firstspike.layout.parse_layout`.
+        layout: the hidden layers, see `firstspike.models.layout.parse_layout`.
         num_steps: ``T`` of every layer.
     """
 
@@ -72,7 +71,7 @@ class DeepConfig(SupervisedConfig):
     def __post_init__(self) -> None:
         super().__post_init__()
         check_num_steps(self.num_steps)
-        parse_layout(self.layout)
+        parse_layout(self.layout, PARTS)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,7 +79,7 @@ class EttfsConfig(DeepConfig):
     """A deep causal network trained over a raster (ETTFS).
 
     Attributes:
-        code: how the first layer hears an image, see `firstspike.raster.network.RasterNetwork`.
+        code: how the first layer receives an image, see `firstspike.models.raster.network.RasterNetwork`.
         neuron, weights, readout: what it is made of.
     """
 
@@ -127,12 +126,12 @@ class DeepWindowConfig(DeepConfig):
 
 @dataclass(frozen=True, kw_only=True)
 class OneStepConfig(SupervisedConfig):
-    """A network that walks over spatial windows in one time step.
+    """A network that walks over patches of the map in one time step.
 
     Attributes:
-        layout: the hidden layers, see `firstspike.onestep.layout.parse_one_step_layout`.
-        neuron: what is carried from window to window and from layer to layer.
-        head_size: the head hears the mean spikes of so many parts of the map along each axis.
+        layout: the hidden layers, see `firstspike.models.layout.parse_layout`.
+        neuron: what is carried from patch to patch and from layer to layer.
+        head_size: the head receives the mean spikes of so many parts of the map along each axis.
         dropout: share of the head's inputs cut off during training.
         mixup: parameter of the beta distribution from which the shares of mixed images are drawn; 0 for
             none.
@@ -141,8 +140,8 @@ class OneStepConfig(SupervisedConfig):
         clip_norm: largest norm of all gradients together; 0 for no bound.
     """
 
-    layout: str = "32-F32-32-P64-64-F64-64"
-    neuron: WindowCarry = field(default_factory=WindowCarry)
+    layout: str = "32C3-D-32C3-64G-64C3-D-64C3"
+    neuron: PatchCarry = field(default_factory=PatchCarry)
     head_size: int = 1
     dropout: float = 0.0
     mixup: float = 0.0
@@ -152,7 +151,7 @@ class OneStepConfig(SupervisedConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        parse_one_step_layout(self.layout)
+        one_step_parts(self.layout)
         if self.optimizer not in ("adamw", "sgd"):
             raise ValueError(f"optimizer must be adamw or sgd, found {self.optimizer!r}")
         for name in ("dropout", "momentum"):

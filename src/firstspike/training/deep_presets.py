@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from firstspike.raster.settings import RasterNeuron, RasterWeights, Readout
+from firstspike.models.raster.settings import RasterNeuron, RasterWeights, Readout
 from firstspike.training.deep_config import (
     DeepWindowConfig,
     EttfsConfig,
@@ -12,17 +12,17 @@ from firstspike.training.deep_config import (
 ETTFS = "Che et al. 2024, arXiv 2410.23619 (ETTFS)"
 STANOJEVIC = "Stanojevic et al. 2024, arXiv 2306.08744 (window neuron); quantised training: our own"
 
-# Letters may not be mirrored, clothes and photographs may.
+# Digits may not be flipped, clothes and natural images may.
 _DIGITS = ImageAugmentation(shift_px=1.5, rotation_deg=10, scale=0.1, shear=0.1, elastic_px=1)
 _CLOTHES = ImageAugmentation(shift_px=2, flip=True)
 _LITTLE = ImageAugmentation(shift_px=1, flip=True)
-_PHOTOGRAPHS = ImageAugmentation(shift_px=4, flip=True, cutout_px=8)
+_NATURAL = ImageAugmentation(shift_px=4, flip=True, cutout_px=8)
 _EVENTS = ImageAugmentation(shift_px=2, rotation_deg=10, scale=0.1)
 
 _ETTFS = EttfsConfig(
     layout="32C5s2-64C3-64C3-A2-128C3-128C3-F128",
     num_steps=4,
-    neuron=RasterNeuron(scale=1),
+    neuron=RasterNeuron(width=2),
     weights=RasterWeights(norm="batch"),
     readout=Readout(gamma=1.5, scale=10, neurons_per_class=10),
     rate=3e-3,
@@ -59,7 +59,7 @@ DEEP: tuple[tuple[str, str, str, str, EttfsConfig | DeepWindowConfig], ...] = (
             _ETTFS,
             dataset="cifar-10",
             layout=_VGG.format("A"),
-            augmentation=_PHOTOGRAPHS,
+            augmentation=_NATURAL,
             epochs=150,
         ),
     ),
@@ -72,7 +72,7 @@ DEEP: tuple[tuple[str, str, str, str, EttfsConfig | DeepWindowConfig], ...] = (
             _ETTFS,
             dataset="cifar-100",
             layout=_VGG.format("A"),
-            augmentation=_PHOTOGRAPHS,
+            augmentation=_NATURAL,
             epochs=200,
         ),
     ),
@@ -131,7 +131,7 @@ DEEP: tuple[tuple[str, str, str, str, EttfsConfig | DeepWindowConfig], ...] = (
             layout=_RESNET,
             in_steps=32,
             label_smoothing=0.1,
-            augmentation=_PHOTOGRAPHS,
+            augmentation=_NATURAL,
             epochs=150,
         ),
     ),
@@ -146,7 +146,7 @@ DEEP: tuple[tuple[str, str, str, str, EttfsConfig | DeepWindowConfig], ...] = (
             layout=_RESNET,
             in_steps=32,
             label_smoothing=0.1,
-            augmentation=_PHOTOGRAPHS,
+            augmentation=_NATURAL,
             epochs=200,
         ),
     ),

@@ -13,10 +13,10 @@ import torch
 from torch import Tensor
 
 from firstspike.data import ImageSet
-from firstspike.models.window_network import WindowNetwork
+from firstspike.models.raster.fire import crossed, spike_times
+from firstspike.models.raster.network import RasterNetwork
+from firstspike.models.window import WindowNetwork
 from firstspike.nn import AvgPool2d, Stack
-from firstspike.raster.fire import crossed, flags_to_times
-from firstspike.raster.network import RasterNetwork
 from firstspike.training.classifier import ClassifierTask, encode_images
 from firstspike.training.deep import EttfsTask, WindowTask, maps
 
@@ -96,7 +96,7 @@ def _weights(model: torch.nn.Module) -> list[Tensor]:
     return [
         parameter
         for name, parameter in model.named_parameters()
-        if name.endswith("weight") and ".past." not in name
+        if name.endswith("weight") and parameter.dim() > 1 and ".past." not in name
     ]
 
 
@@ -107,7 +107,7 @@ def _layers(
     if isinstance(model, RasterNetwork):
         model.dtype = torch.float32
         for membrane in model.membranes(maps(images)):
-            yield flags_to_times(crossed(membrane)), model.num_steps, membrane[-1]
+            yield spike_times(crossed(membrane)), model.num_steps, membrane[-1]
     elif isinstance(model, WindowNetwork):
         yield from _window_layers(model, images)
     else:
@@ -121,11 +121,11 @@ def _layers(
 
 def _window_layers(model: WindowNetwork, images: Tensor) -> Iterator[tuple[Tensor, int, Tensor]]:
     model.dtype = torch.float32
-    _, *values, _ = model.walk(maps(images))
+    _, *values, times = model.trace(maps(images))
     *membranes, output = model.membranes(maps(images))
     for value, membrane in zip(values, membranes, strict=True):
         yield torch.round((1 - value) * model.num_steps), model.num_steps, membrane
-    yield model.fire(output), model.output_neuron.out_steps_for(0), output
+    yield times, model.output_neuron.out_steps_for(0), output
 
 
 def table(states: list[LayerState]) -> str:

@@ -13,7 +13,7 @@ from torch import Tensor
 from firstspike.coding import encode_latency, encode_phase
 from firstspike.data import ImageSet
 from firstspike.losses import gan_targets, temporal_least_squares
-from firstspike.models import AnnDiscriminator, AnnGenerator, SpikingDiscriminator, SpikingGenerator
+from firstspike.models.gan import AnnDiscriminator, AnnGenerator, SpikingDiscriminator, SpikingGenerator
 from firstspike.neurons import Causal, Neuron, Phased
 from firstspike.nn import Linear, Stack
 from firstspike.training.config import GanConfig, Uniform

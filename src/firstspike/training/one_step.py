@@ -9,7 +9,7 @@ from torch.nn import functional as F
 
 from firstspike.data import ImageSet
 from firstspike.metrics.one_step import one_step_report
-from firstspike.onestep.network import OneStepNetwork
+from firstspike.models.patches.network import OneStepNetwork
 from firstspike.training.deep import augment, maps, parameter_groups
 from firstspike.training.deep_config import OneStepConfig
 

@@ -2,18 +2,22 @@
 
 from dataclasses import replace
 
-from firstspike.onestep.settings import WindowCarry
+from firstspike.models.patches.settings import PatchCarry
 from firstspike.training.deep_config import ImageAugmentation, OneStepConfig
 
 YAO = "Yao et al. 2023, arXiv 2401.10843 (one-step SNN)"
 
-_CNN = "48-F48-48-P96-96-F96-96-P192-(192-F192-192)x3-384-F384-384"
-_LSTM = "L48-M48-L48-P96-L96-M96-L96-P192-(L192-M96)x3-L384-M384-L384"
+_CNN = "48C3-D-48C3-96G-96C3-D-96C3-192G-(192C3-D-192C3)x3-384C3-D-384C3"
+_LSTM = "48L3-48B-48L3-96G-96L3-96B-96L3-192G-(192L3-96B)x3-384L3-384B-384L3"
 
-# Not the printed rule: each layer adds what the one before left, in one window.
-_PAST_LAYERS = WindowCarry(grid=1, projection="linear", carried="layer", alpha=1, surrogate="arctan")
+# Not the printed rule: each layer adds what the one before left, in one patch.
+_PAST_LAYERS = PatchCarry(grid=1, projection="linear", carried="layer", alpha=1, surrogate="arctan")
 _SMALL = OneStepConfig(
-    layout="16-F16-16-P64-64-F64-64-P128-128", neuron=_PAST_LAYERS, head_size=7, rate=3e-3, epochs=20
+    layout="16C3-D-16C3-64G-64C3-D-64C3-128G-128C3",
+    neuron=_PAST_LAYERS,
+    head_size=7,
+    rate=3e-3,
+    epochs=20,
 )
 _PAPER = OneStepConfig(
     layout=_CNN,
@@ -33,7 +37,7 @@ _PAPER = OneStepConfig(
 ONE_STEP: tuple[tuple[str, str, str, str, OneStepConfig], ...] = (
     (
         "onestep-mnist",
-        "small network in one time step; not the printed rule: one window, previous layer's membrane",
+        "small network in one time step; not the printed rule: one patch, previous layer's membrane",
         YAO,
         "99.4 % by membranes, 0.28 spikes per neuron (not in the paper)",
         replace(

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from firstspike.data import dataset
 from firstspike.metrics.cost import spikes_per_layer, synaptic_operations
-from firstspike.models import SpikingGenerator
+from firstspike.models.gan import SpikingGenerator
 from firstspike.support import InputError, atomic_path
 from firstspike.training.config import GanConfig
 from firstspike.training.gan import Generator, build_gan

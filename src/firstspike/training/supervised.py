@@ -9,8 +9,8 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-from firstspike.batch_norm import renew_statistics
 from firstspike.data import ImageSet
+from firstspike.nn.normed import renew_statistics
 from firstspike.training import processes
 from firstspike.training.deep import maps
 from firstspike.training.optimizer import (

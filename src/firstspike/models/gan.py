@@ -1,0 +1,159 @@
+"""Spiking-GAN (Kotariya & Ganguly, arXiv 2106.15420), and the ANN GAN of equal size beside it."""
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from firstspike.coding import decode_latency, decode_phase, encode_latency, encode_phase
+from firstspike.neurons import Phased
+from firstspike.nn import Stack
+
+NOISE_LEVELS = 256
+
+
+class SpikingGenerator(torch.nn.Module):
+    """Noise spike times in, pixel spike times out; 100-400-784 in the paper.
+
+    Args:
+        stack: layers from ``noise_size`` (+ ``num_classes`` if conditional) to pixels.
+        noise_size: noise neurons.
+        image_shape: ``(height, width)``.
+        num_classes: 0 for an unconditional generator; otherwise the label is given by one more input
+            neuron per class, of which one fires at step 0.
+    """
+
+    def __init__(
+        self, stack: Stack, noise_size: int, image_shape: tuple[int, int], num_classes: int = 0
+    ) -> None:
+        super().__init__()
+        self.stack = stack
+        self.noise_size, self.image_shape, self.num_classes = noise_size, image_shape, num_classes
+
+    def noise(self, count: int, generator: torch.Generator | None = None) -> Tensor:
+        """Return noise spike times ``(count, noise_size)``: pixel values, uniform and encoded."""
+        levels = torch.randint(0, NOISE_LEVELS, (count, self.noise_size), generator=generator)
+        neuron = next(iter(self.stack)).neuron
+        if isinstance(neuron, Phased):
+            return encode_phase(levels, neuron.source, self.stack.num_steps)
+        return encode_latency(levels, self.stack.num_steps, max_intensity=NOISE_LEVELS - 1)
+
+    def forward(self, noise: Tensor, labels: Tensor | None = None) -> Tensor:
+        """Return pixel spike times ``(batch, pixels)``, local to the last layer's window."""
+        return self.stack(self._inputs(noise, labels))
+
+    def trace(self, noise: Tensor, labels: Tensor | None = None) -> list[Tensor]:
+        """Return the spike times of the input and of every layer."""
+        return self.stack.trace(self._inputs(noise, labels))
+
+    def images(self, times: Tensor) -> Tensor:
+        """Return the pictures that pixel times stand for, uint8 ``(batch, height, width)``."""
+        neuron = list(self.stack)[-1].neuron
+        if isinstance(neuron, Phased):
+            values = decode_phase(times, neuron.target) * 255
+        else:
+            values = decode_latency(times, self.stack.out_steps, max_intensity=255.0)
+        # The floor undoes the encoder's on 8-bit images; the small addend undoes rounding errors.
+        return (values + 1e-3).floor().to(torch.uint8).reshape(-1, *self.image_shape)
+
+    def _inputs(self, noise: Tensor, labels: Tensor | None) -> Tensor:
+        return with_label(noise, labels, self.num_classes, self.stack.num_steps)
+
+
+class SpikingDiscriminator(torch.nn.Module):
+    """Pixel spike times in, the spike times of two neurons out: 0 says fake, 1 says real.
+
+    Args:
+        stack: layers from pixels (+ ``num_classes`` if conditional) to 2.
+        num_classes: as for the generator.
+        pixel_dropout: share of pixels silenced during training, all of one sample's alike for every
+            neuron.
+    """
+
+    def __init__(self, stack: Stack, num_classes: int = 0, pixel_dropout: float = 0.0) -> None:
+        super().__init__()
+        self.stack, self.num_classes, self.pixel_dropout = stack, num_classes, pixel_dropout
+
+    def forward(self, pixels: Tensor, labels: Tensor | None = None) -> Tensor:
+        """Return spike times ``(batch, 2)``."""
+        num_steps = self.stack.num_steps
+        neuron = next(iter(self.stack)).neuron
+        if isinstance(neuron, Phased):
+            # A pixel that fires before the phase waits for it; the gradient does not notice.
+            pixels = pixels + (pixels.clamp(min=neuron.source[0]) - pixels).detach()
+        if self.training and self.pixel_dropout > 0:
+            kept = torch.rand_like(pixels) >= self.pixel_dropout
+            pixels = torch.where(kept, pixels, float(num_steps))
+        return self.stack(with_label(pixels, labels, self.num_classes, num_steps))
+
+
+class AnnGenerator(torch.nn.Module):
+    """The ANN's 100-400-784 with ReLU and tanh (section 4): noise in [-1, 1] in, pixels in [-1, 1] out.
+
+    Args:
+        noise_size, hidden_features: sizes.
+        image_shape: ``(height, width)``.
+        num_classes: 0 unless conditional; the label is then one-hot beside the noise.
+    """
+
+    def __init__(
+        self, noise_size: int, hidden_features: int, image_shape: tuple[int, int], num_classes: int = 0
+    ) -> None:
+        super().__init__()
+        self.noise_size, self.image_shape, self.num_classes = noise_size, image_shape, num_classes
+        pixels = image_shape[0] * image_shape[1]
+        self.hidden = torch.nn.Linear(noise_size + num_classes, hidden_features)
+        self.output = torch.nn.Linear(hidden_features, pixels)
+
+    def noise(self, count: int, generator: torch.Generator | None = None) -> Tensor:
+        """Return noise ``(count, noise_size)``, uniform in [-1, 1]."""
+        return torch.rand(count, self.noise_size, generator=generator) * 2 - 1
+
+    def forward(self, noise: Tensor, labels: Tensor | None = None) -> Tensor:
+        """Return pixels ``(batch, pixels)`` in [-1, 1]."""
+        hidden = F.relu(self.hidden(_with_one_hot(noise, labels, self.num_classes)))
+        return torch.tanh(self.output(hidden))
+
+    def images(self, pixels: Tensor) -> Tensor:
+        """Return the pictures, uint8 ``(batch, height, width)``."""
+        scaled = ((pixels + 1) * 127.5).round().clamp(0, 255)
+        return scaled.to(torch.uint8).reshape(-1, *self.image_shape)
+
+
+class AnnDiscriminator(torch.nn.Module):
+    """The ANN's 784-400-1 with ReLU and sigmoid: the probability that pixels in [-1, 1] are real."""
+
+    def __init__(self, pixels: int, hidden_features: int, num_classes: int = 0) -> None:
+        super().__init__()
+        self.num_classes = num_classes
+        self.hidden = torch.nn.Linear(pixels + num_classes, hidden_features)
+        self.output = torch.nn.Linear(hidden_features, 1)
+
+    def forward(self, pixels: Tensor, labels: Tensor | None = None) -> Tensor:
+        """Return probabilities ``(batch, 1)``."""
+        hidden = F.relu(self.hidden(_with_one_hot(pixels, labels, self.num_classes)))
+        return torch.sigmoid(self.output(hidden))
+
+
+def with_label(times: Tensor, labels: Tensor | None, num_classes: int, num_steps: int) -> Tensor:
+    """Return `times` with one more neuron per class: the label's fires at step 0, the others stay silent.
+
+    Raises:
+        ValueError: a conditional network without labels, or the other way round.
+    """
+    _check_conditional(labels, num_classes)
+    if labels is None:
+        return times
+    extra = torch.full((len(times), num_classes), float(num_steps), dtype=times.dtype)
+    return torch.cat([times, extra.scatter(1, labels.unsqueeze(1), 0.0)], 1)
+
+
+def _with_one_hot(values: Tensor, labels: Tensor | None, num_classes: int) -> Tensor:
+    _check_conditional(labels, num_classes)
+    if labels is None:
+        return values
+    return torch.cat([values, F.one_hot(labels, num_classes).to(values.dtype)], 1)
+
+
+def _check_conditional(labels: Tensor | None, num_classes: int) -> None:
+    if (num_classes > 0) != (labels is not None):
+        raise ValueError("labels go with a conditional network and with no other")

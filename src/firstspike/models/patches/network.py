@@ -1,0 +1,146 @@
+"""A network that decides in a single time step: its layers walk over patches of the map instead.
+
+Shapes: ``B`` samples, ``C`` maps, ``Y x X`` places.
+"""
+
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from firstspike.models.images import image_levels
+from firstspike.models.layout import (
+    Bottleneck,
+    Conv,
+    Dense,
+    Gather,
+    Recurrent,
+    layout_shapes,
+)
+from firstspike.models.patches.blocks import (
+    Connection,
+    GatheringConnection,
+    Head,
+    NormedLSTM,
+    Passed,
+    Perceptron,
+    SpikingLayer,
+)
+from firstspike.models.patches.grid import PatchGrid, patch_grid
+from firstspike.models.patches.settings import PatchCarry, PatchPart, one_step_parts
+from firstspike.support import InputError
+
+
+class OneStepNetwork(torch.nn.Module):
+    """Images in, class logits out, in one time step; every neuron spikes at most once per patch.
+
+    Convolutions and LSTMs walk over patches as `neuron` says; dense layers and patch merging have one
+    patch, the whole map. The head receives the last spikes, averaged over parts of the map; its outputs are
+    membranes, which decide without a spike.
+
+    Args:
+        layout: the hidden layers, as `firstspike.models.layout.parse_layout` reads them: convolutions and
+            LSTMs, of which one comes first, dense layers at each place, and patch merging.
+        in_shape: ``(channels, height, width)`` of an image.
+        num_classes: number of outputs.
+        neuron: of every layer.
+        head_size: the head receives the mean spikes of so many parts of the map along each axis.
+        dropout: share of the head's inputs cut off during training.
+
+    The field `dtype` is the precision of currents and membranes during training. Images are what
+    `firstspike.models.images.image_levels` takes.
+
+    Raises:
+        InputError: a layout of other parts, or one that cannot take images of this size.
+    """
+
+    def __init__(
+        self,
+        layout: str,
+        in_shape: tuple[int, int, int],
+        num_classes: int,
+        neuron: PatchCarry,
+        *,
+        head_size: int = 1,
+        dropout: float = 0.0,
+    ) -> None:
+        super().__init__()
+        if len(in_shape) != 3 or min(in_shape) < 1 or num_classes < 1:
+            raise ValueError(
+                f"expected in_shape (channels, height, width) and 1 class or more, found {in_shape} and "
+                f"{num_classes}"
+            )
+        if head_size < 1:
+            raise ValueError(f"head_size must be 1 or more, found {head_size}")
+        if not 0 <= dropout < 1:
+            raise ValueError(f"dropout must be in [0, 1), found {dropout}")
+        self.layout, self.in_shape, self.num_classes = layout, in_shape, num_classes
+        self.neuron = neuron
+        self.dtype = torch.float32
+        self.parts = one_step_parts(layout)
+        self.shapes = layout_shapes(self.parts, in_shape)
+        walking = sum(isinstance(part, Conv | Recurrent) for part in self.parts)
+        self.blocks = torch.nn.ModuleList()
+        walked = 0
+        for part, (channels, *_), (_, *sides) in zip(
+            self.parts, self.shapes, self.shapes[1:], strict=False
+        ):
+            map_shape = (sides[0], sides[1])
+            grid = patch_grid(map_shape, 1, dilated=False)
+            if isinstance(part, Conv | Recurrent):
+                walked += 1
+                dilated = neuron.patches == "dilated" or (
+                    neuron.patches == "alternating" and walked % 2 == 0 and walked < walking
+                )
+                grid = patch_grid(map_shape, neuron.grid, dilated=dilated)
+            self.blocks.append(_block(part, channels, neuron, grid))
+        channels, *sides = self.shapes[-1]
+        if head_size > min(sides):
+            raise InputError(
+                f"layout {layout!r}: a head of {head_size} x {head_size} parts is larger than the last "
+                f"map, {sides[0]} x {sides[1]}"
+            )
+        self.head = Head(channels, num_classes, size=head_size, dropout=dropout)
+
+    def forward(self, images: Any) -> Tensor:
+        """Return logits ``(B, classes)`` for images ``(B, channels, height, width)``."""
+        logits: Tensor = self.head(self.trace(images)[-1])
+        return logits
+
+    def trace(self, images: Any) -> list[Tensor]:
+        """Return the intensities in [-1, 1] and every block's spikes, ``(B, C, Y, X)`` each."""
+        passed = self._encode(images)
+        seen = [passed.spikes]
+        for block in self.blocks:
+            passed = block(passed)
+            seen.append(passed.spikes)
+        return seen
+
+    def each_layer(self, images: Any) -> Iterator[tuple[SpikingLayer, Passed, Passed]]:
+        """Yield every layer of neurons with its input and its output; a perceptron has two."""
+        passed = self._encode(images)
+        for block in self.blocks:
+            assert isinstance(block, SpikingLayer | Perceptron)
+            layers = block.each_layer(passed)
+            yield from layers
+            passed = layers[-1][2]
+
+    def _encode(self, images: Any) -> Passed:
+        levels = image_levels(images, self.in_shape)
+        dtype = self.dtype if self.training else torch.float32
+        values = (levels.to(dtype) / 127.5 - 1).contiguous(memory_format=torch.channels_last)
+        return Passed(values, None, numbers=True)
+
+
+def _block(part: PatchPart, channels: int, neuron: PatchCarry, grid: PatchGrid) -> torch.nn.Module:
+    """The block of a part that receives so many maps."""
+    if isinstance(part, Bottleneck):
+        return Perceptron(channels, part.hidden, neuron, grid)
+    if isinstance(part, Dense):
+        return SpikingLayer(Connection(channels, channels, 1), neuron, grid, shortcut=True)
+    if isinstance(part, Gather):
+        return SpikingLayer(GatheringConnection(channels, part.channels), neuron, grid)
+    if isinstance(part, Recurrent):
+        return SpikingLayer(NormedLSTM(channels, part.channels, grid, part.kernel), neuron, grid)
+    return SpikingLayer(Connection(channels, part.channels, part.kernel), neuron, grid)

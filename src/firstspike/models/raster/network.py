@@ -1,0 +1,145 @@
+"""A deep network of once-only neurons, built from a layout and trained over a raster."""
+
+import math
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from firstspike.coding import encode_latency
+from firstspike.models.images import image_levels
+from firstspike.models.layout import Conv, Full, Pool, Shape, layout_shapes, parse_layout
+from firstspike.models.raster.fire import crossed, spike_times
+from firstspike.models.raster.layers import RasterLayer, earliest_pool
+from firstspike.models.raster.readout import by_membrane, votes
+from firstspike.models.raster.settings import PARTS, RasterNeuron, RasterWeights, Readout
+
+
+class RasterNetwork(torch.nn.Module):
+    """Images in, logits out, through layers of cumulative spikes that share one clock of ``T`` steps.
+
+    Args:
+        layout: the hidden layers, as `firstspike.models.layout.parse_layout` reads them: convolutions,
+            pooling and full connections.
+        in_shape: ``(channels, height, width)`` of the input.
+        num_classes: number of classes.
+        num_steps: ``T``.
+        neuron, weights: of every layer.
+        readout: output neurons and their decoder.
+        code: "current": the intensities flow as a constant current into the first layer; "latency": each
+            pixel spikes once, the brighter the earlier.
+
+    The field `dtype` is the precision of spikes and membranes: float32, or bfloat16 for training at half
+    the memory and time. Weights stay float32. Images are what `firstspike.models.images.image_levels`
+    takes.
+
+    Raises:
+        InputError: a layout of other parts, or one that cannot take images of this size.
+        ValueError: an unknown code.
+    """
+
+    def __init__(
+        self,
+        layout: str,
+        in_shape: Shape,
+        num_classes: int,
+        num_steps: int,
+        *,
+        neuron: RasterNeuron,
+        weights: RasterWeights,
+        readout: Readout,
+        code: str = "current",
+    ) -> None:
+        super().__init__()
+        if code not in ("current", "latency"):
+            raise ValueError(f"code must be 'current' or 'latency', found {code!r}")
+        self.layout, self.in_shape, self.num_classes = layout, in_shape, num_classes
+        self.num_steps, self.neuron, self.readout, self.code = num_steps, neuron, readout, code
+        self.dtype = torch.float32
+        self.parts = [*parse_layout(layout, PARTS), Full(num_classes * readout.neurons_per_class)]
+        self.shapes = layout_shapes(self.parts, in_shape)
+        layers: list[RasterLayer] = []
+        input_size = 1
+        for part, shape, following in zip(self.parts, self.shapes, [*self.parts[1:], None], strict=False):
+            if isinstance(part, Pool):
+                continue
+            if isinstance(part, Conv):
+                size: tuple[int, ...] = (part.channels, shape[0], part.kernel, part.kernel)
+            else:
+                size = (*part.out_shape(shape), math.prod(shape))
+            pool = following.size if isinstance(following, Pool) and following.kind == "average" else 1
+            layers.append(
+                RasterLayer(
+                    size,
+                    num_steps,
+                    neuron,
+                    weights,
+                    stride=part.stride if isinstance(part, Conv) else 1,
+                    input_size=input_size,
+                    pool=pool,
+                    current=code == "current" and not layers,
+                )
+            )
+            input_size = pool**2
+        self.layers = torch.nn.ModuleList(layers)
+
+    def forward(self, images: Any) -> Tensor:
+        """Return logits ``(batch, classes)`` for images ``(batch, channels, height, width)``."""
+        *_, (layer, received) = self._walk(images)
+        if self.readout.decoder == "membrane":
+            return by_membrane(layer.membrane(received)[-1], self.readout)
+        return self.readout.scale * votes(layer(received), self.readout)
+
+    @torch.no_grad()
+    def trace(self, images: Any) -> list[Tensor]:
+        """Return the input and the spike times of every layer, float32 ``(batch, ...)``, ``T`` silent.
+
+        The input is the current, or with the code "latency" its spike times.
+        """
+        walked = list(self._walk(images))
+        _, received = walked[0]
+        return [
+            received if self.code == "current" else spike_times(received),
+            *(spike_times(crossed(layer.membrane(received))) for layer, received in walked),
+        ]
+
+    @torch.no_grad()
+    def membranes(self, images: Any) -> list[Tensor]:
+        """Return the membranes ``(T, batch, ...)`` of every layer."""
+        return [layer.membrane(received) for layer, received in self._walk(images)]
+
+    @torch.no_grad()
+    def first_times(self, images: Any) -> Tensor:
+        """Return the first spike times there are, float32 ``(batch, ...)``.
+
+        Those of the input, or where a current flows into the first layer, that layer's.
+        """
+        layer, received = next(self._walk(images))
+        return spike_times(crossed(layer.membrane(received)) if self.code == "current" else received)
+
+    def _walk(self, images: Any) -> Iterator[tuple[RasterLayer, Tensor]]:
+        """Each layer with its input; a layer's spikes are computed when the next one is asked for."""
+        values = self._encode(image_levels(images, self.in_shape))
+        layers = iter(self.layers)
+        layer: RasterLayer | None = None
+        for part in self.parts:
+            if layer is not None:
+                values, layer = layer(values), None
+            if isinstance(part, Pool):
+                values = earliest_pool(values, part.size) if part.kind == "earliest" else values
+                continue
+            layer = next(layers)  # type: ignore[assignment]
+            assert isinstance(layer, RasterLayer)
+            yield layer, values
+
+    def _encode(self, levels: Tensor) -> Tensor:
+        """The first layer's input: a current ``(batch, ...)`` or cumulative spikes ``(T, batch, ...)``."""
+        if self.code == "current":
+            # A power of two keeps the products with the rounded weights exact.
+            return (levels.to(self.dtype) / 256).contiguous(memory_format=torch.channels_last)
+        times = encode_latency(levels, self.num_steps, max_intensity=255)
+        steps = torch.arange(self.num_steps, device=levels.device)
+        values = (times.unsqueeze(0) <= steps.reshape(-1, *([1] * times.dim()))).to(self.dtype)
+        maps = values.flatten(0, 1).contiguous(memory_format=torch.channels_last)
+        return maps.unflatten(0, values.shape[:2])

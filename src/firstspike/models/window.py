@@ -1,0 +1,190 @@
+"""A deep network of window neurons, built from a layout and trained as a quantised network.
+
+What passes between layers is the value ``v = 1 - t / T`` of a spike at step ``t``, 0 for silence: a
+multiple of ``1 / T``. A layer is a convolution, a batch normalisation and the quantised, clipped ReLU that
+a window neuron computes; `firstspike.models.spiking_form` is the same network on spike times.
+"""
+
+import math
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd.function import FunctionCtx, once_differentiable
+from torch.nn import functional as F
+
+from firstspike.coding import encode_latency
+from firstspike.functional import window_fire
+from firstspike.models.images import image_levels
+from firstspike.models.layout import Conv, Full, Pool, Residual, Shape, layout_shapes, parse_layout
+from firstspike.neurons import Window
+from firstspike.nn.normed import NormedConnection, connect, round_to_grid
+from firstspike.rules import StraightThroughRule
+
+PARTS: tuple[type[Conv | Residual | Pool | Full], ...] = (Conv, Residual, Pool, Full)
+
+
+class _Quantise(torch.autograd.Function):
+    """``floor(clip(u T / high + 1/2, 0, T)) / T``, straight through inside the range."""
+
+    @staticmethod
+    def forward(ctx: FunctionCtx, membrane: Tensor, num_steps: int, high: float) -> Tensor:
+        ctx.save_for_backward(membrane)
+        ctx.high = high  # type: ignore[attr-defined]
+        levels = membrane.mul(num_steps / high).add_(0.5).clamp_(0, num_steps).floor_()
+        return levels.div_(num_steps)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: FunctionCtx, *grad_outputs: Tensor) -> tuple[Tensor, None, None]:
+        (membrane,) = ctx.saved_tensors  # type: ignore[attr-defined]
+        high: float = ctx.high  # type: ignore[attr-defined]
+        inside = (membrane > 0) & (membrane < high)
+        return grad_outputs[0] * inside.to(membrane.dtype).div_(high), None, None
+
+
+class WindowLayer(NormedConnection):
+    """A connection with batch normalisation: values ``(batch, ...)`` in, membranes out.
+
+    Args:
+        part: `Conv` or `Full`.
+        in_shape: of a sample.
+        average: side of the squares of places that are averaged before.
+    """
+
+    def __init__(self, part: Conv | Full, in_shape: Shape, average: int = 1) -> None:
+        if isinstance(part, Conv):
+            super().__init__((part.channels, in_shape[0], part.kernel, part.kernel), stride=part.stride)
+        else:
+            super().__init__((part.features, math.prod(in_shape)))
+        self.average = average
+
+    def forward(self, values: Tensor) -> Tensor:
+        """Return normalised membranes; in evaluation by the folded weights."""
+        return super().forward(F.avg_pool2d(values, self.average) if self.average > 1 else values)
+
+
+class ResidualBlock(torch.nn.Module):
+    """Two 3 x 3 convolutions, and a connection past them to the second's membrane.
+
+    Attributes:
+        first, second: the convolutions.
+        past: 1 x 1 convolution; None where input and output have one shape, and values pass as they are.
+    """
+
+    def __init__(self, part: Residual, in_shape: Shape, average: int) -> None:
+        super().__init__()
+        inner = part.out_shape(in_shape)
+        self.first = WindowLayer(Conv(part.channels, 3, part.stride), in_shape, average)
+        self.second = WindowLayer(Conv(part.channels, 3), inner)
+        plain = part.stride == average == 1 and in_shape[0] == part.channels
+        self.past = None if plain else WindowLayer(Conv(part.channels, 1, part.stride), in_shape, average)
+
+
+class WindowNetwork(torch.nn.Module):
+    """Images in, spike times of the output neurons out, through layers of window neurons.
+
+    Args:
+        layout: the hidden layers, as `firstspike.models.layout.parse_layout` reads them: convolutions,
+            residual blocks, pooling and full connections.
+        in_shape: ``(channels, height, width)`` of the input.
+        num_classes: number of output neurons.
+        in_steps: window of the input, in which each pixel spikes at most once.
+        num_steps: window of every hidden layer.
+        out_steps: window of the output.
+        clip: membrane, after batch normalisation, at which a hidden neuron fires at step 0.
+        dropout: share of the output layer's inputs cut off during training.
+
+    The field `dtype` is the precision of hidden values and membranes during training, as for
+    `RasterNetwork`. Images are what `firstspike.models.images.image_levels` takes.
+
+    Raises:
+        InputError: a layout of other parts, or one that cannot take images of this size.
+    """
+
+    def __init__(
+        self,
+        layout: str,
+        in_shape: Shape,
+        num_classes: int,
+        *,
+        in_steps: int,
+        num_steps: int,
+        out_steps: int,
+        clip: float,
+        dropout: float = 0.0,
+    ) -> None:
+        super().__init__()
+        self.layout, self.in_shape, self.num_classes = layout, in_shape, num_classes
+        self.in_steps, self.num_steps, self.clip, self.dropout = in_steps, num_steps, clip, dropout
+        self.dtype = torch.float32
+        self.parts = parse_layout(layout, PARTS)
+        self.shapes = layout_shapes(self.parts, in_shape)
+        self.blocks = torch.nn.ModuleList()
+        average = 1
+        for part, shape in zip(self.parts, self.shapes, strict=False):
+            if isinstance(part, Pool):
+                average = part.size if part.kind == "average" else 1
+                continue
+            self.blocks.append(
+                ResidualBlock(part, shape, average)
+                if isinstance(part, Residual)
+                else WindowLayer(part, shape, average)
+            )
+            average = 1
+        self.average = average
+        self.output = torch.nn.Linear(math.prod(self.shapes[-1]), num_classes)
+        self.output_neuron = Window(
+            low=0.0, high=1.0, out_steps=out_steps, rule=StraightThroughRule(saturation="one_sided")
+        )
+        with torch.no_grad():
+            self.output.weight.mul_(0.5)
+            # Half-way up its range, from where an output can go both ways.
+            self.output.bias.fill_(0.5)
+
+    def forward(self, images: Any) -> Tensor:
+        """Return output spike times ``(batch, classes)`` for images ``(batch, channels, y, x)``."""
+        return self.trace(images)[-1]
+
+    def trace(self, images: Any) -> list[Tensor]:
+        """Return the values of the input and of every hidden layer, then the output's spike times."""
+        values, membranes = self._walk(images)
+        out_steps = self.output_neuron.out_steps_for(self.num_steps)
+        return [*values, window_fire(membranes[-1], out_steps, self.output_neuron)]
+
+    @torch.no_grad()
+    def membranes(self, images: Any) -> list[Tensor]:
+        """Return the membranes of every layer at the end of its inputs, the output's last."""
+        return self._walk(images)[1]
+
+    def _walk(self, images: Any) -> tuple[list[Tensor], list[Tensor]]:
+        """The values of the input and of every hidden layer; the membranes of every layer."""
+        times = encode_latency(image_levels(images, self.in_shape), self.in_steps, max_intensity=255)
+        received = (1 - times / self.in_steps).to(self.dtype).contiguous(memory_format=torch.channels_last)
+        values, membranes = [received], []
+
+        def fired(membrane: Tensor) -> Tensor:
+            membranes.append(membrane)
+            values.append(_Quantise.apply(membrane, self.num_steps, self.clip))
+            return values[-1]
+
+        blocks = iter(self.blocks)
+        for part in self.parts:
+            if isinstance(part, Pool):
+                if part.kind == "earliest":
+                    received = F.max_pool2d(received, part.size)
+                continue
+            block = next(blocks)
+            if isinstance(block, ResidualBlock):
+                past = received * self.clip if block.past is None else block.past(received)
+                received = fired(block.second(fired(block.first(received))) + past)
+            else:
+                received = fired(block(received))
+        if self.average > 1:
+            received = F.avg_pool2d(received, self.average)
+        received = F.dropout(received.flatten(1).to(torch.float32), self.dropout, self.training)
+        return values, [*membranes, connect(received, *self.output_weights())]
+
+    def output_weights(self) -> tuple[Tensor, Tensor]:
+        """Return weight and bias of the output layer, on the grid of `round_to_grid`."""
+        return round_to_grid(self.output.weight), round_to_grid(self.output.bias)
