@@ -114,7 +114,22 @@ class Verdict:
 
 
 class Decoder(Protocol):
-    """A rule that turns the output of a network into a class."""
+    """A rule that turns the output of a network into a class.
+
+    Attributes:
+        spikes: the rule by which its spikes decide: the decoder itself, unless it reads membranes.
+        rule: in words.
+    """
+
+    @property
+    def spikes(self) -> "FirstSpike | Votes": ...
+
+    @property
+    def rule(self) -> str: ...
+
+    def mean_membrane(self, membrane: Tensor) -> Tensor:
+        """Return the mean of each class's output membranes, ``(batch, classes)``."""
+        ...
 
     def decide(self, out: Spikes, membrane: Tensor | None = None) -> Verdict:
         """Return the verdict on output spikes ``(batch, outputs)`` and their membranes."""
@@ -145,6 +160,15 @@ class FirstSpike:
         ties = {"wrong": "ties wrong", "label": "a tie that holds the label is right"}[self.ties]
         silent = {"wrong": "silence wrong", "membrane": "silence to the largest membrane"}[self.silent]
         return f"first spike; {ties}; {silent}"
+
+    @property
+    def spikes(self) -> "FirstSpike":
+        """The rule itself."""
+        return self
+
+    def mean_membrane(self, membrane: Tensor) -> Tensor:
+        """Return the membranes: there is one output neuron per class."""
+        return membrane
 
     def decide(self, out: Spikes, membrane: Tensor | None = None) -> Verdict:
         """Return the verdict on output spikes.
@@ -202,6 +226,11 @@ class Votes:
             return "class of the first output spike; ties and silence wrong"
         worth = "gamma^-t" if self.weighting == "exponential" else "T - t"
         return f"most votes of the output spikes, {worth} at step t; ties and silence wrong"
+
+    @property
+    def spikes(self) -> "Votes":
+        """The rule itself."""
+        return self
 
     def worth(self, steps: int) -> list[float]:
         """Return the vote of a spike at each step, and of silence last: ``steps + 1`` numbers."""

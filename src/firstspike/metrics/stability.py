@@ -2,8 +2,9 @@
 
 import torch
 
+from firstspike.decision import Votes
 from firstspike.models.raster.network import RasterNetwork
-from firstspike.models.raster.settings import Init, RasterNeuron, RasterWeights, Readout
+from firstspike.models.raster.settings import Init, RasterNeuron, RasterWeights
 
 
 @torch.no_grad()
@@ -13,7 +14,7 @@ def input_spread(
     fire_last: bool,
     depth: int = 8,
     width: int = 512,
-    num_steps: int = 8,
+    steps: int = 8,
     samples: int = 64,
     seed: int = 0,
 ) -> list[float]:
@@ -27,7 +28,7 @@ def input_spread(
         init: of the weights, without normalisation or affine.
         fire_last: whether the silent fire at the last step.
         depth, width: layers, and neurons in each.
-        num_steps: ``T``.
+        steps: ``T``.
         samples: random inputs.
         seed: of weights and inputs.
     """
@@ -39,10 +40,10 @@ def input_spread(
             "-".join([f"F{width}"] * depth),
             (1, 1, width),
             2,
-            num_steps,
+            steps,
             neuron=RasterNeuron(fire_last=fire_last),
             weights=RasterWeights(init=init, norm="none", affine="none"),
-            readout=Readout(),
+            decoder=Votes(),
             code="latency",
         )
     membranes = network.membranes(pixels)[:depth]

@@ -4,15 +4,14 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from firstspike.coding import decode_latency, decode_phase, encode_latency, encode_phase
-from firstspike.neurons import Phased
 from firstspike.nn import Stack
+from firstspike.spikes import Spikes
 
 NOISE_LEVELS = 256
 
 
 class SpikingGenerator(torch.nn.Module):
-    """Noise spike times in, pixel spike times out; 100-400-784 in the paper.
+    """Noise spikes in, pixel spikes out; 100-400-784 in the paper.
 
     Args:
         stack: layers from ``noise_size`` (+ ``num_classes`` if conditional) to pixels.
@@ -29,38 +28,28 @@ class SpikingGenerator(torch.nn.Module):
         self.stack = stack
         self.noise_size, self.image_shape, self.num_classes = noise_size, image_shape, num_classes
 
-    def noise(self, count: int, generator: torch.Generator | None = None) -> Tensor:
-        """Return noise spike times ``(count, noise_size)``: pixel values, uniform and encoded."""
+    def noise(self, count: int, generator: torch.Generator | None = None) -> Spikes:
+        """Return noise spikes ``(count, noise_size)``: pixel values, uniform and encoded."""
         levels = torch.randint(0, NOISE_LEVELS, (count, self.noise_size), generator=generator)
-        neuron = next(iter(self.stack)).neuron
-        if isinstance(neuron, Phased):
-            return encode_phase(levels, neuron.source, self.stack.num_steps)
-        return encode_latency(levels, self.stack.num_steps, max_intensity=NOISE_LEVELS - 1)
+        return self.stack[0].neuron.encode(levels.to(torch.uint8), self.stack.steps)
 
-    def forward(self, noise: Tensor, labels: Tensor | None = None) -> Tensor:
-        """Return pixel spike times ``(batch, pixels)``, local to the last layer's window."""
-        return self.stack(self._inputs(noise, labels))
+    def forward(self, noise: Spikes, labels: Tensor | None = None) -> Spikes:
+        """Return pixel spikes ``(batch, pixels)``, local to the last layer's window."""
+        return self.trace(noise, labels)[-1]
 
-    def trace(self, noise: Tensor, labels: Tensor | None = None) -> list[Tensor]:
-        """Return the spike times of the input and of every layer."""
-        return self.stack.trace(self._inputs(noise, labels))
+    def trace(self, noise: Spikes, labels: Tensor | None = None) -> list[Spikes]:
+        """Return the spikes of the input and of every layer."""
+        return self.stack.trace(with_label(noise, labels, self.num_classes))
 
-    def images(self, times: Tensor) -> Tensor:
-        """Return the pictures that pixel times stand for, uint8 ``(batch, height, width)``."""
-        neuron = list(self.stack)[-1].neuron
-        if isinstance(neuron, Phased):
-            values = decode_phase(times, neuron.target) * 255
-        else:
-            values = decode_latency(times, self.stack.out_steps, max_intensity=255.0)
+    def images(self, pixels: Spikes) -> Tensor:
+        """Return the pictures that pixel spikes stand for, uint8 ``(batch, height, width)``."""
+        values = self.stack[-1].neuron.decode(pixels) * 255
         # The floor undoes the encoder's on 8-bit images; the small addend undoes rounding errors.
         return (values + 1e-3).floor().to(torch.uint8).reshape(-1, *self.image_shape)
 
-    def _inputs(self, noise: Tensor, labels: Tensor | None) -> Tensor:
-        return with_label(noise, labels, self.num_classes, self.stack.num_steps)
-
 
 class SpikingDiscriminator(torch.nn.Module):
-    """Pixel spike times in, the spike times of two neurons out: 0 says fake, 1 says real.
+    """Pixel spikes in, the spikes of two neurons out: 0 says fake, 1 says real.
 
     Args:
         stack: layers from pixels (+ ``num_classes`` if conditional) to 2.
@@ -73,17 +62,13 @@ class SpikingDiscriminator(torch.nn.Module):
         super().__init__()
         self.stack, self.num_classes, self.pixel_dropout = stack, num_classes, pixel_dropout
 
-    def forward(self, pixels: Tensor, labels: Tensor | None = None) -> Tensor:
-        """Return spike times ``(batch, 2)``."""
-        num_steps = self.stack.num_steps
-        neuron = next(iter(self.stack)).neuron
-        if isinstance(neuron, Phased):
-            # A pixel that fires before the phase waits for it; the gradient does not notice.
-            pixels = pixels + (pixels.clamp(min=neuron.source[0]) - pixels).detach()
+    def forward(self, pixels: Spikes, labels: Tensor | None = None) -> Spikes:
+        """Return spikes ``(batch, 2)``."""
+        pixels = self.stack[0].neuron.admit(pixels)
         if self.training and self.pixel_dropout > 0:
-            kept = torch.rand_like(pixels) >= self.pixel_dropout
-            pixels = torch.where(kept, pixels, float(num_steps))
-        return self.stack(with_label(pixels, labels, self.num_classes, num_steps))
+            kept = torch.rand_like(pixels.times) >= self.pixel_dropout
+            pixels = pixels.with_times(torch.where(kept, pixels.times, float(pixels.steps)))
+        return self.stack(with_label(pixels, labels, self.num_classes))
 
 
 class AnnGenerator(torch.nn.Module):
@@ -134,17 +119,17 @@ class AnnDiscriminator(torch.nn.Module):
         return torch.sigmoid(self.output(hidden))
 
 
-def with_label(times: Tensor, labels: Tensor | None, num_classes: int, num_steps: int) -> Tensor:
-    """Return `times` with one more neuron per class: the label's fires at step 0, the others stay silent.
+def with_label(spikes: Spikes, labels: Tensor | None, num_classes: int) -> Spikes:
+    """Return the spikes with one more neuron per class: the label's fires at step 0, the others never.
 
     Raises:
         ValueError: a conditional network without labels, or the other way round.
     """
     _check_conditional(labels, num_classes)
     if labels is None:
-        return times
-    extra = torch.full((len(times), num_classes), float(num_steps), dtype=times.dtype)
-    return torch.cat([times, extra.scatter(1, labels.unsqueeze(1), 0.0)], 1)
+        return spikes
+    extra = spikes.times.new_full((len(spikes), num_classes), float(spikes.steps))
+    return spikes.with_times(torch.cat([spikes.times, extra.scatter(1, labels.unsqueeze(1), 0.0)], 1))
 
 
 def _with_one_hot(values: Tensor, labels: Tensor | None, num_classes: int) -> Tensor:

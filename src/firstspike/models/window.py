@@ -10,16 +10,15 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd.function import FunctionCtx, once_differentiable
+from torch.autograd.function import FunctionCtx
 from torch.nn import functional as F
 
-from firstspike.coding import encode_latency
-from firstspike.functional import window_fire
-from firstspike.models.images import image_levels
+from firstspike.models.images import check_maps
 from firstspike.models.layout import Conv, Full, Pool, Residual, Shape, layout_shapes, parse_layout
 from firstspike.neurons import Window
+from firstspike.neurons.base import once
 from firstspike.nn.normed import NormedConnection, connect, round_to_grid
-from firstspike.rules import StraightThroughRule
+from firstspike.spikes import Spikes, encode_latency
 
 PARTS: tuple[type[Conv | Residual | Pool | Full], ...] = (Conv, Residual, Pool, Full)
 
@@ -28,14 +27,14 @@ class _Quantise(torch.autograd.Function):
     """``floor(clip(u T / high + 1/2, 0, T)) / T``, straight through inside the range."""
 
     @staticmethod
-    def forward(ctx: FunctionCtx, membrane: Tensor, num_steps: int, high: float) -> Tensor:
+    def forward(ctx: FunctionCtx, membrane: Tensor, steps: int, high: float) -> Tensor:
         ctx.save_for_backward(membrane)
         ctx.high = high  # type: ignore[attr-defined]
-        levels = membrane.mul(num_steps / high).add_(0.5).clamp_(0, num_steps).floor_()
-        return levels.div_(num_steps)
+        levels = membrane.mul(steps / high).add_(0.5).clamp_(0, steps).floor_()
+        return levels.div_(steps)
 
     @staticmethod
-    @once_differentiable
+    @once
     def backward(ctx: FunctionCtx, *grad_outputs: Tensor) -> tuple[Tensor, None, None]:
         (membrane,) = ctx.saved_tensors  # type: ignore[attr-defined]
         high: float = ctx.high  # type: ignore[attr-defined]
@@ -82,7 +81,7 @@ class ResidualBlock(torch.nn.Module):
 
 
 class WindowNetwork(torch.nn.Module):
-    """Images in, spike times of the output neurons out, through layers of window neurons.
+    """Images in, spikes of the output neurons out, through layers of window neurons.
 
     Args:
         layout: the hidden layers, as `firstspike.models.layout.parse_layout` reads them: convolutions,
@@ -90,13 +89,13 @@ class WindowNetwork(torch.nn.Module):
         in_shape: ``(channels, height, width)`` of the input.
         num_classes: number of output neurons.
         in_steps: window of the input, in which each pixel spikes at most once.
-        num_steps: window of every hidden layer.
+        steps: window of every hidden layer.
         out_steps: window of the output.
         clip: membrane, after batch normalisation, at which a hidden neuron fires at step 0.
         dropout: share of the output layer's inputs cut off during training.
 
     The field `dtype` is the precision of hidden values and membranes during training, as for
-    `RasterNetwork`. Images are what `firstspike.models.images.image_levels` takes.
+    `RasterNetwork`. Images are what `firstspike.spikes.as_images` takes.
 
     Raises:
         InputError: a layout of other parts, or one that cannot take images of this size.
@@ -109,14 +108,14 @@ class WindowNetwork(torch.nn.Module):
         num_classes: int,
         *,
         in_steps: int,
-        num_steps: int,
+        steps: int,
         out_steps: int,
         clip: float,
         dropout: float = 0.0,
     ) -> None:
         super().__init__()
         self.layout, self.in_shape, self.num_classes = layout, in_shape, num_classes
-        self.in_steps, self.num_steps, self.clip, self.dropout = in_steps, num_steps, clip, dropout
+        self.in_steps, self.steps, self.clip, self.dropout = in_steps, steps, clip, dropout
         self.dtype = torch.float32
         self.parts = parse_layout(layout, PARTS)
         self.shapes = layout_shapes(self.parts, in_shape)
@@ -134,23 +133,20 @@ class WindowNetwork(torch.nn.Module):
             average = 1
         self.average = average
         self.output = torch.nn.Linear(math.prod(self.shapes[-1]), num_classes)
-        self.output_neuron = Window(
-            low=0.0, high=1.0, out_steps=out_steps, rule=StraightThroughRule(saturation="one_sided")
-        )
+        self.output_neuron = Window.output(out_steps)
         with torch.no_grad():
             self.output.weight.mul_(0.5)
             # Half-way up its range, from where an output can go both ways.
             self.output.bias.fill_(0.5)
 
-    def forward(self, images: Any) -> Tensor:
-        """Return output spike times ``(batch, classes)`` for images ``(batch, channels, y, x)``."""
-        return self.trace(images)[-1]
+    def forward(self, images: Any) -> Spikes:
+        """Return output spikes ``(batch, classes)`` for images ``(batch, channels, y, x)``."""
+        return self.trace(images)[1]
 
-    def trace(self, images: Any) -> list[Tensor]:
-        """Return the values of the input and of every hidden layer, then the output's spike times."""
+    def trace(self, images: Any) -> tuple[list[Tensor], Spikes]:
+        """Return the values of the input and of every hidden layer, and the output's spikes."""
         values, membranes = self._walk(images)
-        out_steps = self.output_neuron.out_steps_for(self.num_steps)
-        return [*values, window_fire(membranes[-1], out_steps, self.output_neuron)]
+        return values, self.output_neuron.quantise(membranes[-1], self.steps)
 
     @torch.no_grad()
     def membranes(self, images: Any) -> list[Tensor]:
@@ -159,13 +155,13 @@ class WindowNetwork(torch.nn.Module):
 
     def _walk(self, images: Any) -> tuple[list[Tensor], list[Tensor]]:
         """The values of the input and of every hidden layer; the membranes of every layer."""
-        times = encode_latency(image_levels(images, self.in_shape), self.in_steps, max_intensity=255)
-        received = (1 - times / self.in_steps).to(self.dtype).contiguous(memory_format=torch.channels_last)
+        spikes = encode_latency(check_maps(images, self.in_shape), self.in_steps)
+        received = spikes.values.to(self.dtype).contiguous(memory_format=torch.channels_last)
         values, membranes = [received], []
 
         def fired(membrane: Tensor) -> Tensor:
             membranes.append(membrane)
-            values.append(_Quantise.apply(membrane, self.num_steps, self.clip))
+            values.append(_Quantise.apply(membrane, self.steps, self.clip))
             return values[-1]
 
         blocks = iter(self.blocks)

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from firstspike.models.images import image_levels
+from firstspike.models.images import check_maps, levels
 from firstspike.models.layout import (
     Bottleneck,
     Conv,
@@ -49,7 +49,7 @@ class OneStepNetwork(torch.nn.Module):
         dropout: share of the head's inputs cut off during training.
 
     The field `dtype` is the precision of currents and membranes during training. Images are what
-    `firstspike.models.images.image_levels` takes.
+    `firstspike.spikes.as_images` takes.
 
     Raises:
         InputError: a layout of other parts, or one that cannot take images of this size.
@@ -127,9 +127,9 @@ class OneStepNetwork(torch.nn.Module):
             passed = layers[-1][2]
 
     def _encode(self, images: Any) -> Passed:
-        levels = image_levels(images, self.in_shape)
+        images = check_maps(images, self.in_shape)
         dtype = self.dtype if self.training else torch.float32
-        values = (levels.to(dtype) / 127.5 - 1).contiguous(memory_format=torch.channels_last)
+        values = (levels(images).to(dtype) / 127.5 - 1).contiguous(memory_format=torch.channels_last)
         return Passed(values, None, numbers=True)
 
 

@@ -137,8 +137,3 @@ def _through_time(grad: Tensor, membrane: Tensor, fired: Tensor) -> Tensor:
         total[step] += total[step + 1] * ~above[step + 1]
     total[1:] *= ~fired[:-1]
     return total
-
-
-def spike_times(fired: Tensor) -> Tensor:
-    """Return the spike times of cumulative spikes ``(T, batch, ...)``, float32, ``T`` silent."""
-    return (fired == 0).sum(0).to(torch.float32)

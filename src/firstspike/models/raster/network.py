@@ -7,13 +7,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from firstspike.coding import encode_latency
-from firstspike.models.images import image_levels
+from firstspike.decision import Membrane, Votes
+from firstspike.models.images import check_maps, levels
 from firstspike.models.layout import Conv, Full, Pool, Shape, layout_shapes, parse_layout
-from firstspike.models.raster.fire import crossed, spike_times
 from firstspike.models.raster.layers import RasterLayer, earliest_pool
-from firstspike.models.raster.readout import by_membrane, votes
-from firstspike.models.raster.settings import PARTS, RasterNeuron, RasterWeights, Readout
+from firstspike.models.raster.settings import PARTS, RasterNeuron, RasterWeights
+from firstspike.spikes import Spikes, encode_latency
 
 
 class RasterNetwork(torch.nn.Module):
@@ -24,14 +23,14 @@ class RasterNetwork(torch.nn.Module):
             pooling and full connections.
         in_shape: ``(channels, height, width)`` of the input.
         num_classes: number of classes.
-        num_steps: ``T``.
+        steps: ``T``.
         neuron, weights: of every layer.
-        readout: output neurons and their decoder.
+        decoder: output neurons, and how they decide.
         code: "current": the intensities flow as a constant current into the first layer; "latency": each
             pixel spikes once, the brighter the earlier.
 
     The field `dtype` is the precision of spikes and membranes: float32, or bfloat16 for training at half
-    the memory and time. Weights stay float32. Images are what `firstspike.models.images.image_levels`
+    the memory and time. Weights stay float32. Images are what `firstspike.spikes.as_images`
     takes.
 
     Raises:
@@ -44,20 +43,20 @@ class RasterNetwork(torch.nn.Module):
         layout: str,
         in_shape: Shape,
         num_classes: int,
-        num_steps: int,
+        steps: int,
         *,
         neuron: RasterNeuron,
         weights: RasterWeights,
-        readout: Readout,
+        decoder: Votes | Membrane,
         code: str = "current",
     ) -> None:
         super().__init__()
         if code not in ("current", "latency"):
             raise ValueError(f"code must be 'current' or 'latency', found {code!r}")
         self.layout, self.in_shape, self.num_classes = layout, in_shape, num_classes
-        self.num_steps, self.neuron, self.readout, self.code = num_steps, neuron, readout, code
+        self.steps, self.neuron, self.decoder, self.code = steps, neuron, decoder, code
         self.dtype = torch.float32
-        self.parts = [*parse_layout(layout, PARTS), Full(num_classes * readout.neurons_per_class)]
+        self.parts = [*parse_layout(layout, PARTS), Full(num_classes * decoder.neurons_per_class)]
         self.shapes = layout_shapes(self.parts, in_shape)
         layers: list[RasterLayer] = []
         input_size = 1
@@ -72,7 +71,7 @@ class RasterNetwork(torch.nn.Module):
             layers.append(
                 RasterLayer(
                     size,
-                    num_steps,
+                    steps,
                     neuron,
                     weights,
                     stride=part.stride if isinstance(part, Conv) else 1,
@@ -87,22 +86,14 @@ class RasterNetwork(torch.nn.Module):
     def forward(self, images: Any) -> Tensor:
         """Return logits ``(batch, classes)`` for images ``(batch, channels, height, width)``."""
         *_, (layer, received) = self._walk(images)
-        if self.readout.decoder == "membrane":
-            return by_membrane(layer.membrane(received)[-1], self.readout)
-        return self.readout.scale * votes(layer(received), self.readout)
+        if isinstance(self.decoder, Membrane):
+            return self.decoder.mean_membrane(layer.membrane(received)[-1])
+        return self.decoder.logits(layer(received))
 
     @torch.no_grad()
-    def trace(self, images: Any) -> list[Tensor]:
-        """Return the input and the spike times of every layer, float32 ``(batch, ...)``, ``T`` silent.
-
-        The input is the current, or with the code "latency" its spike times.
-        """
-        walked = list(self._walk(images))
-        _, received = walked[0]
-        return [
-            received if self.code == "current" else spike_times(received),
-            *(spike_times(crossed(layer.membrane(received))) for layer, received in walked),
-        ]
+    def trace(self, images: Any) -> list[Spikes]:
+        """Return the spikes of every layer."""
+        return [_spikes(layer.membrane(received) >= 1) for layer, received in self._walk(images)]
 
     @torch.no_grad()
     def membranes(self, images: Any) -> list[Tensor]:
@@ -110,17 +101,14 @@ class RasterNetwork(torch.nn.Module):
         return [layer.membrane(received) for layer, received in self._walk(images)]
 
     @torch.no_grad()
-    def first_times(self, images: Any) -> Tensor:
-        """Return the first spike times there are, float32 ``(batch, ...)``.
-
-        Those of the input, or where a current flows into the first layer, that layer's.
-        """
+    def first_spikes(self, images: Any) -> Spikes:
+        """Return the first spikes: the input's, or where a current flows in, the first layer's."""
         layer, received = next(self._walk(images))
-        return spike_times(crossed(layer.membrane(received)) if self.code == "current" else received)
+        return _spikes(layer.membrane(received) >= 1 if self.code == "current" else received > 0)
 
     def _walk(self, images: Any) -> Iterator[tuple[RasterLayer, Tensor]]:
         """Each layer with its input; a layer's spikes are computed when the next one is asked for."""
-        values = self._encode(image_levels(images, self.in_shape))
+        values = self._encode(check_maps(images, self.in_shape))
         layers = iter(self.layers)
         layer: RasterLayer | None = None
         for part in self.parts:
@@ -133,13 +121,20 @@ class RasterNetwork(torch.nn.Module):
             assert isinstance(layer, RasterLayer)
             yield layer, values
 
-    def _encode(self, levels: Tensor) -> Tensor:
+    def _encode(self, images: Tensor) -> Tensor:
         """The first layer's input: a current ``(batch, ...)`` or cumulative spikes ``(T, batch, ...)``."""
         if self.code == "current":
             # A power of two keeps the products with the rounded weights exact.
-            return (levels.to(self.dtype) / 256).contiguous(memory_format=torch.channels_last)
-        times = encode_latency(levels, self.num_steps, max_intensity=255)
-        steps = torch.arange(self.num_steps, device=levels.device)
-        values = (times.unsqueeze(0) <= steps.reshape(-1, *([1] * times.dim()))).to(self.dtype)
+            return (levels(images).to(self.dtype) / 256).contiguous(memory_format=torch.channels_last)
+        times = encode_latency(images, self.steps).times
+        clock = torch.arange(self.steps, device=images.device)
+        values = (times.unsqueeze(0) <= clock.reshape(-1, *([1] * times.dim()))).to(self.dtype)
         maps = values.flatten(0, 1).contiguous(memory_format=torch.channels_last)
         return maps.unflatten(0, values.shape[:2])
+
+
+def _spikes(above: Tensor) -> Spikes:
+    """The spikes of neurons that are at threshold at some steps, bool ``(T, batch, ...)``."""
+    first = above.to(torch.uint8).argmax(0)
+    times = torch.where(above.any(0), first, len(above)).to(torch.float32)
+    return Spikes.trusted(times, len(above))

@@ -15,7 +15,6 @@ Init = Literal["ettfs", "kaiming"]
 Norm = Literal["weight", "batch", "none"]
 Affine = Literal["channel", "layer", "none"]
 Shift = Literal["once", "per_step"]
-Decoder = Literal["exponential", "linear", "first_spike", "membrane"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,38 +74,3 @@ class RasterWeights:
             raise ValueError(
                 "batch normalisation has its own gain and shift: affine='channel', shift='once'"
             )
-
-
-@dataclass(frozen=True, kw_only=True)
-class Readout:
-    """How the output neurons' spikes become a decision.
-
-    Attributes:
-        decoder: "exponential": a spike at step t votes ``gamma^(-t)`` for its class (Eq. 20); "linear":
-            ``gamma (T - t) / T``; "first_spike": the class of the first spike, trained by a linear vote
-            of each class's first spike; "membrane": the membrane at the last step, which is no spike
-            decision.
-        gamma: base or slope of the votes.
-        scale: factor from the vote of a class to its logit.
-        neurons_per_class: output neurons of each class.
-    """
-
-    decoder: Decoder = "exponential"
-    gamma: float = 1.5
-    scale: float = 10.0
-    neurons_per_class: int = 10
-
-    def __post_init__(self) -> None:
-        check_choice("Readout", "decoder", self.decoder, get_args(Decoder))
-        if self.decoder == "exponential" and not self.gamma > 1:
-            raise ValueError(f"Readout.gamma must be above 1, found {self.gamma}")
-        if not (self.gamma > 0 and self.scale > 0):
-            raise ValueError(f"Readout.gamma and scale must be above 0, found {self.gamma}, {self.scale}")
-        if self.neurons_per_class < 1:
-            raise ValueError(f"Readout.neurons_per_class must be 1 or more, found {self.neurons_per_class}")
-
-    def votes(self, num_steps: int) -> list[float]:
-        """Return the vote of a spike at each step, and of silence last: ``num_steps + 1`` numbers."""
-        if self.decoder == "exponential":
-            return [self.gamma**-step for step in range(num_steps)] + [0.0]
-        return [self.gamma * (num_steps - step) / num_steps for step in range(num_steps + 1)]
