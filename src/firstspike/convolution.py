@@ -9,19 +9,18 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from firstspike.functional import gate_gradient, normalise_gradient, step_threshold
-from firstspike.kernels.compiling import eager
+from firstspike.functional import normalise_gradient, step_threshold
+from firstspike.kernels.cpu.order import InvalidInput
 from firstspike.kernels.dispatch import common_device, kernels_for
-from firstspike.kernels.if_conv2d import Geometry
-from firstspike.kernels.order import InvalidInput
+from firstspike.kernels.geometry import Geometry
+from firstspike.kernels.untraced import untraced
 from firstspike.neurons import Causal
-from firstspike.rules import TemporalRule
 from firstspike.spikes import check_num_steps, check_times
 
 Pair = int | tuple[int, int]
 
 
-@eager
+@untraced
 def causal_conv2d(
     times: Tensor,
     weight: Tensor,
@@ -114,18 +113,16 @@ class _CausalConv2d(torch.autograd.Function):
     def forward(
         ctx: Any, times: Tensor, weight: Tensor, num_steps: int, neuron: Causal, geometry: Geometry
     ) -> Tensor:
-        rule = neuron.step_rule
         times_BCHW = times.detach().to(torch.float32).contiguous()
         kernels = kernels_for(common_device(times=times, weight=weight)).conv2d
-        crossing, peak = kernels.forward(
+        crossing = kernels.forward(
             times_BCHW,
             _rows(weight, geometry.groups),
             geometry,
             step_threshold(neuron, weight.dtype),
             num_steps,
-            rule.surrogate_width is not None,
         )
-        ctx.save_for_backward(times_BCHW, weight, crossing, peak)
+        ctx.save_for_backward(times_BCHW, weight, crossing)
         ctx.num_steps, ctx.neuron, ctx.geometry = num_steps, neuron, geometry
         if neuron.delay:
             return (crossing + neuron.delay).clamp_(max=num_steps)
@@ -134,41 +131,16 @@ class _CausalConv2d(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None, None, None, None]:
-        times, weight, crossing, peak = ctx.saved_tensors
+        times, weight, crossing = ctx.saved_tensors
         num_steps, neuron, geometry = ctx.num_steps, ctx.neuron, ctx.geometry
-        rule: TemporalRule = neuron.step_rule
-        delta = gate_gradient(grad.to(weight.dtype), crossing, peak, num_steps, neuron)
-        delta = normalise_gradient(delta, rule.norm)
-        rows = _rows(weight, geometry.groups)
-        open_times, open_weight = None, None
-        if "open" in (rule.input_mask, rule.weight_mask):
-            # What an open mask lets through is an ordinary convolution's gradient.
-            open_times, open_weight, _ = torch.ops.aten.convolution_backward(
-                delta,
-                (times < num_steps).to(delta.dtype),
-                weight.detach(),
-                None,
-                [geometry.stride_y, geometry.stride_x],
-                [geometry.padding_y, geometry.padding_x],
-                [1, 1],
-                False,
-                [0, 0],
-                geometry.groups,
-                [
-                    ctx.needs_input_grad[0] and rule.input_mask == "open",
-                    ctx.needs_input_grad[1] and rule.weight_mask == "open",
-                    False,
-                ],
-            )
-        grad_times, grad_weight = open_times, None if open_weight is None else -open_weight
+        delta = normalise_gradient(grad.to(weight.dtype), neuron.step_rule.norm)
         kernels = kernels_for(times.device).conv2d
-        if ctx.needs_input_grad[1] and grad_weight is None:
-            decay = rule.decay(rule.weight_mask)
-            found = kernels.weight_gradient(times, crossing, delta, geometry, num_steps, decay)
+        grad_times = grad_weight = None
+        if ctx.needs_input_grad[1]:
+            found = kernels.weight_gradient(times, crossing, delta, geometry, num_steps)
             grad_weight = found.transpose(1, 2).reshape(weight.shape)
-        if ctx.needs_input_grad[0] and grad_times is None:
-            decay = rule.decay(rule.input_mask)
-            grad_times = kernels.input_gradient(times, rows, crossing, delta, geometry, num_steps, decay)
-        if grad_times is not None:
+        if ctx.needs_input_grad[0]:
+            rows = _rows(weight, geometry.groups)
+            grad_times = kernels.input_gradient(times, rows, crossing, delta, geometry, num_steps)
             grad_times = grad_times.to(torch.float32)
         return grad_times, grad_weight, None, None, None

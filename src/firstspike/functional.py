@@ -11,19 +11,20 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from firstspike.kernels import if_phased, if_ramp
-from firstspike.kernels import window_fire as window_kernels
-from firstspike.kernels.compiling import eager
+from firstspike.kernels.cpu import phased as phased_kernels
+from firstspike.kernels.cpu import ramp as ramp_kernels
+from firstspike.kernels.cpu import window as window_kernels
+from firstspike.kernels.cpu.norms import unit_rows
+from firstspike.kernels.cpu.order import InvalidInput
+from firstspike.kernels.cpu.steps import are_steps
 from firstspike.kernels.dispatch import common_device, kernels_for
-from firstspike.kernels.norms import unit_rows
-from firstspike.kernels.order import InvalidInput
-from firstspike.kernels.steps import are_steps
+from firstspike.kernels.untraced import untraced
 from firstspike.neurons import Causal, Phased, Window
-from firstspike.rules import Norm, RunningMaxRule, TemporalRule
+from firstspike.rules import Norm, RunningMaxRule
 from firstspike.spikes import check_num_steps, check_times
 
 
-@eager
+@untraced
 def causal_linear(times: Tensor, weight: Tensor, num_steps: int, neuron: Causal) -> Tensor:
     """Return the spike times of a fully connected layer of causal neurons.
 
@@ -59,7 +60,7 @@ def causal_linear(times: Tensor, weight: Tensor, num_steps: int, neuron: Causal)
         raise
 
 
-@eager
+@untraced
 def causal_membrane(times: Tensor, weight: Tensor, num_steps: int, neuron: Causal) -> Tensor:
     """Return the membrane at the last step as if the neuron never reset, ``(batch, out_features)``.
 
@@ -78,7 +79,7 @@ def causal_membrane(times: Tensor, weight: Tensor, num_steps: int, neuron: Causa
     return torch.nn.functional.linear(value, weight)
 
 
-@eager
+@untraced
 def window_membrane(
     times: Tensor, weight: Tensor, bias: Tensor | None, num_steps: int, neuron: Window
 ) -> Tensor:
@@ -100,7 +101,7 @@ def window_membrane(
     return torch.nn.functional.linear(value, weight, bias)
 
 
-@eager
+@untraced
 def window_fire(membrane: Tensor, out_steps: int, neuron: Window) -> Tensor:
     """Return the spike times of window neurons with the given membrane, local steps, same shape.
 
@@ -148,76 +149,42 @@ def _rows(weight: Tensor) -> np.ndarray:
     return weight.detach().t().contiguous().numpy()
 
 
-def _fire(
-    times: Tensor, weight: Tensor, num_steps: int, neuron: Causal
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Return spike times, the input times as the kernel read them, crossings and peaks."""
+def _fire(times: Tensor, weight: Tensor, num_steps: int, neuron: Causal) -> tuple[Tensor, Tensor, Tensor]:
+    """Return spike times, the input times as the kernel read them, and crossings."""
     kernels = kernels_for(common_device(times=times, weight=weight)).linear
     times_BI = times.detach().to(torch.float32).contiguous()
-    crossing_BO, peak = kernels.forward(
+    crossing_BO = kernels.forward(
         times_BI,
         weight.detach().t().contiguous(),
         step_threshold(neuron, weight.dtype),
         num_steps,
-        neuron.step_rule.surrogate_width is not None,
     )
     out = (crossing_BO + neuron.delay).clamp_(max=num_steps) if neuron.delay else crossing_BO
-    return out, times_BI, crossing_BO, peak
+    return out, times_BI, crossing_BO
 
 
 class _StepLinear(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, times: Tensor, weight: Tensor, num_steps: int, neuron: Causal) -> Tensor:
-        out, times_BI, crossing, peak = _fire(times, weight, num_steps, neuron)
-        ctx.save_for_backward(times_BI, weight, crossing, peak)
+        out, times_BI, crossing = _fire(times, weight, num_steps, neuron)
+        ctx.save_for_backward(times_BI, weight, crossing)
         ctx.num_steps, ctx.neuron = num_steps, neuron
         return out
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None, None, None]:
-        times, weight, crossing, peak = ctx.saved_tensors
+        times, weight, crossing = ctx.saved_tensors
         num_steps, neuron = ctx.num_steps, ctx.neuron
-        rule: TemporalRule = neuron.step_rule
-        delta = gate_gradient(grad.to(weight.dtype), crossing, peak, num_steps, neuron)
-        delta = normalise_gradient(delta, rule.norm).contiguous()
+        delta = normalise_gradient(grad.to(weight.dtype), neuron.step_rule.norm).contiguous()
         kernels = kernels_for(times.device).linear
         grad_weight = grad_times = None
         if ctx.needs_input_grad[1]:
-            if rule.weight_mask == "open":
-                grad_weight = -(delta.t() @ (times < num_steps).to(delta.dtype))
-            else:
-                grad_weight = kernels.weight_gradient(
-                    times, crossing, delta, num_steps, rule.decay(rule.weight_mask)
-                ).t()
+            grad_weight = kernels.weight_gradient(times, crossing, delta, num_steps).t()
         if ctx.needs_input_grad[0]:
-            if rule.input_mask == "open":
-                grad_times = delta @ weight
-            else:
-                grad_times = kernels.input_gradient(
-                    times,
-                    weight.detach().t().contiguous(),
-                    crossing,
-                    delta,
-                    num_steps,
-                    rule.decay(rule.input_mask),
-                )
-            grad_times = grad_times.to(torch.float32)
+            rows = weight.detach().t().contiguous()
+            grad_times = kernels.input_gradient(times, rows, crossing, delta, num_steps).to(torch.float32)
         return grad_times, grad_weight, None, None
-
-
-def gate_gradient(delta: Tensor, crossing: Tensor, peak: Tensor, num_steps: int, neuron: Causal) -> Tensor:
-    """The output gradient after the rule's word on silent, saturated and far-off neurons."""
-    rule = neuron.step_rule
-    if rule.silent == "zero":
-        delta = torch.where(crossing == num_steps, 0.0, delta)
-    if rule.saturation == "one_sided":
-        outwards = ((crossing == num_steps) & (delta < 0)) | ((crossing == 0) & (delta > 0))
-        delta = torch.where(outwards, 0.0, delta)
-    if rule.surrogate_width is not None:
-        distance = (peak - neuron.threshold).abs() / neuron.threshold
-        delta = delta * torch.exp(-distance / rule.surrogate_width)
-    return delta
 
 
 def step_threshold(neuron: Causal, dtype: torch.dtype) -> float:
@@ -232,7 +199,7 @@ class _RampLinear(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, times: Tensor, weight: Tensor, num_steps: int, neuron: Causal) -> Tensor:
         times_BI = times.detach().to(torch.float32).contiguous()
-        crossing, slope = if_ramp.forward(
+        crossing, slope = ramp_kernels.forward(
             times_BI.numpy(), _rows(weight), neuron.threshold, neuron.strict, num_steps
         )
         crossing_BO, slope_BO = torch.from_numpy(crossing), torch.from_numpy(slope)
@@ -248,7 +215,7 @@ class _RampLinear(torch.autograd.Function):
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None, None, None]:
         times, weight, crossing, slope = ctx.saved_tensors
         scaled = torch.where(slope > 0, grad.to(torch.float64) / slope.clamp(min=ctx.min_slope), 0.0)
-        grad_weight, grad_times = if_ramp.backward(
+        grad_weight, grad_times = ramp_kernels.backward(
             times.numpy(), _rows(weight), crossing.numpy(), scaled.numpy(), ctx.num_steps
         )
         return (
@@ -259,7 +226,7 @@ class _RampLinear(torch.autograd.Function):
         )
 
 
-@eager
+@untraced
 def causal_levels(
     flags: Tensor | None,
     times: Tensor,
@@ -334,7 +301,7 @@ class _Levels(torch.autograd.Function):
         return grad_input, None, grad_weight, None, None, None
 
 
-@eager
+@untraced
 def phased_linear(
     times: Tensor, weight: Tensor, bias: Tensor | None, num_steps: int, neuron: Phased
 ) -> Tensor:
@@ -360,7 +327,7 @@ def phased_linear(
     return _PhasedLinear.apply(times, currents, threshold, num_steps, neuron)
 
 
-@eager
+@untraced
 def phased_membrane(
     times: Tensor, weight: Tensor, bias: Tensor | None, num_steps: int, neuron: Phased
 ) -> Tensor:
@@ -389,7 +356,7 @@ class _PhasedLinear(torch.autograd.Function):
         ctx: Any, times: Tensor, currents: Tensor, threshold: Tensor, num_steps: int, neuron: Phased
     ) -> Tensor:
         times_BI = times.detach().to(torch.float32).contiguous()
-        out, slope = if_phased.forward(
+        out, slope = phased_kernels.forward(
             times_BI.numpy(),
             _rows(currents),
             threshold.detach().numpy(),
@@ -413,12 +380,12 @@ class _PhasedLinear(torch.autograd.Function):
         scaled = torch.where(outwards, 0.0, grad / slope.clamp(min=neuron.min_slope)).contiguous()
         seen = out.clamp(max=neuron.source[1])
         grad_currents = torch.from_numpy(
-            if_phased.weight_gradient(times.numpy(), seen.numpy(), scaled.numpy(), ctx.num_steps)
+            phased_kernels.weight_gradient(times.numpy(), seen.numpy(), scaled.numpy(), ctx.num_steps)
         ).t()
         grad_times = None
         if ctx.needs_input_grad[0]:
             grad_times = torch.from_numpy(
-                if_phased.input_gradient(times.numpy(), _rows(currents), seen.numpy(), scaled.numpy())
+                phased_kernels.input_gradient(times.numpy(), _rows(currents), seen.numpy(), scaled.numpy())
             )
         return grad_times, grad_currents, scaled.sum(0), None, None
 

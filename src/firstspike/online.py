@@ -10,9 +10,8 @@ import torch
 from torch import Tensor
 
 from firstspike.decision import PAPERS, STRICT, Score
-from firstspike.kernels import s4nn_online
-from firstspike.kernels.rows import LANES
-from firstspike.kernels.spike_lists import list_images
+from firstspike.kernels.cpu import s4nn as kernel
+from firstspike.kernels.cpu.vectors import LANES
 from firstspike.spikes import check_num_steps, check_times
 
 TargetKind = Literal["relative", "aggressive"]
@@ -115,7 +114,7 @@ def sort_spikes(times: Tensor, num_steps: int) -> SortedSpikes:
         raise ValueError(f"times must be a tensor (images, in_features), found {found}")
     check_times(times if times.dtype != torch.float32 else times[:0], num_steps)
     try:
-        lists = list_images(times.detach().to(torch.float32).contiguous().numpy(), num_steps)
+        lists = kernel.list_images(times.detach().to(torch.float32).contiguous().numpy(), num_steps)
     except ValueError:
         check_times(times, num_steps)
         raise
@@ -180,7 +179,7 @@ def s4nn_epoch(
         _check_index("order", order, (len(order),) if order.dim() else (0,), len(spikes))
     spare = weights[0].new_zeros(LANES)
     flat = torch.cat([*(weight.detach().t().flatten() for weight in weights), spare])
-    out, fired = s4nn_online.learn(
+    out, fired = kernel.learn(
         spikes.lists,
         order.contiguous().numpy(),
         labels.contiguous().numpy(),

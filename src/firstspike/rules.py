@@ -4,16 +4,13 @@ A spike time is a step function of the weights, so what stands in for its deriva
 Each choice is a small frozen dataclass that a neuron model carries as a field.
 """
 
-import math
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Literal, get_args
 
 from firstspike.support import check_choice
 
-Mask = Literal["hard", "soft", "open"]
 Norm = Literal["none", "l1", "l2"]
-SilentGradient = Literal["last_step", "zero"]
 Saturation = Literal["closed", "one_sided", "smooth", "open"]
 
 
@@ -26,47 +23,14 @@ class TemporalRule:
     causal mask ``m_ij = [t_i <= t_j]``.
 
     Attributes:
-        weight_mask: mask of the weight gradient. "hard" is the published one; "soft" gives an input
-            that came ``d`` steps too late the weight ``exp(-d / kappa)``; "open" is 1. An input that
-            never spiked gives no weight gradient under any mask.
-        input_mask: mask of the gradient to the input times. Under "soft" and "open" a silent input
-            counts as one at step ``T``, so that it can learn to fire; under "hard" it gets nothing.
-        kappa: decay of the soft mask in steps.
         norm: divide each sample's output gradient by its L1 or L2 norm ("l1" is Spiking-GAN's, "l2"
             S4NN's), then by the batch size, so that a layer's update is a mean over samples.
-        silent: gradient of a neuron that did not cross: "last_step" treats it as firing at ``T`` (the
-            papers'), "zero" gives it none.
-        saturation: "open" (the papers') passes every gradient; "one_sided" drops one that pushes a
-            spike before step 0 or a silent neuron further into silence.
-        surrogate_width: ``omega`` in units of the threshold; the gradient of neuron j is multiplied by
-            ``exp(-|max_t V_j - theta| / (omega theta))``, its membrane taken from rest and without
-            reset. None multiplies by 1 (the papers').
     """
 
-    weight_mask: Mask = "hard"
-    input_mask: Mask = "hard"
-    kappa: float = 30.0
     norm: Norm = "none"
-    silent: SilentGradient = "last_step"
-    saturation: Literal["one_sided", "open"] = "open"
-    surrogate_width: float | None = None
 
     def __post_init__(self) -> None:
-        check_choice("TemporalRule", "weight_mask", self.weight_mask, get_args(Mask))
-        check_choice("TemporalRule", "input_mask", self.input_mask, get_args(Mask))
         check_choice("TemporalRule", "norm", self.norm, get_args(Norm))
-        check_choice("TemporalRule", "silent", self.silent, get_args(SilentGradient))
-        check_choice("TemporalRule", "saturation", self.saturation, ("one_sided", "open"))
-        if not self.kappa > 0:
-            raise ValueError(f"TemporalRule.kappa must be above 0 steps, found {self.kappa}")
-        if self.surrogate_width is not None and not self.surrogate_width > 0:
-            raise ValueError(
-                f"TemporalRule.surrogate_width must be above 0 or None, found {self.surrogate_width}"
-            )
-
-    def decay(self, mask: Mask) -> float:
-        """Return the factor per step of lateness that `mask` stands for: 0, 1 or between."""
-        return {"hard": 0.0, "soft": math.exp(-1.0 / self.kappa), "open": 1.0}[mask]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 from torch.autograd.function import FunctionCtx, once_differentiable
 
-from firstspike.kernels.compiling import eager
-from firstspike.kernels.window_carry import Walk
+from firstspike.kernels.cpu.patches import Walk
+from firstspike.kernels.untraced import untraced
 from firstspike.onestep.settings import WindowCarry
 from firstspike.onestep.windows import WindowGrid, cover, merge_windows, split_windows
 
@@ -132,7 +132,7 @@ class _Spike(torch.autograd.Function):
         return grad_outputs[0] * surrogate(distance, ctx.neuron), None  # type: ignore[attr-defined]
 
 
-@eager
+@untraced
 def _compiled(
     current: Tensor, before: Tensor | None, neuron: WindowCarry, grid: WindowGrid
 ) -> tuple[Tensor, Tensor]:
@@ -171,8 +171,8 @@ def _walk(neuron: WindowCarry, grid: WindowGrid, channels: int) -> Walk:
         np.array(grid.corners) * (1, channels),
         (grid.sides[0], grid.sides[1] * channels),
         (1 / cover(grid).to(torch.float32)).repeat_interleave(channels, 1).numpy(),
-        projection=neuron.projection,
-        carried=neuron.carried,
+        projection="sine_patch" if neuron.projection == "sine_window" else neuron.projection,
+        carried="patch" if neuron.carried == "window" else neuron.carried,
         surrogate=neuron.surrogate,
         angle=neuron.theta * math.pi / 2,
         alpha=neuron.alpha,

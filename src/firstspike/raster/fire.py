@@ -11,12 +11,12 @@ from torch import Tensor
 from torch.autograd.function import FunctionCtx, once_differentiable
 from torch.nn import functional as F
 
-from firstspike.kernels import flags as kernel
-from firstspike.kernels.compiling import eager
+from firstspike.kernels.cpu import cumulative as kernel
+from firstspike.kernels.untraced import untraced
 from firstspike.raster.settings import RasterNeuron
 
 
-@eager
+@untraced
 def fire(membrane: Tensor, neuron: RasterNeuron, pool: int = 1, *, forced: bool = False) -> Tensor:
     """Return how many neurons of each patch have fired by each step, in the membrane's type.
 
@@ -56,7 +56,7 @@ class _Compiled(torch.autograd.Function):
             ctx.forced,  # type: ignore[attr-defined]
             neuron.gradient,
             neuron.surrogate,
-            neuron.scale,
+            {"arctan": 2, "sigmoid": 4, "triangular": 1}[neuron.surrogate] / neuron.scale,
         )
         return _tensor(out, membrane), None, None, None
 

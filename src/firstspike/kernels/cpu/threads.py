@@ -1,14 +1,20 @@
-"""Compiled loops on the threads that torch's own operations run on.
+"""Compiled loops over chunks of a batch, on the threads that torch's own operations run on.
 
 Handing work to a sleeping thread costs tens of microseconds, as much as a layer. Torch's OpenMP threads
 wait awake for a while after each operation, so a kernel that runs on them starts at once, and two sets of
 threads do not fight for the cores. Where torch uses another library, or in the child of a fork, where
-those threads do not exist, the chunks run on plain threads instead (`firstspike.kernels.chunks`).
+those threads do not exist, the chunks run on plain Python threads instead. Numba's own parallel loops abort
+the process when called from two Python threads at once, and hang after a fork.
+
+Chunks are the same for the same number of threads (`torch.get_num_threads`), and so is what is summed over
+them.
 """
 
 import ctypes
 import os
+import threading
 from collections.abc import Callable
+from queue import SimpleQueue
 from typing import Any
 
 import torch
@@ -17,7 +23,10 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from firstspike.kernels.chunks import run_chunks
+from firstspike.kernels.cpu.compiling import compiled
+
+_Work = Callable[[int, int], None]
+_Task = tuple[_Work, int, int, "SimpleQueue[BaseException | None]"]
 
 
 def _find_openmp() -> int:
@@ -32,13 +41,36 @@ def _find_openmp() -> int:
 
 
 _openmp = {"address": _find_openmp()}
+_shared: dict[str, Any] = {}
+
+
+def _begin() -> None:
+    """Start without plain threads: at first, and in the child of a fork, which copies all but the threads.
+
+    The lock may have been held by one of them.
+    """
+    _shared.update(tasks=SimpleQueue(), threads=[], growing=threading.Lock())
+
+
+def _begin_in_child() -> None:
+    _openmp.update(address=0)
+    _begin()
+
+
+_begin()
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=lambda: _openmp.update(address=0))
+    os.register_at_fork(after_in_child=_begin_in_child)
 
 
 def parts(size: int) -> int:
     """Return the number of chunks that `run` makes of that many items."""
     return max(1, min(torch.get_num_threads(), size))
+
+
+@compiled
+def part_of(begin, parts, size):
+    """Return which of `parts` chunks of `size` items begins at item `begin`."""
+    return -(-begin * parts // max(size, 1))
 
 
 def run(launch: Callable[..., int], kernel: Callable[..., None], size: int, *arguments: Any) -> None:
@@ -47,7 +79,7 @@ def run(launch: Callable[..., int], kernel: Callable[..., None], size: int, *arg
     Args:
         launch: the compiled function that calls `share` with this kernel.
         kernel: compiled, without the GIL; may run out of memory and raises nothing else.
-        size: chunks are the same for the same number of threads (`torch.get_num_threads`).
+        size: of the range; the chunks differ by one at most.
         arguments: passed on.
 
     Raises:
@@ -60,7 +92,7 @@ def run(launch: Callable[..., int], kernel: Callable[..., None], size: int, *arg
         if launch(_openmp["address"], count, size, arguments):
             raise MemoryError("no room for the scratch of a compiled kernel")
     else:
-        run_chunks(lambda _, begin, end: kernel(*arguments, begin, end), size)
+        run_plainly(lambda begin, end: kernel(*arguments, begin, end), size)
 
 
 @intrinsic
@@ -70,9 +102,9 @@ def share(typingctx: Any, address: Any, parts: Any, size: Any, kernel: Any, argu
     Returns 1 if a call failed, else 0: an exception cannot leave the thread that it is raised in.
     """
     signature = (*arguments, types.int64, types.int64)
-    compiled = kernel.dispatcher.get_compile_result(typingctx.resolve_function_type(kernel, signature, {}))
+    callee = kernel.dispatcher.get_compile_result(typingctx.resolve_function_type(kernel, signature, {}))
 
-    def codegen(context, builder, outer, values):  # type: ignore[no-untyped-def]
+    def codegen(context, builder, outer, values):
         long, pointer = ir.IntType(64), cgutils.voidptr_t
         entry, count, length, _, packed = values
         shared_type = ir.LiteralStructType([long, long, long, packed.type, long])
@@ -81,7 +113,7 @@ def share(typingctx: Any, address: Any, parts: Any, size: Any, kernel: Any, argu
             builder.module, body_type, builder.module.get_unique_name(f"{builder.function.name}_team")
         )
         body.linkage = "internal"
-        context.active_code_library.add_linking_library(compiled.library)
+        context.active_code_library.add_linking_library(callee.library)
 
         inner = ir.IRBuilder(body.append_basic_block("entry"))
         shared = inner.bitcast(body.args[0], shared_type.as_pointer())
@@ -98,7 +130,7 @@ def share(typingctx: Any, address: Any, parts: Any, size: Any, kernel: Any, argu
         following = inner.add(chunk, ir.Constant(long, 1))
         begin, end = (inner.sdiv(inner.mul(size_, k), parts_) for k in (chunk, following))
         status, _ = context.call_internal_no_propagate(
-            inner, compiled.fndesc, compiled.signature, [*items, begin, end]
+            inner, callee.fndesc, callee.signature, [*items, begin, end]
         )
         with inner.if_then(status.is_error, likely=False):
             inner.store(ir.Constant(long, 1), field[4])
@@ -126,3 +158,45 @@ def share(typingctx: Any, address: Any, parts: Any, size: Any, kernel: Any, argu
         return builder.load(cgutils.gep_inbounds(builder, shared, 0, 4))
 
     return types.int64(types.int64, types.int64, types.int64, kernel, arguments), codegen
+
+
+def run_plainly(work: _Work, size: int) -> None:
+    """Run ``work(begin, end)`` over the same chunks of ``range(size)`` on plain Python threads."""
+    count = parts(size)
+    bounds = [size * k // count for k in range(count + 1)]
+    tasks = _tasks_for(count - 1)
+    done: SimpleQueue[BaseException | None] = SimpleQueue()
+    for k in range(1, count):
+        tasks.put((work, bounds[k], bounds[k + 1], done))
+    try:
+        work(0, bounds[1])
+    finally:
+        # The arrays belong to the caller: none may still be written when this returns.
+        errors = [error for error in (done.get() for _ in range(1, count)) if error is not None]
+    if errors:
+        raise errors[0]
+
+
+def _tasks_for(workers: int) -> "SimpleQueue[_Task]":
+    """Return the queue of this process after making sure that so many threads read it."""
+    tasks: SimpleQueue[_Task] = _shared["tasks"]
+    threads: list[threading.Thread] = _shared["threads"]
+    if len(threads) >= workers:
+        return tasks
+    with _shared["growing"]:
+        while len(threads) < workers:
+            # A thread of a thread pool would take part in the interpreter's exit; this one just ends.
+            thread = threading.Thread(target=_serve, args=(tasks,), name="firstspike", daemon=True)
+            thread.start()
+            threads.append(thread)
+    return tasks
+
+
+def _serve(tasks: "SimpleQueue[_Task]") -> None:
+    while True:
+        work, begin, end, done = tasks.get()
+        try:
+            work(begin, end)
+            done.put(None)
+        except BaseException as error:  # handed to the caller, who raises it
+            done.put(error)

@@ -11,7 +11,7 @@ _P = ParamSpec("_P")
 _R = TypeVar("_R")
 
 
-def eager(function: Callable[_P, _R]) -> Callable[_P, _R]:
+def untraced(function: Callable[_P, _R]) -> Callable[_P, _R]:
     """Return `function` so that torch.compile runs it as it is, between two graphs.
 
     ``torch.compiler.disable`` does that, but imports the compiler, which takes a second; so it is applied

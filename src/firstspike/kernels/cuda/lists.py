@@ -74,12 +74,6 @@ def options_for(elements: int) -> dict[str, Any]:
     return {"num_warps": max(1, min(16, elements // (32 * _THREAD))), "enable_fp_fusion": False}
 
 
-def powers(decay: float, num_steps: int, like: Tensor) -> Tensor:
-    """Return ``decay^d`` for a lateness of ``d = 0 ... T`` steps, in the type of `like`."""
-    late = torch.arange(num_steps + 1, dtype=torch.float64, device=like.device)
-    return (float(decay) ** late).to(like.dtype)
-
-
 def power_of_two(size: int) -> int:
     """Return the smallest power of two that is not below `size`."""
     return 1 << max(size - 1, 0).bit_length()

@@ -4,18 +4,18 @@ Between two input spikes every membrane is a straight line ``A t - C`` with the 
 ``C = sum w t_i`` over the inputs so far, so a crossing is found in closed form and the cost is
 spikes x fan-out, as for the step synapse.
 
-Shape legend: B batch, I inputs, O outputs.
+Shape legend: B batch, I inputs, O outputs, N chunks of the batch.
 """
 
 import numpy as np
-from numba import njit
 
-from firstspike.kernels.chunks import run_chunks, sum_chunks
-from firstspike.kernels.if_step import sort_spikes
+from firstspike.kernels.cpu import threads
+from firstspike.kernels.cpu.compiling import compiled
+from firstspike.kernels.cpu.order import input_of, key_type, sort_spikes, sorting_room, step_of
 
 
-@njit(cache=True, nogil=True)
-def _cross(slope, offset, threshold, strict, t, crossing, found_slope):  # type: ignore[no-untyped-def]
+@compiled
+def _cross(slope, offset, threshold, strict, t, crossing, found_slope):
     """Record the neurons whose line has reached threshold by step t; return how many are new."""
     new = 0
     for j in range(slope.shape[0]):
@@ -29,51 +29,44 @@ def _cross(slope, offset, threshold, strict, t, crossing, found_slope):  # type:
     return new
 
 
-@njit(cache=True, nogil=True)
-def _forward(  # type: ignore[no-untyped-def]
-    times_BI, weight_IO, threshold, strict, num_steps, crossing_BO, slope_BO, begin, end
-):
+@compiled
+def _forward(times_BI, weight_IO, threshold, strict, num_steps, kind, crossing_BO, slope_BO, begin, end):
     n_in, n_out = weight_IO.shape
-    starts = np.empty(num_steps + 2, np.int32)
-    order = np.empty(n_in, np.int32)
+    room = sorting_room(n_in, kind)
     slope = np.empty(n_out, np.float64)
     offset = np.empty(n_out, np.float64)
     for b in range(begin, end):
-        sort_spikes(times_BI[b], num_steps, starts, order)
+        keys, n = sort_spikes(times_BI[b], num_steps, room)
         slope[:] = 0
         offset[:] = 0
         crossing_BO[b] = num_steps
         slope_BO[b] = 0
         silent = n_out
-        for t in range(num_steps):
-            first, last = starts[t], starts[t + 1]
-            if first == last:
-                continue
+        k = 0
+        while k < n:
+            t = step_of(keys[k])
             silent -= _cross(slope, offset, threshold, strict, t, crossing_BO[b], slope_BO[b])
             if silent == 0:
                 break
-            for k in range(first, last):
-                row = weight_IO[order[k]]
+            while k < n and step_of(keys[k]) == t:
+                row = weight_IO[input_of(keys[k])]
                 for j in range(n_out):
                     slope[j] += row[j]
                     offset[j] += row[j] * t
+                k += 1
         if silent > 0:
-            _cross(
-                slope,
-                offset,
-                threshold,
-                strict,
-                num_steps - 1,
-                crossing_BO[b],
-                slope_BO[b],
-            )
+            _cross(slope, offset, threshold, strict, num_steps - 1, crossing_BO[b], slope_BO[b])
 
 
-@njit(cache=True, nogil=True)
-def _backward(  # type: ignore[no-untyped-def]
-    times_BI, weight_IO, crossing_BO, scaled_BO, num_steps, grad_IO, grad_BI, begin, end
-):
-    n_in, n_out = weight_IO.shape
+@compiled
+def _share_forward(address, parts, size, arguments):
+    return threads.share(address, parts, size, _forward, arguments)
+
+
+@compiled
+def _backward(times_BI, weight_IO, crossing_BO, scaled_BO, num_steps, grad_NIO, grad_BI, begin, end):
+    parts, n_in, n_out = grad_NIO.shape
+    grad_IO = grad_NIO[threads.part_of(begin, parts, times_BI.shape[0])]
     for b in range(begin, end):
         for i in range(n_in):
             t = times_BI[b, i]
@@ -87,29 +80,29 @@ def _backward(  # type: ignore[no-untyped-def]
             grad_BI[b, i] = total
 
 
+@compiled
+def _share_backward(address, parts, size, arguments):
+    return threads.share(address, parts, size, _backward, arguments)
+
+
 def forward(
-    times_BI: np.ndarray, weight_IO: np.ndarray, threshold: float, strict: bool, num_steps: int
+    times_BI: np.ndarray, rows_IO: np.ndarray, threshold: float, strict: bool, num_steps: int
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return the exact crossing in steps, not rounded, and the slope there (0 where silent).
 
     Both are float64 ``(batch, out_features)``; a neuron that does not cross by step ``T - 1`` has the
     crossing ``T``.
     """
-    size = (times_BI.shape[0], weight_IO.shape[1])
-    crossing = np.empty(size, np.float64)
-    slope = np.empty(size, np.float64)
-    run_chunks(
-        lambda _, begin, end: _forward(
-            times_BI, weight_IO, threshold, strict, num_steps, crossing, slope, begin, end
-        ),
-        size[0],
-    )
+    shape = (len(times_BI), rows_IO.shape[1])
+    crossing, slope = np.empty(shape, np.float64), np.empty(shape, np.float64)
+    arguments = times_BI, rows_IO, threshold, strict, num_steps, key_type(len(rows_IO)), crossing, slope
+    threads.run(_share_forward, _forward, len(times_BI), *arguments)
     return crossing, slope
 
 
 def backward(
     times_BI: np.ndarray,
-    weight_IO: np.ndarray,
+    rows_IO: np.ndarray,
     crossing_BO: np.ndarray,
     scaled_BO: np.ndarray,
     num_steps: int,
@@ -119,12 +112,7 @@ def backward(
     `scaled_BO` is the gradient of the crossings divided by the slopes, 0 where silent.
     """
     grad_times = np.zeros(times_BI.shape, np.float64)
-    grad_weight = sum_chunks(
-        lambda part, begin, end: _backward(
-            times_BI, weight_IO, crossing_BO, scaled_BO, num_steps, part, grad_times, begin, end
-        ),
-        times_BI.shape[0],
-        weight_IO.shape,
-        np.float64,
-    )
-    return grad_weight, grad_times
+    grad_rows = np.zeros((threads.parts(len(times_BI)), *rows_IO.shape), np.float64)
+    arguments = times_BI, rows_IO, crossing_BO, scaled_BO, num_steps, grad_rows, grad_times
+    threads.run(_share_backward, _backward, len(times_BI), *arguments)
+    return grad_rows.sum(0), grad_times

@@ -5,30 +5,33 @@ the matrix product before it.
 """
 
 import numpy as np
-from numba import njit
 
-from firstspike.kernels import team
+from firstspike.kernels.cpu import threads
+from firstspike.kernels.cpu.compiling import compiled
 
 GRADIENTS = ("open", "closed", "one_sided")
 
 
-@njit(cache=True, nogil=True)
-def _fire(membrane_N, low, unit, steps, out_N, begin, end):  # type: ignore[no-untyped-def]
+@compiled
+def _fire(membrane_N, low, unit, steps, out_N, begin, end):
     zero = membrane_N.dtype.type(0)
     # Slices, whose indices cannot be negative: only so is the loop compiled to vectors.
     membrane, out = membrane_N[begin:end], out_N[begin:end]
     for k in range(membrane.shape[0]):
         scaled = (membrane[k] - low) * unit
-        out[k] = steps - np.floor(min(max(scaled, zero), steps))
+        # Not min and max, which make a number of NaN.
+        scaled = zero if scaled < zero else scaled
+        scaled = steps if scaled > steps else scaled
+        out[k] = steps - np.floor(scaled)
 
 
-@njit(cache=True, nogil=True)
-def _share_fire(address, parts, size, arguments):  # type: ignore[no-untyped-def]
-    return team.share(address, parts, size, _fire, arguments)
+@compiled
+def _share_fire(address, parts, size, arguments):
+    return threads.share(address, parts, size, _fire, arguments)
 
 
-@njit(cache=True, nogil=True)
-def _gradient(membrane_N, grad_N, low, unit, steps, which, out_N, begin, end):  # type: ignore[no-untyped-def]
+@compiled
+def _gradient(membrane_N, grad_N, low, unit, steps, which, out_N, begin, end):
     zero = membrane_N.dtype.type(0)
     membrane, grads, out = membrane_N[begin:end], grad_N[begin:end], out_N[begin:end]
     if which == 0:
@@ -47,13 +50,15 @@ def _gradient(membrane_N, grad_N, low, unit, steps, which, out_N, begin, end):  
             out[k] = zero if outwards else -grad * unit
 
 
-@njit(cache=True, nogil=True)
-def _share_gradient(address, parts, size, arguments):  # type: ignore[no-untyped-def]
-    return team.share(address, parts, size, _gradient, arguments)
+@compiled
+def _share_gradient(address, parts, size, arguments):
+    return threads.share(address, parts, size, _gradient, arguments)
 
 
 def fire(membrane: np.ndarray, low: float, unit: float, steps: int) -> np.ndarray:
     """Return ``steps - floor(clip((u - low) unit, 0, steps))``, of the membrane's shape and precision.
+
+    A membrane of NaN gives the time NaN, so that it reaches the loss.
 
     Args:
         membrane: C-contiguous.
@@ -64,7 +69,7 @@ def fire(membrane: np.ndarray, low: float, unit: float, steps: int) -> np.ndarra
     kind = membrane.dtype.type
     out = np.empty_like(membrane)
     arguments = membrane.reshape(-1), kind(low), kind(unit), kind(steps), out.reshape(-1)
-    team.run(_share_fire, _fire, membrane.size, *arguments)
+    threads.run(_share_fire, _fire, membrane.size, *arguments)
     return out
 
 
@@ -75,7 +80,8 @@ def gradient(
 
     Args:
         grad: of the spike times, C-contiguous, of the membrane's shape and precision.
-        saturation: one of `GRADIENTS`, as `firstspike.rules.StraightThroughRule` describes them.
+        saturation: one of `GRADIENTS`: what a neuron outside its range passes on. "closed": nothing,
+            "one_sided": only what pulls it back, "open": everything.
     """
     kind = membrane.dtype.type
     out = np.empty_like(membrane)
@@ -89,5 +95,5 @@ def gradient(
         which,
         out.reshape(-1),
     )
-    team.run(_share_gradient, _gradient, membrane.size, *arguments)
+    threads.run(_share_gradient, _gradient, membrane.size, *arguments)
     return out

@@ -13,38 +13,33 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from firstspike.kernels.triton.lists import Lists, cut, powers, sort_spikes
+from firstspike.kernels.cuda.lists import Lists, cut, sort_spikes
 
 _PART = 256
 _MOST_PARTS = 64
 
 
 @triton.jit
-def _masked(delta, crossing, at, time, power, heard, hard: tl.constexpr):  # type: ignore[no-untyped-def]
+def _masked(delta, crossing, at, time, seen):
     """Return what an input at `time` sees of the gradients `at` of its samples."""
-    fired = tl.load(crossing + at, mask=heard, other=0.0)
-    value = tl.load(delta + at, mask=heard, other=0.0)
-    if hard:
-        return tl.where(time[:, None] <= fired, value, 0.0)
-    late = tl.maximum(time[:, None] - fired, 0.0).to(tl.int32)
-    return value * tl.load(power + late, mask=heard, other=0.0)
+    fired = tl.load(crossing + at, mask=seen, other=0.0)
+    value = tl.load(delta + at, mask=seen, other=0.0)
+    return tl.where(time[:, None] <= fired, value, 0.0)
 
 
 @triton.jit
-def _gradient(  # type: ignore[no-untyped-def]
+def _gradient(
     when,
     which,
     count,
     crossing,
     delta,
-    power,
     grad,
     n_in,
     n_per_group,
     length,
     n_out,
     groups,
-    hard: tl.constexpr,
     INPUTS: tl.constexpr,
     WIDE: tl.constexpr,
 ):
@@ -68,9 +63,9 @@ def _gradient(  # type: ignore[no-untyped-def]
             at1 = tl.load(index + p + 1, mask=here1, other=0).to(tl.int64) * stride
             time0 = tl.load(time + p, mask=here0, other=0.0)
             time1 = tl.load(time + p + 1, mask=here1, other=0.0)
-            heard0, heard1 = here0[:, None] & inside, here1[:, None] & inside
-            part0 = _masked(delta, crossing, start + at0[:, None], time0, power, heard0, hard)
-            part1 = _masked(delta, crossing, start + at1[:, None], time1, power, heard1, hard)
+            seen0, seen1 = here0[:, None] & inside, here1[:, None] & inside
+            part0 = _masked(delta, crossing, start + at0[:, None], time0, seen0)
+            part1 = _masked(delta, crossing, start + at1[:, None], time1, seen1)
             total -= part0
             total -= part1
             p += 2
@@ -93,16 +88,13 @@ def lists_by_input(times_RI: Tensor, num_steps: int) -> tuple[Lists, int, int]:
     return sort_spikes(by_input, num_steps), parts, length
 
 
-def weight_gradient(
-    times_RI: Tensor, crossing_RGO: Tensor, delta_RGO: Tensor, num_steps: int, decay: float
-) -> Tensor:
+def weight_gradient(times_RI: Tensor, crossing_RGO: Tensor, delta_RGO: Tensor, num_steps: int) -> Tensor:
     """Return ``dL/dw`` ``(I, O)``: minus the sum of masked gradients, Spiking-GAN Eq. 14.
 
     Args:
-        times_RI: whole steps; the inputs of all groups, group by group.
+        times_RI: integer steps; the inputs of all groups, group by group.
         crossing_RGO, delta_RGO: crossings and output gradients ``(samples, groups, outputs)``.
         num_steps: ``T``; an input at ``T`` is silent and adds nothing.
-        decay: mask per step of lateness: 0 hard, between 0 and 1 soft.
     """
     n_sample, n_in = times_RI.shape
     groups, n_out = delta_RGO.shape[1:]
@@ -113,8 +105,7 @@ def weight_gradient(
     tiles = cut(n_in, n_out, parts)
     with torch.cuda.device_of(grad):
         _gradient[(*tiles.grid, parts)](
-            *lists, crossing_RGO, delta_RGO, powers(decay, num_steps, delta_RGO), grad,
-            n_in, n_in // groups, length, n_out, groups, decay == 0,
+            *lists, crossing_RGO, delta_RGO, grad, n_in, n_in // groups, length, n_out, groups,
             INPUTS=tiles.rows, WIDE=tiles.columns, **tiles.options,
         )  # fmt: skip
     return grad[0] if parts == 1 else grad.sum(0)

@@ -1,4 +1,4 @@
-"""The membranes watched at a few steps: the operations of `firstspike.kernels.if_levels`.
+"""The membranes watched at a few steps: the operations of `firstspike.kernels.cpu.levels`.
 
 Forward, every sample's list of spikes falls into segments, one up to each level and one for the rest; a
 tile of samples walks through them together and writes the running maximum at the end of each.
@@ -11,8 +11,8 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from firstspike.kernels.triton.levels_gradient import weight_gradient
-from firstspike.kernels.triton.lists import cut, options_for, sort_spikes
+from firstspike.kernels.cuda.levels_gradient import weight_gradient
+from firstspike.kernels.cuda.lists import cut, options_for, sort_spikes
 
 __all__ = ["forward", "membrane_gradient", "weight_gradient"]
 
@@ -20,7 +20,7 @@ _BLOCK = 512
 
 
 @triton.jit
-def _forward(  # type: ignore[no-untyped-def]
+def _forward(
     when,
     which,
     count,
@@ -57,8 +57,8 @@ def _forward(  # type: ignore[no-untyped-def]
             for _ in range(0, tl.max(end - p)):
                 here = p < end
                 row = tl.load(which + place + p, mask=here, other=0).to(tl.int64) * n_out
-                heard = here[:, None] & inside
-                membrane += tl.load(weight + row[:, None] + columns[None, :], mask=heard, other=0.0)
+                seen = here[:, None] & inside
+                membrane += tl.load(weight + row[:, None] + columns[None, :], mask=seen, other=0.0)
                 p += here.to(tl.int32)
                 following = tl.load(when + place + p, mask=p < spikes, other=silent)
                 over = (here & (following != now))[:, None]
@@ -73,7 +73,7 @@ def _forward(  # type: ignore[no-untyped-def]
 
 
 @triton.jit
-def _membrane_gradient(grad, peak, threshold, width, n_out, n_level, WIDE: tl.constexpr):  # type: ignore[no-untyped-def]
+def _membrane_gradient(grad, peak, threshold, width, n_out, n_level, WIDE: tl.constexpr):
     b = tl.program_id(0).to(tl.int64)
     columns = tl.program_id(1) * WIDE + tl.arange(0, WIDE)
     inside = columns < n_out
@@ -93,20 +93,20 @@ def _membrane_gradient(grad, peak, threshold, width, n_out, n_level, WIDE: tl.co
 
 
 def forward(
-    times_BI: Tensor, weight_IO: Tensor, threshold_BO: Tensor, levels_K: Tensor, num_steps: int
+    times_BI: Tensor, rows_IO: Tensor, threshold_BO: Tensor, levels_K: Tensor, num_steps: int
 ) -> tuple[Tensor, Tensor]:
     """Return first crossings ``(batch, out)`` and running maxima ``(batch, levels, out)``.
 
     Args:
-        times_BI: whole steps, float32.
-        weight_IO: float32 ``(in_features, out_features)``.
+        times_BI: integer steps, float32.
+        rows_IO: weights, float32 ``(in_features, out_features)``.
         threshold_BO: float32, one threshold per sample and neuron.
         levels_K: ascending steps below `num_steps`, on any device.
         num_steps: ``T``; a neuron that never crosses has the time ``T``.
     """
-    (batch, n_in), n_out, n_level = times_BI.shape, weight_IO.shape[1], len(levels_K)
+    (batch, n_in), n_out, n_level = times_BI.shape, rows_IO.shape[1], len(levels_K)
     out = torch.full((batch, n_out), float(num_steps), device=times_BI.device)
-    peak = weight_IO.new_zeros(batch, n_level, n_out)
+    peak = rows_IO.new_zeros(batch, n_level, n_out)
     if out.numel() == 0 or n_in == 0:
         return out, peak
     lists = sort_spikes(times_BI, num_steps)
@@ -116,14 +116,14 @@ def forward(
     tiles = cut(batch, n_out)
     with torch.cuda.device_of(out):
         _forward[tiles.grid](
-            *lists, ends, weight_IO.contiguous(), threshold_BO.contiguous(), out, peak,
+            *lists, ends, rows_IO.contiguous(), threshold_BO.contiguous(), out, peak,
             batch, n_in, n_out, num_steps, n_level, SAMPLES=tiles.rows, WIDE=tiles.columns, **tiles.options,
         )  # fmt: skip
     return out, peak
 
 
 def membrane_gradient(grad_BKO: Tensor, peak_BKO: Tensor, threshold_BO: Tensor, width: float) -> None:
-    """Turn the gradient of the fired flags into that of the membranes, in place.
+    """Turn the gradient of the cumulative spikes at the levels into that of the membranes, in place.
 
     Each is multiplied by ``1 / (1 + |M - theta| / width)^2`` and handed to the level at which the
     running maximum was reached.

@@ -11,15 +11,15 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from firstspike.kernels.triton.lists import cut, options_for
-from firstspike.kernels.triton.weight_gradient import lists_by_input
+from firstspike.kernels.cuda.lists import cut, options_for
+from firstspike.kernels.cuda.weight_gradient import lists_by_input
 
 _UNROLL = tl.constexpr(4)
 _BLOCK = 512
 
 
 @triton.jit
-def _sum_later(grad, later, n_out, n_level, WIDE: tl.constexpr):  # type: ignore[no-untyped-def]
+def _sum_later(grad, later, n_out, n_level, WIDE: tl.constexpr):
     b = tl.program_id(0).to(tl.int64)
     columns = tl.program_id(1) * WIDE + tl.arange(0, WIDE)
     inside = columns < n_out
@@ -31,7 +31,7 @@ def _sum_later(grad, later, n_out, n_level, WIDE: tl.constexpr):  # type: ignore
 
 
 @triton.jit
-def _weight_gradient(  # type: ignore[no-untyped-def]
+def _weight_gradient(
     level,
     which,
     count,
@@ -70,7 +70,7 @@ def weight_gradient(times_BI: Tensor, grad_BKO: Tensor, levels_K: Tensor, num_st
     """Return ``dL/dw`` ``(in_features, out_features)``.
 
     Args:
-        times_BI: whole steps, float32.
+        times_BI: integer steps, float32.
         grad_BKO: gradient of the membranes at the levels, float32.
         levels_K: ascending steps below `num_steps`, on any device.
         num_steps: ``T``.
@@ -80,7 +80,7 @@ def weight_gradient(times_BI: Tensor, grad_BKO: Tensor, levels_K: Tensor, num_st
         return grad_BKO.new_zeros(n_in, n_out)
     grad_BKO = grad_BKO.contiguous()
     later = torch.empty_like(grad_BKO)
-    # A spike after the last level is heard by none, as if it were silent.
+    # A spike after the last level is seen by none, as if it were silent.
     lists, parts, length = lists_by_input(times_BI, int(levels_K[-1]) + 1)
     level = torch.searchsorted(levels_K.to(lists.when), lists.when, out_int32=True)
     grad = grad_BKO.new_empty(parts, n_in, n_out)

@@ -1,22 +1,22 @@
-"""The membrane carried from window to window and its surrogate gradient, in one pass over the map.
+"""The membrane carried from patch to patch of a map and its surrogate gradient, in one pass over the map.
 
-A place of a window only ever meets the same place of the other windows, so the recurrence over windows runs
-over one row of a window at a time, in the nearest cache, and nothing is cut out or copied. Arrays have the
+A place of a patch only ever meets the same place of the other patches, so the recurrence over patches runs
+over one row of a patch at a time, in the nearest cache, and nothing is cut out or copied. Arrays have the
 axes B (batch), Y (rows of the map) and X C (places of a row, their channels side by side), the last axis
-contiguous; half precision comes as its bits, see `firstspike.kernels.half`.
+contiguous; half precision comes as its bits, see `firstspike.kernels.cpu.half`.
 """
 
 import math
 
 import numpy as np
-from numba import njit
 
-from firstspike.kernels import team
-from firstspike.kernels.half import narrow, widen
+from firstspike.kernels.cpu import threads
+from firstspike.kernels.cpu.compiling import compiled
+from firstspike.kernels.cpu.half import narrow, widen
+from firstspike.kernels.cpu.surrogates import SURROGATES, times_surrogate
 
-PROJECTIONS = ("sine_window", "sine_layer", "linear", "sigmoid", "tanh", "relu")
-CARRIED = ("none", "window", "layer", "both")
-SURROGATES = ("rectangular", "triangular", "arctan")
+PROJECTIONS = ("sine_patch", "sine_layer", "linear", "sigmoid", "tanh", "relu")
+CARRIED = ("none", "patch", "layer", "both")
 
 _ONE, _ZERO, _HALF, _TWO = np.float32(1), np.float32(0), np.float32(0.5), np.float32(2)
 # pi as the sum of two numbers, the first of which times a small whole number is exact.
@@ -30,8 +30,8 @@ _C2, _C4, _C6 = np.float32(-1 / 2), np.float32(1 / 24), np.float32(-1 / 720)
 _C8, _C10, _C12 = np.float32(1 / 40320), np.float32(-1 / 3628800), np.float32(1 / 479001600)
 
 
-@njit(cache=True, nogil=True, inline="always")
-def _sine_cosine(x):  # type: ignore[no-untyped-def]
+@compiled(inline="always")
+def _sine_cosine(x):
     turns = np.floor(x * _PER_PI + _HALF)
     rest = (x - turns * _PI_COARSE) - turns * _PI_FINE
     # Beyond 1e5 the remainder is lost to rounding; a sine stays one.
@@ -43,8 +43,8 @@ def _sine_cosine(x):  # type: ignore[no-untyped-def]
     return sign * sine, sign * cosine
 
 
-@njit(cache=True, nogil=True, inline="always")
-def _project(kind, angle, left, before, out):  # type: ignore[no-untyped-def]
+@compiled(inline="always")
+def _project(kind, angle, left, before, out):
     """Write ``Omega(left, before)`` into `out`."""
     if kind <= 1:
         for c in range(out.shape[0]):
@@ -66,8 +66,8 @@ def _project(kind, angle, left, before, out):  # type: ignore[no-untyped-def]
             out[c] = max(left[c] + before[c], _ZERO)
 
 
-@njit(cache=True, nogil=True, inline="always")
-def _slopes(kind, angle, left, before, by_left, by_before):  # type: ignore[no-untyped-def]
+@compiled(inline="always")
+def _slopes(kind, angle, left, before, by_left, by_before):
     """Write the derivatives of ``Omega`` by both of its arguments."""
     if kind <= 1:
         for c in range(left.shape[0]):
@@ -93,25 +93,9 @@ def _slopes(kind, angle, left, before, by_left, by_before):  # type: ignore[no-u
     by_before[:] = by_left
 
 
-@njit(cache=True, nogil=True, inline="always")
-def _surrogates(kind, membrane, threshold, per_width, out):  # type: ignore[no-untyped-def]
-    if kind == 0:
-        for c in range(out.shape[0]):
-            out[c] = per_width if abs(membrane[c] - threshold) * per_width < _HALF else _ZERO
-    elif kind == 1:
-        for c in range(out.shape[0]):
-            out[c] = per_width * max(_ONE - abs(membrane[c] - threshold) * per_width, _ZERO)
-    else:
-        for c in range(out.shape[0]):
-            x = _PI * (membrane[c] - threshold) * per_width
-            out[c] = per_width / (_ONE + x * x)
-
-
-@njit(cache=True, nogil=True, inline="always")
-def _membranes(  # type: ignore[no-untyped-def]
-    current, before, left, half, numbers, kinds, bits, values, other_bits, other, omega, out
-):
-    """Write ``alpha Omega + I`` of one row of a window into `out`; clear `left` if it is not carried."""
+@compiled(inline="always")
+def _membranes(current, before, left, half, numbers, kinds, bits, values, other_bits, other, omega, out):
+    """Write ``alpha Omega + I`` of one row of a patch into `out`; clear `left` if it is not carried."""
     kind, carried, _, _ = kinds
     angle, alpha, _, _, _ = numbers
     if carried & 1 == 0:
@@ -125,10 +109,8 @@ def _membranes(  # type: ignore[no-untyped-def]
         out[c] = values[c] + alpha * omega[c]
 
 
-@njit(cache=True, nogil=True)
-def _fire(  # type: ignore[no-untyped-def]
-    current, before, corners, sides, share, half, numbers, kinds, spikes, leftover, begin, end
-):
+@compiled
+def _fire(current, before, corners, sides, share, half, numbers, kinds, spikes, leftover, begin, end):
     _, height, width = current.shape
     rows, length = sides
     _, _, threshold, region, _ = numbers
@@ -181,13 +163,13 @@ def _fire(  # type: ignore[no-untyped-def]
             narrow(out_bits, out, leftover[b, y], half)
 
 
-@njit(cache=True, nogil=True)
-def _share_fire(address, parts, size, arguments):  # type: ignore[no-untyped-def]
-    return team.share(address, parts, size, _fire, arguments)
+@compiled
+def _share_fire(address, parts, size, arguments):
+    return threads.share(address, parts, size, _fire, arguments)
 
 
-@njit(cache=True, nogil=True)
-def _gradient(  # type: ignore[no-untyped-def]
+@compiled
+def _gradient(
     current,
     before,
     grad_spikes,
@@ -213,7 +195,7 @@ def _gradient(  # type: ignore[no-untyped-def]
     lefts = np.empty((count + 1, length), np.float32)
     membranes = np.empty((count, length), np.float32)
     omega, passed = np.zeros(length, np.float32), np.empty(length, np.float32)
-    slopes = np.empty(length, np.float32)
+    slopes, ones = np.empty(length, np.float32), np.ones(length, np.float32)
     by_left, by_before = np.empty(length, np.float32), np.empty(length, np.float32)
     to_current, to_before = np.empty((height, width), np.float32), np.empty((height, width), np.float32)
     for b in range(begin, end):
@@ -250,7 +232,9 @@ def _gradient(  # type: ignore[no-untyped-def]
                 for c in range(length):
                     passed[c] += values[c] * share_here[c]
                 widen(grad_spikes[b, y, x : x + length], bits, values, half)
-                _surrogates(surrogate, membrane, threshold, per_width, slopes)
+                for c in range(length):
+                    slopes[c] = membrane[c] - threshold
+                times_surrogate(surrogate, ones, slopes, per_width, slopes)
                 for c in range(length):
                     # The left-over membrane falls by the threshold with a spike.
                     by_spike = values[c] * share_here[c] - threshold * passed[c]
@@ -272,28 +256,33 @@ def _gradient(  # type: ignore[no-untyped-def]
             _write(to_before, half, grad_before[b])
 
 
-@njit(cache=True, nogil=True, inline="always")
-def _write(values, half, out):  # type: ignore[no-untyped-def]
+@compiled(inline="always")
+def _write(values, half, out):
     bits = values.view(np.uint32)
     for y in range(values.shape[0]):
         narrow(bits[y], values[y], out[y], half)
 
 
-@njit(cache=True, nogil=True)
-def _share_gradient(address, parts, size, arguments):  # type: ignore[no-untyped-def]
-    return team.share(address, parts, size, _gradient, arguments)
+@compiled
+def _share_gradient(address, parts, size, arguments):
+    return threads.share(address, parts, size, _gradient, arguments)
 
 
 class Walk:
-    """One layer's windows and neuron, as the loops take them.
+    """One layer's patches and neuron, as the loops take them.
 
     Args:
-        corners: int64 ``(P, 2)``, first row of every window and where it starts along a row, ``x C``.
-        sides: rows of a window and its length along a row, ``M_x C``.
-        share: float32 ``(Y, X C)``, 1 over the number of windows that cover each place.
-        projection, carried, surrogate: of `PROJECTIONS`, `CARRIED` and `SURROGATES`.
-        angle: ``a`` of the sines, alpha, threshold, region_threshold, width, fractional: see
-            `firstspike.onestep.settings.WindowCarry`.
+        corners: int64 ``(P, 2)``, first row of every patch and where it starts along a row, ``x C``.
+        sides: rows of a patch and its length along a row, ``M_x C``.
+        share: float32 ``(Y, X C)``, 1 over the number of patches that cover each place.
+        projection: of `PROJECTIONS`: ``Omega(G, G')`` of what the patch before and the layer before left.
+        carried: of `CARRIED`: which of both reach the membrane.
+        surrogate: of `firstspike.kernels.cpu.surrogates.SURROGATES`, width: of it.
+        angle: ``a`` of the sines.
+        alpha: share of the projection in the membrane.
+        threshold: at which a place of a patch spikes, and by which its membrane then falls.
+        region_threshold: a place of the map spikes where the mean over its patches is above it.
+        fractional: keep that mean instead.
     """
 
     def __init__(
@@ -340,7 +329,7 @@ class Walk:
             spikes,
             leftover,
         )
-        team.run(_share_fire, _fire, len(current), *arguments)
+        threads.run(_share_fire, _fire, len(current), *arguments)
         return spikes, leftover
 
     def gradient(
@@ -366,12 +355,12 @@ class Walk:
             grad_current,
             grad_before,
         )
-        team.run(_share_gradient, _gradient, len(current), *arguments)
+        threads.run(_share_gradient, _gradient, len(current), *arguments)
         if before is None:
             return grad_current, None
         return grad_current, grad_before if hears else np.zeros_like(current)
 
     def _kinds_with(self, before: np.ndarray | None) -> tuple[int, int, int, bool]:
-        """Without a previous layer of the same shape only the windows' part is carried."""
+        """Without a previous layer of the same shape only the patches' part is carried."""
         kind, carried, surrogate, fractional = self._kinds
         return kind, carried if before is not None else carried & 1, surrogate, fractional

@@ -1,11 +1,12 @@
 """Rows of bfloat16 in compiled loops, which come and go as their bits (uint16): numpy has no such type."""
 
 import numpy as np
-from numba import njit
+
+from firstspike.kernels.cpu.compiling import compiled
 
 
-@njit(cache=True, nogil=True, inline="always")
-def widen(row, bits, values, half):  # type: ignore[no-untyped-def]
+@compiled(inline="always")
+def widen(row, bits, values, half):
     """Write `row` as float32 into `values`, whose memory `bits` is; `row` holds bits if `half`."""
     if half:
         for c in range(values.shape[0]):
@@ -15,8 +16,8 @@ def widen(row, bits, values, half):  # type: ignore[no-untyped-def]
             values[c] = row[c]
 
 
-@njit(cache=True, nogil=True, inline="always")
-def narrow(bits, values, row, half):  # type: ignore[no-untyped-def]
+@compiled(inline="always")
+def narrow(bits, values, row, half):
     """Write `values` to `row`, rounded to the nearest bfloat16, ties to even, if `half`."""
     if half:
         for c in range(values.shape[0]):

@@ -7,16 +7,16 @@ Shape legend: B batch, N neurons.
 """
 
 import numpy as np
-from numba import njit
 
-from firstspike.kernels import team
+from firstspike.kernels.cpu import threads
+from firstspike.kernels.cpu.compiling import compiled
 
 # Below this many numbers one thread is done before a second has started.
 _SMALL = 1 << 15
 
 
-@njit(cache=True, nogil=True, fastmath={"reassoc", "contract", "nsz"})
-def _scale(delta_BN, order, share, out_BN, begin, end):  # type: ignore[no-untyped-def]
+@compiled(fastmath={"reassoc", "contract", "nsz"})
+def _scale(delta_BN, order, share, out_BN, begin, end):
     for b in range(begin, end):
         delta = delta_BN[b]
         # In double precision the square of a small gradient is not lost.
@@ -33,9 +33,9 @@ def _scale(delta_BN, order, share, out_BN, begin, end):  # type: ignore[no-untyp
             out_BN[b, j] = delta[j] * factor
 
 
-@njit(cache=True, nogil=True)
-def _share_scale(address, parts, size, arguments):  # type: ignore[no-untyped-def]
-    return team.share(address, parts, size, _scale, arguments)
+@compiled
+def _share_scale(address, parts, size, arguments):
+    return threads.share(address, parts, size, _scale, arguments)
 
 
 def unit_rows(delta_BN: np.ndarray, order: int, share: float) -> np.ndarray:
@@ -50,5 +50,5 @@ def unit_rows(delta_BN: np.ndarray, order: int, share: float) -> np.ndarray:
     if delta_BN.size < _SMALL:
         _scale(delta_BN, order, share, out, 0, len(delta_BN))
     else:
-        team.run(_share_scale, _scale, len(delta_BN), delta_BN, order, share, out)
+        threads.run(_share_scale, _scale, len(delta_BN), delta_BN, order, share, out)
     return out

@@ -4,13 +4,23 @@ Everything goes by events. A forward pass adds one weight row per input spike; a
 of the inputs that fired before a neuron with an error. The published decay of every weight after every
 image is kept as one factor: the weights are ``scale * rows``.
 
-Shape legend: M images in the order of learning, N input spikes of all images, L layers, C classes.
+Shape legend: M images in the order of learning, I inputs, N input spikes of all images, L layers,
+C classes.
 """
 
 import numpy as np
-from numba import njit
 
-from firstspike.kernels.rows import add_rows, padded, subtract_row
+from firstspike.kernels.cpu.compiling import compiled
+from firstspike.kernels.cpu.order import (
+    InvalidInput,
+    find_spikes,
+    input_of,
+    key_type,
+    sort_spikes,
+    sorting_room,
+    step_of,
+)
+from firstspike.kernels.cpu.vectors import add_rows, padded, subtract_row
 
 # Below this the factor is multiplied into the rows, long before they lose precision to it.
 _SMALLEST_SCALE = 0.5
@@ -18,8 +28,52 @@ _SMALLEST_SCALE = 0.5
 _ROW_SPEED = 8
 
 
-@njit(cache=True, nogil=True)
-def _fire(flat, weights, row, when, limit, num_steps, membrane, times, out_row, out_when):  # type: ignore[no-untyped-def]
+@compiled
+def _count_all(times_MI, num_steps, keys, start_M):
+    for m in range(times_MI.shape[0]):
+        count = find_spikes(times_MI[m], 0, times_MI.shape[1], np.float32(num_steps), keys)
+        if count < 0:
+            return False
+        start_M[m + 1] = start_M[m] + count
+    return True
+
+
+@compiled
+def _list_all(times_MI, num_steps, room, start_M, row_N, when_N):
+    for m in range(times_MI.shape[0]):
+        keys, n = sort_spikes(times_MI[m], num_steps, room)
+        row, when = row_N[start_M[m] :], when_N[start_M[m] :]
+        for k in range(n):
+            row[k], when[k] = input_of(keys[k]), step_of(keys[k])
+
+
+def list_images(times_MI: np.ndarray, num_steps: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return the spikes of all images, image after image: input, step, and where each image starts.
+
+    Args:
+        times_MI: float32 ``(images, in_features)``, C-contiguous.
+        num_steps: ``T``, at most 65,535.
+
+    Returns:
+        inputs uint16 (uint32 if there are more than 65,536) ``(N,)`` and steps uint16 ``(N,)``, in the
+        order of time, then of input, and starts int64 ``(images + 1,)``.
+
+    Raises:
+        InvalidInput: a time is NaN, not an integer or outside ``0 ... T``.
+    """
+    n_in = times_MI.shape[1]
+    start = np.zeros(len(times_MI) + 1, np.int64)
+    room = sorting_room(n_in, key_type(n_in))
+    if not _count_all(times_MI, num_steps, room[0], start):
+        raise InvalidInput(f"times must be integer steps 0 ... {num_steps}")
+    row = np.empty(start[-1], np.uint16 if n_in <= 1 << 16 else np.uint32)
+    when = np.empty(start[-1], np.uint16)
+    _list_all(times_MI, num_steps, room, start, row, when)
+    return row, when, start
+
+
+@compiled
+def _fire(flat, weights, row, when, limit, num_steps, membrane, times, out_row, out_when):
     """Fill `times` of one layer and its spikes by time; return how many.
 
     A neuron fires one step after its crossing, so a crossing at the last step is silence.
@@ -44,8 +98,8 @@ def _fire(flat, weights, row, when, limit, num_steps, membrane, times, out_row, 
     return count
 
 
-@njit(cache=True, nogil=True)
-def _output_delta(times, label, num_steps, gamma, aggressive, delta):  # type: ignore[no-untyped-def]
+@compiled
+def _output_delta(times, label, num_steps, gamma, aggressive, delta):
     """Fill `delta` with ``(target - t) / T``."""
     first = times.min()
     for j in range(times.shape[0]):
@@ -61,8 +115,8 @@ def _output_delta(times, label, num_steps, gamma, aggressive, delta):  # type: i
         delta[j] = (target - times[j]) / num_steps
 
 
-@njit(cache=True, nogil=True)
-def _normalise(delta, l1):  # type: ignore[no-untyped-def]
+@compiled
+def _normalise(delta, l1):
     """Divide `delta` by its norm; return False, and leave it, if that is 0."""
     total = 0.0
     for j in range(delta.shape[0]):
@@ -75,8 +129,8 @@ def _normalise(delta, l1):  # type: ignore[no-untyped-def]
     return True
 
 
-@njit(cache=True, nogil=True)
-def _descend(flat, weights, row, when, delta, factor, times, out_row, num_steps, step, left):  # type: ignore[no-untyped-def]
+@compiled
+def _descend(flat, weights, row, when, delta, factor, times, out_row, num_steps, step, left):
     """``rows_ij -= factor delta_j [t_i < t_j]``.
 
     `left` lists the neurons whose gradient the inputs of the present step still reach: those that never
@@ -107,8 +161,8 @@ def _descend(flat, weights, row, when, delta, factor, times, out_row, num_steps,
             subtract_row(flat, target, n_out, step)
 
 
-@njit(cache=True, nogil=True)
-def _hand_back(flat, weights, scale, row, when, delta, times, left, delta_in):  # type: ignore[no-untyped-def]
+@compiled
+def _hand_back(flat, weights, scale, row, when, delta, times, left, delta_in):
     """``delta_in_i = sum_j delta_j [t_i < t_j] w_ji`` of the inputs that fired; the others get 0."""
     delta_in[:] = 0
     count = 0
@@ -133,8 +187,8 @@ def _hand_back(flat, weights, scale, row, when, delta, times, left, delta_in):  
         delta_in[row[k]] = scale * total
 
 
-@njit(cache=True, nogil=True)
-def _learn(  # type: ignore[no-untyped-def]
+@compiled
+def _learn(
     image_row, image_when, start, order, labels, flat, sizes, thresholds, numbers, kinds, out_MC, fired
 ):
     num_steps, gamma, rate, keep = np.int64(numbers[0]), numbers[1], numbers[2], numbers[3]
@@ -216,7 +270,7 @@ def learn(
     """Return the output times ``(M, classes)`` and each hidden layer's spikes per neuron over all images.
 
     Args:
-        spikes: input, step uint16 and start of each image, as `spike_lists.list_images` returns.
+        spikes: input, step uint16 and start of each image, as `list_images` returns.
         order_M: int64, which image comes when.
         labels: int64, of all images.
         flat: changed in place; every layer's weights ``(in, out)``, one layer after the other, and `LANES`

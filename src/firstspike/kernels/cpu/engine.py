@@ -11,10 +11,10 @@ Shape legend: M images, I inputs, C outputs, L layers.
 """
 
 import numpy as np
-from numba import njit
 
-from firstspike.kernels.rows import add_rows, add_run, padded, run_length
-from firstspike.kernels.spike_lists import count_spikes, list_spikes
+from firstspike.kernels.cpu.compiling import compiled
+from firstspike.kernels.cpu.order import input_of, key_type, sort_spikes, sorting_room, step_of
+from firstspike.kernels.cpu.vectors import add_rows, add_run, padded, run_length
 
 # Columns of the table of layers; the last ones are a convolution's.
 (
@@ -42,8 +42,8 @@ from firstspike.kernels.spike_lists import count_spikes, list_spikes
 LABEL, STEP, TIED, SILENT, OPERATIONS, SPIKES = range(6)
 
 
-@njit(cache=True, nogil=True)
-def _membrane_size(layer):  # type: ignore[no-untyped-def]
+@compiled
+def _membrane_size(layer):
     """Return the room for a layer's membranes: of a convolution, runs of one position and group each."""
     groups = layer[GROUPS]
     if groups == 0:
@@ -51,8 +51,8 @@ def _membrane_size(layer):  # type: ignore[no-untyped-def]
     return layer[OUT_HEIGHT] * layer[OUT_WIDTH] * groups * run_length(layer[OUT_CHANNELS] // groups)
 
 
-@njit(cache=True, nogil=True)
-def membrane_offsets(table):  # type: ignore[no-untyped-def]
+@compiled
+def membrane_offsets(table):
     """Return where each layer's membranes begin among all, and their number last, int64 ``(L + 1,)``."""
     held = np.zeros(table.shape[0] + 1, np.int64)
     for d in range(table.shape[0]):
@@ -60,8 +60,8 @@ def membrane_offsets(table):  # type: ignore[no-untyped-def]
     return held
 
 
-@njit(cache=True, nogil=True)
-def _add_patches(layer, flat, spikes, membrane, limit, mark, stamp, high):  # type: ignore[no-untyped-def]
+@compiled
+def _add_patches(layer, flat, spikes, membrane, limit, mark, stamp, high):
     """Add the spikes of one step to a convolution's membranes.
 
     Returns:
@@ -100,8 +100,8 @@ def _add_patches(layer, flat, spikes, membrane, limit, mark, stamp, high):  # ty
     return count, additions
 
 
-@njit(cache=True, nogil=True)
-def _take_runs(layer, membrane, limit, high, runs, found, count):  # type: ignore[no-untyped-def]
+@compiled
+def _take_runs(layer, membrane, limit, high, runs, found, count):
     """Append who crossed in the first `runs` of `high` to `found`, by index; return the new count."""
     groups, area = layer[GROUPS], layer[OUT_HEIGHT] * layer[OUT_WIDTH]
     fan_out = layer[OUT_CHANNELS] // groups
@@ -118,8 +118,8 @@ def _take_runs(layer, membrane, limit, high, runs, found, count):  # type: ignor
     return count
 
 
-@njit(cache=True, nogil=True)
-def _take_ready(layer, membrane, limit, candidates, found, before, count):  # type: ignore[no-untyped-def]
+@compiled
+def _take_ready(layer, membrane, limit, candidates, found, before, count):
     """Append those of `candidates` that are still at `limit` after the first step; return the new count.
 
     They started there, so that no input spike may have touched them.
@@ -139,9 +139,9 @@ def _take_ready(layer, membrane, limit, candidates, found, before, count):  # ty
     return count
 
 
-@njit(cache=True, nogil=True)
-def _decide(  # type: ignore[no-untyped-def]
-    times_MI, flat, limits, table, start, ready, ready_from, num_steps, early_exit, out_MC, result
+@compiled
+def _decide(
+    times_MI, kind, flat, limits, table, start, ready, ready_from, num_steps, early_exit, out_MC, result
 ):
     depth = table.shape[0]
     n_in = table[0, IN_FEATURES]
@@ -152,8 +152,7 @@ def _decide(  # type: ignore[no-untyped-def]
         listed[d + 2] = listed[d + 1] + table[d, OUT_FEATURES]
     membranes = np.empty(held[depth], flat.dtype)
     neuron, when = np.empty(listed[depth + 1], np.int32), np.empty(listed[depth + 1], np.int32)
-    spare_row, spare_when = np.empty(n_in, np.int32), np.empty(n_in, np.int32)
-    place = np.empty(257, np.int32)
+    room = sorting_room(n_in, kind)
     count, read = np.empty(depth + 1, np.int64), np.empty(depth + 1, np.int64)
     widest = 0
     for d in range(depth):
@@ -162,13 +161,16 @@ def _decide(  # type: ignore[no-untyped-def]
     mark, high = np.zeros((depth, widest), np.int64), np.empty(widest, np.int32)
     stamp, starts = 0, ready.shape[0] > 0
     for m in range(times_MI.shape[0]):
-        if count_spikes(times_MI[m], num_steps) < 0:
+        keys, n = sort_spikes(times_MI[m], num_steps, room)
+        if n < 0:
             return m
         membranes[:] = start
         count[:] = 0
         read[:] = 0
         decision, operations, opened = num_steps, 0, stamp
-        count[0] = list_spikes(times_MI[m], num_steps, spare_row, spare_when, place, neuron, when)
+        for k in range(n):
+            neuron[k], when[k] = input_of(keys[k]), step_of(keys[k])
+        count[0] = n
         while True:
             now = num_steps
             for d in range(depth):
@@ -255,7 +257,7 @@ def decide(
     Scratch is the call's own, so calls from several threads do not meet.
 
     Args:
-        times_MI: float32, C-contiguous. An image with a time that is no whole step in ``0 ... T`` ends
+        times_MI: float32, C-contiguous. An image with a time that is no integer step in ``0 ... T`` ends
             the call.
         flat: weights of all layers, and `LANES` spare elements.
         limits: of each layer, in the weights' precision; a neuron fires at or above it.
@@ -268,7 +270,8 @@ def decide(
     """
     out = np.empty((len(times_MI), table[-1, OUT_FEATURES]), np.float32)
     result = np.empty((len(times_MI), SPIKES + len(table) + 1), np.int64)
+    kind = key_type(times_MI.shape[1])
     refused = _decide(
-        times_MI, flat, limits, table, start, ready, ready_from, num_steps, early_exit, out, result
+        times_MI, kind, flat, limits, table, start, ready, ready_from, num_steps, early_exit, out, result
     )
     return out, result, refused

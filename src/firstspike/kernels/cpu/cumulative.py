@@ -1,24 +1,23 @@
-"""Flags of once-only neurons, average pooling of flags, and their surrogate gradients, in one pass.
+"""Cumulative spikes of once-only neurons, their average pooling and surrogate gradients, in one pass.
 
+A neuron's cumulative spikes are 0 before its spike and 1 from it on.
 The same in tensor operations walks over every membrane a dozen times, which takes longer than the
 convolution before. Arrays have the axes T (steps), B (batch), Y, X (map) and C (channels), last axis
-contiguous; half precision comes and goes as its bits, see `firstspike.kernels.half`.
+contiguous; half precision comes and goes as its bits, see `firstspike.kernels.cpu.half`.
 """
 
-import math
-
 import numpy as np
-from numba import njit
 
-from firstspike.kernels import team
-from firstspike.kernels.half import narrow, widen
+from firstspike.kernels.cpu import threads
+from firstspike.kernels.cpu.compiling import compiled
+from firstspike.kernels.cpu.half import narrow, widen
+from firstspike.kernels.cpu.surrogates import SURROGATES, times_surrogate
 
 GRADIENTS = ("every_step", "firing_step", "bptt")
-SURROGATES = ("arctan", "sigmoid", "triangular")
 
 
-@njit(cache=True, nogil=True)
-def _fire(membrane, size, last, half, out, begin, end):  # type: ignore[no-untyped-def]
+@compiled
+def _fire(membrane, size, last, half, out, begin, end):
     steps, _, _, _, channels = membrane.shape
     height, width = out.shape[2], out.shape[3]
     bits, sum_bits = np.empty(channels, np.uint32), np.empty((steps, channels), np.uint32)
@@ -34,8 +33,8 @@ def _fire(membrane, size, last, half, out, begin, end):  # type: ignore[no-untyp
                 widen(membrane[t, b, row, column], bits, values, half)
                 total = sums[t]
                 for c in range(channels):
-                    flag = np.float32(1) if values[c] >= 1 else np.float32(0)
-                    fired[c] = max(fired[c], flag)
+                    above = np.float32(1) if values[c] >= 1 else np.float32(0)
+                    fired[c] = max(fired[c], above)
                     total[c] += fired[c]
         if last:
             sums[steps - 1] = size * size
@@ -43,33 +42,13 @@ def _fire(membrane, size, last, half, out, begin, end):  # type: ignore[no-untyp
             narrow(sum_bits[t], sums[t], out[t, b, y, x], half)
 
 
-@njit(cache=True, nogil=True)
-def _share_fire(address, parts, size, arguments):  # type: ignore[no-untyped-def]
-    return team.share(address, parts, size, _fire, arguments)
+@compiled
+def _share_fire(address, parts, size, arguments):
+    return threads.share(address, parts, size, _fire, arguments)
 
 
-@njit(cache=True, nogil=True, inline="always")
-def _times_derivative(values, totals, surrogate, scale):  # type: ignore[no-untyped-def]
-    """Turn membranes into `totals` times the surrogate derivative, in place."""
-    one, half_pi = np.float32(1), np.float32(math.pi / 2)
-    if surrogate == 0:
-        for c in range(values.shape[0]):
-            slope = half_pi * scale * (values[c] - one)
-            values[c] = totals[c] * (scale * np.float32(0.5)) / (one + slope * slope)
-    elif surrogate == 1:
-        for c in range(values.shape[0]):
-            above = one / (one + np.exp(-scale * (values[c] - one)))
-            values[c] = totals[c] * scale * above * (one - above)
-    else:
-        for c in range(values.shape[0]):
-            height = one - scale * abs(values[c] - one)
-            values[c] = totals[c] * scale * max(height, np.float32(0))
-
-
-@njit(cache=True, nogil=True)
-def _gradient(  # type: ignore[no-untyped-def]
-    membrane, grad, size, last, half, mode, surrogate, scale, out, begin, end
-):
+@compiled
+def _gradient(membrane, grad, size, last, half, mode, surrogate, scale, out, begin, end):
     steps, _, _, _, channels = membrane.shape
     height, width = grad.shape[2], grad.shape[3]
     bits, grad_bits = np.empty(channels, np.uint32), np.empty(channels, np.uint32)
@@ -93,22 +72,24 @@ def _gradient(  # type: ignore[no-untyped-def]
                     given[:] = 0
                 widen(membrane[t, b, row, column], bits, values, half)
                 if mode == 0:
-                    _times_derivative(values, given, surrogate, scale)
+                    passed[:] = given
                 else:
                     for c in range(channels):
                         total = totals[c] + given[c]
                         open_ = t == first[c] if mode == 1 else t <= first[c]
                         passed[c] = total if open_ else np.float32(0)
-                        # Through F[t] = F[t-1] + Theta(H[t]) (1 - F[t-1]) to the flag before.
+                        # Through F[t] = F[t-1] + Theta(H[t]) (1 - F[t-1]) to the step before.
                         stopped = mode == 2 and values[c] >= 1
                         totals[c] = np.float32(0) if stopped else total
-                    _times_derivative(values, passed, surrogate, scale)
+                for c in range(channels):
+                    values[c] -= np.float32(1)
+                times_surrogate(surrogate, passed, values, scale, values)
                 narrow(bits, values, out[t, b, row, column], half)
 
 
-@njit(cache=True, nogil=True)
-def _share_gradient(address, parts, size, arguments):  # type: ignore[no-untyped-def]
-    return team.share(address, parts, size, _gradient, arguments)
+@compiled
+def _share_gradient(address, parts, size, arguments):
+    return threads.share(address, parts, size, _gradient, arguments)
 
 
 def fire(membrane: np.ndarray, size: int, last: bool) -> np.ndarray:
@@ -117,13 +98,13 @@ def fire(membrane: np.ndarray, size: int, last: bool) -> np.ndarray:
     Args:
         membrane: ``(T, B, Y, X, C)``, float32, or uint16 for the bits of bfloat16; both sides of the map
             multiples of `size`.
-        size: of the patches; 1 gives the flags themselves.
+        size: of the patches; 1 gives the cumulative spikes themselves.
         last: every neuron has fired at the last step.
     """
     steps, batch, height, width, channels = membrane.shape
     out = np.empty((steps, batch, height // size, width // size, channels), membrane.dtype)
     arguments = membrane, size, last, membrane.dtype == np.uint16, out
-    team.run(_share_fire, _fire, batch * out.shape[2] * out.shape[3], *arguments)
+    threads.run(_share_fire, _fire, batch * out.shape[2] * out.shape[3], *arguments)
     return out
 
 
@@ -134,14 +115,15 @@ def gradient(
     last: bool,
     mode: str,
     surrogate: str,
-    scale: float,
+    width: float,
 ) -> np.ndarray:
     """Return the surrogate gradient of the membrane; arguments as for `fire`.
 
     Args:
         grad: of the counts, of their shape, in the membrane's type.
-        mode: one of `GRADIENTS`, surrogate: one of `SURROGATES`, scale: its inverse width, as
-            `firstspike.raster.settings.RasterNeuron` describes them.
+        mode: one of `GRADIENTS`, where the derivative is applied: of the cumulative spike at each step by
+            the membrane then, at the step of the spike only, or through the whole recursion.
+        surrogate: one of `firstspike.kernels.cpu.surrogates.SURROGATES`, width: of it.
     """
     out = np.empty_like(membrane)
     arguments = (
@@ -152,8 +134,8 @@ def gradient(
         membrane.dtype == np.uint16,
         GRADIENTS.index(mode),
         SURROGATES.index(surrogate),
-        np.float32(scale),
+        np.float32(1 / width),
         out,
     )
-    team.run(_share_gradient, _gradient, grad.shape[1] * grad.shape[2] * grad.shape[3], *arguments)
+    threads.run(_share_gradient, _gradient, grad.shape[1] * grad.shape[2] * grad.shape[3], *arguments)
     return out

@@ -12,37 +12,32 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from firstspike.kernels.triton.lists import Lists, cut
+from firstspike.kernels.cuda.lists import Lists, cut
 
 _GROUPS = tl.constexpr(4)
 
 
 @triton.jit
-def _end_step(membrane, crossing, highest, limit, now, following, want_peak: tl.constexpr):  # type: ignore[no-untyped-def]
+def _end_step(membrane, crossing, limit, now, following):
     """Look at the membranes if the step is over: until then its negative weights may be missing."""
     over = (following != now)[:, None]
     fires = over & (membrane >= limit)
-    crossing = tl.where(fires, tl.minimum(crossing, now[:, None]), crossing)
-    if want_peak:
-        highest = tl.where(over, tl.maximum(highest, membrane), highest)
-    return crossing, highest
+    return tl.where(fires, tl.minimum(crossing, now[:, None]), crossing)
 
 
 @triton.jit
-def _forward(  # type: ignore[no-untyped-def]
+def _forward(
     when,
     which,
     count,
     weight,
     threshold,
     out,
-    peak,
     n_list,
     n_in,
     n_out,
     groups,
     num_steps,
-    want_peak: tl.constexpr,
     LISTS: tl.constexpr,
     WIDE: tl.constexpr,
 ):
@@ -58,7 +53,6 @@ def _forward(  # type: ignore[no-untyped-def]
         rows = weight + ((lists % groups).to(tl.int64) * n_in * n_out)[:, None] + columns[None, :]
         now = tl.load(time, mask=spikes > 0, other=silent)
         membrane = tl.zeros((LISTS, WIDE), weight.dtype.element_ty)
-        highest = tl.zeros((LISTS, WIDE), weight.dtype.element_ty)
         crossing = tl.full((LISTS, WIDE), silent, tl.float32)
         p = 0
         while tl.max(spikes) > p:
@@ -79,53 +73,43 @@ def _forward(  # type: ignore[no-untyped-def]
                 row2 = tl.load(rows + at2[:, None], mask=here2[:, None] & inside, other=0.0)
                 row3 = tl.load(rows + at3[:, None], mask=here3[:, None] & inside, other=0.0)
                 membrane += row0
-                crossing, highest = _end_step(membrane, crossing, highest, limit, now, time1, want_peak)
+                crossing = _end_step(membrane, crossing, limit, now, time1)
                 membrane += row1
-                crossing, highest = _end_step(membrane, crossing, highest, limit, time1, time2, want_peak)
+                crossing = _end_step(membrane, crossing, limit, time1, time2)
                 membrane += row2
-                crossing, highest = _end_step(membrane, crossing, highest, limit, time2, time3, want_peak)
+                crossing = _end_step(membrane, crossing, limit, time2, time3)
                 membrane += row3
-                crossing, highest = _end_step(membrane, crossing, highest, limit, time3, time4, want_peak)
+                crossing = _end_step(membrane, crossing, limit, time3, time4)
                 now = time4
                 p += 4
-            if not want_peak:
-                # A list whose outputs here have all fired is over.
-                waits = tl.max(((crossing == silent) & inside).to(tl.int32), 1)
-                spikes = tl.where(waits > 0, spikes, 0)
+            # A list whose outputs here have all fired is over.
+            waits = tl.max(((crossing == silent) & inside).to(tl.int32), 1)
+            spikes = tl.where(waits > 0, spikes, 0)
         to = lists.to(tl.int64)[:, None] * n_out + columns[None, :]
         real = (lists < n_list)[:, None] & inside
         tl.store(out + to, crossing, mask=real)
-        if want_peak:
-            tl.store(peak + to, highest, mask=real)
 
 
-def first_crossings(
-    lists: Lists, weight_GIO: Tensor, threshold: float, num_steps: int, want_peak: bool
-) -> tuple[Tensor, Tensor]:
-    """Return the first crossing ``V >= threshold`` of every output for every list, and the peaks.
+def first_crossings(lists: Lists, rows_GIO: Tensor, threshold: float, num_steps: int) -> Tensor:
+    """Return the first crossing ``V >= threshold`` of every output for every list, float32 ``(R, O)``.
 
     Args:
         lists: spikes ``(R, I)``; list r belongs to group ``r % G``.
-        weight_GIO: ``(groups, inputs, outputs)``, contiguous, float32 or float64.
+        rows_GIO: weights ``(groups, inputs, outputs)``, contiguous, float32 or float64.
         threshold: in the weights' precision.
         num_steps: ``T``, the time of an output that never crosses.
-        want_peak: also return the highest membrane, taken without reset; forbids the early stop.
-
-    Returns:
-        float32 ``(R, O)``, and in the weights' precision ``(R, O)`` or, if not wanted, ``(0, 0)``.
     """
     n_list, n_in = lists.when.shape
-    groups, _, n_out = weight_GIO.shape
-    out = torch.full((n_list, n_out), float(num_steps), device=weight_GIO.device)
-    peak = weight_GIO.new_zeros((n_list, n_out) if want_peak else (0, 0))
+    groups, _, n_out = rows_GIO.shape
+    out = torch.full((n_list, n_out), float(num_steps), device=rows_GIO.device)
     if out.numel() == 0 or n_in == 0:
-        return out, peak
+        return out
     tiles = cut(n_list, n_out)
     # As a tensor, since Triton hands a Python float over in single precision.
-    limit = weight_GIO.new_full((1,), threshold)
+    limit = rows_GIO.new_full((1,), threshold)
     with torch.cuda.device_of(out):
         _forward[tiles.grid](
-            *lists, weight_GIO, limit, out, peak, n_list, n_in, n_out, groups, num_steps, want_peak,
+            *lists, rows_GIO, limit, out, n_list, n_in, n_out, groups, num_steps,
             LISTS=tiles.rows, WIDE=tiles.columns, **tiles.options,
         )  # fmt: skip
-    return out, peak
+    return out
