@@ -83,6 +83,7 @@ def _gradient(membrane, grad, size, last, half, mode, surrogate, scale, out, beg
                         totals[c] = np.float32(0) if stopped else total
                 for c in range(channels):
                     values[c] -= np.float32(1)
+                    passed[c] *= scale
                 times_surrogate(surrogate, passed, values, scale, values)
                 narrow(bits, values, out[t, b, row, column], half)
 

@@ -57,10 +57,10 @@ def _share_forward(address, parts, size, arguments):
 
 
 @compiled(fastmath=_REASSOCIATE)
-def _membrane_gradient(grad_BKO, peak_BKO, threshold_BO, width, begin, end):
+def _membrane_gradient(grad_BKO, peak_BKO, threshold_BO, scale, begin, end):
     n_level, n_out = grad_BKO.shape[1:]
     zero = np.float32(0)
-    distance, scale = np.empty(n_out, np.float32), np.float32(1) / width
+    distance = np.empty(n_out, np.float32)
     for b in range(begin, end):
         if not grad_BKO[b].any():
             continue
@@ -68,8 +68,6 @@ def _membrane_gradient(grad_BKO, peak_BKO, threshold_BO, width, begin, end):
             grad, peak, threshold = grad_BKO[b, k], peak_BKO[b, k], threshold_BO[b]
             for j in range(n_out):
                 distance[j] = peak[j] - threshold[j]
-                # So that the height is 1, whatever the width.
-                grad[j] *= width
             times_surrogate(_FAST_SIGMOID, grad, distance, scale, grad)
         for k in range(n_level - 1, 0, -1):
             grad, before = grad_BKO[b, k], grad_BKO[b, k - 1]
@@ -146,7 +144,7 @@ def membrane_gradient(
     Each is multiplied by ``1 / (1 + |M - theta| / width)^2`` and handed to the level at which the
     running maximum was reached.
     """
-    arguments = grad_BKO, peak_BKO, threshold_BO, np.float32(2 * width)
+    arguments = grad_BKO, peak_BKO, threshold_BO, np.float32(0.5 / width)
     threads.run(_share_membrane_gradient, _membrane_gradient, len(grad_BKO), *arguments)
 
 

@@ -1,8 +1,8 @@
 """Input spikes in the order of time: what every event-driven kernel walks through.
 
 A spike is one key, its step in the upper half and its input in the lower one, so that a walk reads one
-number per spike and sorted keys are in the order of time, then of input. Keys have 32 bits, or 64 where there
-are more than 65,536 inputs (`key_type`). Steps are below 65,536. For compiled code, `key_type` apart.
+number per spike and sorted keys are in the order of time, then of input. Keys have 32 bits, or 64 where
+there are more than 65,536 inputs (`key_type`). Steps are below 65,536. For compiled code, `key_type` apart.
 """
 
 from typing import Any

@@ -195,7 +195,7 @@ def _gradient(
     lefts = np.empty((count + 1, length), np.float32)
     membranes = np.empty((count, length), np.float32)
     omega, passed = np.zeros(length, np.float32), np.empty(length, np.float32)
-    slopes, ones = np.empty(length, np.float32), np.ones(length, np.float32)
+    slopes, heights = np.empty(length, np.float32), np.full(length, per_width, np.float32)
     by_left, by_before = np.empty(length, np.float32), np.empty(length, np.float32)
     to_current, to_before = np.empty((height, width), np.float32), np.empty((height, width), np.float32)
     for b in range(begin, end):
@@ -234,7 +234,7 @@ def _gradient(
                 widen(grad_spikes[b, y, x : x + length], bits, values, half)
                 for c in range(length):
                     slopes[c] = membrane[c] - threshold
-                times_surrogate(surrogate, ones, slopes, per_width, slopes)
+                times_surrogate(surrogate, heights, slopes, per_width, slopes)
                 for c in range(length):
                     # The left-over membrane falls by the threshold with a spike.
                     by_spike = values[c] * share_here[c] - threshold * passed[c]

@@ -6,14 +6,10 @@ from hypothesis import strategies as st
 from spike_cases import Case, cases, draw_times, draw_weight, naive_gradients, naive_raster, naive_times
 
 from firstspike.functional import causal_linear
-from firstspike.kernels import if_step
+from firstspike.kernels.cpu import linear
 from firstspike.kernels.reference import simulate_causal
 from firstspike.neurons import Causal
-from firstspike.rules import Mask, TemporalRule
 from firstspike.spikes import raster_to_times, times_to_raster
-
-MASKS: list[Mask] = ["hard", "soft", "open"]
-
 
 # Spike times
 
@@ -93,18 +89,6 @@ def test_strict_firing_needs_more_than_the_threshold() -> None:
     assert causal_linear(times, weight, 8, Causal(strict=True)).item() == 4
 
 
-def test_peaks_are_the_highest_membranes_without_reset() -> None:
-    times = np.array([[0, 2, 2, 5], [6, 6, 6, 6], [0, 1, 6, 6]], np.float32)
-    weight = np.array([[1.0, -1.0], [3.0, -2.0], [-1.0, 0.5], [-0.5, 2.75]], np.float32)
-    crossing, peak = if_step.forward(times, weight, 1.0, 6, True)
-    # Neuron 0 steps through 1, 3, 2.5; neuron 1 through -1, -2.5, 0.25: from rest, 0.
-    assert peak.tolist() == [[3.0, 0.25], [0.0, 0.0], [4.0, 0.0]]
-    assert crossing.tolist() == [[0, 6], [6, 6], [0, 6]]
-    early, none = if_step.forward(times, weight, 1.0, 6, False)
-    assert np.array_equal(early, crossing)
-    assert none.size == 0
-
-
 # What must not change the times
 
 
@@ -167,24 +151,12 @@ def test_permuting_inputs_outputs_or_samples_permutes_nothing_else(
 @settings(deadline=None, max_examples=120)
 @given(
     case=cases(),
-    weight_mask=st.sampled_from(MASKS),
-    input_mask=st.sampled_from(MASKS),
-    kappa=st.sampled_from([0.5, 4.0, 30.0]),
     strict=st.booleans(),
     delay=st.sampled_from([0, 1]),
     seed=st.integers(0, 2**32 - 1),
 )
-def test_gradients_are_those_of_naive_loops(
-    case: Case,
-    weight_mask: Mask,
-    input_mask: Mask,
-    kappa: float,
-    strict: bool,
-    delay: int,
-    seed: int,
-) -> None:
-    rule = TemporalRule(weight_mask=weight_mask, input_mask=input_mask, kappa=kappa)
-    neuron = Causal(threshold=case.threshold, strict=strict, delay=delay, step_rule=rule)
+def test_gradients_are_those_of_naive_loops(case: Case, strict: bool, delay: int, seed: int) -> None:
+    neuron = Causal(threshold=case.threshold, strict=strict, delay=delay)
     crosses = Causal(threshold=case.threshold, strict=strict)
     crossing = naive_times(case.times, case.weight, case.num_steps, crosses)
     times = case.times.to(torch.float32, copy=True).requires_grad_()
@@ -192,15 +164,8 @@ def test_gradients_are_those_of_naive_loops(
     out = causal_linear(times, weight, case.num_steps, neuron)
     delta = torch.from_numpy(np.random.default_rng(seed).integers(-8, 9, tuple(out.shape)) / 8).to(out)
     grad_times, grad_weight = torch.autograd.grad(out, (times, weight), delta)
-    factor = {"hard": 0.0, "soft": np.exp(-1 / kappa), "open": 1.0}
     expected_weight, expected_times = naive_gradients(
-        case.times,
-        case.weight,
-        crossing,
-        delta,
-        case.num_steps,
-        factor[weight_mask],
-        factor[input_mask],
+        case.times, case.weight, crossing, delta, case.num_steps
     )
     assert (grad_times.dtype, grad_weight.dtype) == (times.dtype, weight.dtype)
     np.testing.assert_allclose(grad_weight.numpy(), expected_weight, rtol=1e-5, atol=1e-5)
@@ -209,8 +174,7 @@ def test_gradients_are_those_of_naive_loops(
 
 
 @pytest.mark.parametrize("num_steps", [2, 4096])
-@pytest.mark.parametrize("decay", [0.0, 0.75, 1.0])
-def test_kernel_gradients_in_the_shortest_and_longest_window(num_steps: int, decay: float) -> None:
+def test_kernel_gradients_in_the_shortest_and_longest_window(num_steps: int) -> None:
     rng = np.random.default_rng(num_steps)
     times = draw_times(rng, (5, 23), num_steps, "half silent")
     weight = draw_weight(rng, (4, 23), "mixed")
@@ -222,21 +186,18 @@ def test_kernel_gradients_in_the_shortest_and_longest_window(num_steps: int, dec
         torch.from_numpy(crossing),
         torch.from_numpy(delta),
         num_steps,
-        decay,
-        decay,
     )
-    grad_weight = if_step.weight_gradient(times, crossing, delta, num_steps, decay)
-    grad_times = if_step.input_gradient(
-        times, np.ascontiguousarray(weight.T), crossing, delta, num_steps, decay
-    )
+    grad_weight = linear.weight_gradient(times, crossing, delta, num_steps)
+    rows = np.ascontiguousarray(weight.T)
+    grad_times = linear.input_gradient(times, rows, crossing, delta, num_steps)
     np.testing.assert_allclose(grad_weight.T, expected_weight, rtol=1e-12, atol=1e-12)
     np.testing.assert_allclose(grad_times, expected_times, rtol=1e-12, atol=1e-12)
 
 
 @settings(deadline=None, max_examples=50)
-@given(case=cases(min_batch=1), mask=st.sampled_from(MASKS))
-def test_a_silent_input_gets_no_weight_gradient(case: Case, mask: Mask) -> None:
-    neuron = Causal(threshold=case.threshold, step_rule=TemporalRule(weight_mask=mask))
+@given(case=cases(min_batch=1))
+def test_a_silent_input_gets_no_weight_gradient(case: Case) -> None:
+    neuron = Causal(threshold=case.threshold)
     times = torch.full(case.times.shape, float(case.num_steps))
     weight = case.weight.clone().requires_grad_()
     causal_linear(times, weight, case.num_steps, neuron).sum().backward()
@@ -244,7 +205,7 @@ def test_a_silent_input_gets_no_weight_gradient(case: Case, mask: Mask) -> None:
     assert not weight.grad.any()
 
 
-def test_a_late_input_leaves_the_other_gradients_alone_under_the_hard_mask() -> None:
+def test_a_late_input_leaves_the_other_gradients_alone() -> None:
     neuron = Causal()
     times, weight = torch.tensor([[1.0, 3.0]]), torch.tensor([[0.5, 0.5]])
     grads = []

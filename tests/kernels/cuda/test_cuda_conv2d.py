@@ -5,7 +5,7 @@ from spike_cases import draw_times, draw_weight
 from torch import Tensor
 from triton_device import needs_triton, on_every_device, triton_kernels
 
-from firstspike.kernels.if_conv2d import Geometry
+from firstspike.kernels.geometry import Geometry
 
 T = 6
 THRESHOLD = 2.0
@@ -54,7 +54,7 @@ def naive_crossings(times: Tensor, weight: Tensor, layer: Geometry) -> Tensor:
 
 
 def naive_gradients(
-    times: Tensor, weight: Tensor, crossing: Tensor, delta: Tensor, layer: Geometry, decay: float
+    times: Tensor, weight: Tensor, crossing: Tensor, delta: Tensor, layer: Geometry
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return the gradients of weights and times by a loop over all pairs that a synapse joins."""
     grad_weight, grad_times = np.zeros(weight.shape), np.zeros(times.shape)
@@ -67,11 +67,9 @@ def naive_gradients(
             if not (0 <= at[0] < times.shape[2] and 0 <= at[1] < times.shape[3]):
                 continue
             time = float(times[b, i, *at])
-            mask = decay ** max(time - fired[b, o, y, x], 0)
-            if time < T:
-                grad_weight[o, c, ky, kx] -= value[b, o, y, x] * mask
-            if time < T or decay > 0:
-                grad_times[b, i, *at] += value[b, o, y, x] * mask * float(weight[o, c, ky, kx])
+            if time < T and time <= fired[b, o, y, x]:
+                grad_weight[o, c, ky, kx] -= value[b, o, y, x]
+                grad_times[b, i, *at] += value[b, o, y, x] * float(weight[o, c, ky, kx])
     return grad_weight, grad_times
 
 
@@ -82,32 +80,25 @@ def test_times_are_those_of_torchs_convolution(
     expected = naive_crossings(times, weight, layer)
     rows = rows_of(weight, layer.groups).to(device)
     forward = triton_kernels().conv2d.forward
-    crossing, none = forward(times.to(device), rows, layer, THRESHOLD, T, False)
+    crossing = forward(times.to(device), rows, layer, THRESHOLD, T)
     assert torch.equal(crossing.cpu(), expected)
-    assert none.numel() == 0
     assert expected.unique().numel() > 2
-    again, peak = forward(times.to(device), rows, layer, THRESHOLD, T, True)
-    assert torch.equal(again.cpu(), expected)
-    assert torch.equal(peak.cpu() >= THRESHOLD, expected < T)
 
 
-@pytest.mark.parametrize("decay", [0.0, 0.5])
-def test_gradients_are_those_of_naive_loops(
-    layer: Geometry, image: tuple[int, int], decay: float, device: str
-) -> None:
+def test_gradients_are_those_of_naive_loops(layer: Geometry, image: tuple[int, int], device: str) -> None:
     times, weight = case(layer, image)
     crossing = naive_crossings(times, weight, layer)
     delta = torch.from_numpy(np.random.default_rng(1).integers(-8, 9, tuple(crossing.shape)) / 8).float()
-    expected_weight, expected_times = naive_gradients(times, weight, crossing, delta, layer, decay)
+    expected_weight, expected_times = naive_gradients(times, weight, crossing, delta, layer)
     given = [values.to(device) for values in (times, crossing, delta)]
     conv2d = triton_kernels().conv2d
-    grad_rows = conv2d.weight_gradient(*given, layer, T, decay)
+    grad_rows = conv2d.weight_gradient(*given, layer, T)
     rows = rows_of(weight, layer.groups)
     assert grad_rows.shape == rows.shape
     np.testing.assert_array_equal(
         grad_rows.cpu().numpy(), rows_of(torch.from_numpy(expected_weight), layer.groups).numpy()
     )
-    grad_times = conv2d.input_gradient(given[0], rows.to(device), *given[1:], layer, T, decay)
+    grad_times = conv2d.input_gradient(given[0], rows.to(device), *given[1:], layer, T)
     np.testing.assert_array_equal(grad_times.cpu().numpy(), expected_times)
 
 
@@ -116,7 +107,7 @@ def test_empty_batch(layer: Geometry, image: tuple[int, int], device: str) -> No
     rows = rows_of(weight, layer.groups).to(device)
     conv2d = triton_kernels().conv2d
     none = times[:0].to(device)
-    crossing, _ = conv2d.forward(none, rows, layer, THRESHOLD, T, False)
+    crossing = conv2d.forward(none, rows, layer, THRESHOLD, T)
     assert crossing.shape == naive_crossings(times, weight, layer)[:0].shape
-    assert not conv2d.weight_gradient(none, crossing, crossing, layer, T, 0.0).any()
-    assert conv2d.input_gradient(none, rows, crossing, crossing, layer, T, 0.0).shape == none.shape
+    assert not conv2d.weight_gradient(none, crossing, crossing, layer, T).any()
+    assert conv2d.input_gradient(none, rows, crossing, crossing, layer, T).shape == none.shape

@@ -1,4 +1,4 @@
-"""The step synapse's fast form at the edges of its blocks, vectors and sorting passes."""
+"""The step synapse's kernel at the edges of its blocks, vectors, keys and sorting passes."""
 
 from collections.abc import Iterator
 
@@ -10,7 +10,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from firstspike.convolution import causal_conv2d
 from firstspike.functional import causal_linear
-from firstspike.kernels.vectors import LANES, blocks
+from firstspike.kernels.cpu.vectors import LANES, blocks
 from firstspike.neurons import Causal
 from firstspike.rules import TemporalRule
 
@@ -51,7 +51,9 @@ def first_crossings(times: Tensor, weight: Tensor, num_steps: int) -> Tensor:
 @pytest.mark.parametrize("n_in", [1, 15, 16, 17, 50])
 def test_any_number_of_neurons(n_in: int, n_out: int) -> None:
     times, weight = draw(35, n_in, n_out, 12, 0.7)
-    assert torch.equal(causal_linear(times, weight, 12, Causal()), first_crossings(times, weight, 12))
+    expected = first_crossings(times, weight, 12)
+    assert torch.equal(causal_linear(times, weight, 12, Causal()), expected)
+    assert torch.equal(causal_linear(times, weight.double(), 12, Causal()), expected)
 
 
 @pytest.mark.parametrize("num_steps", [2, 255, 256, 257, 512, 513, 4096, 65_535])
@@ -68,8 +70,10 @@ def test_more_steps_than_a_time_holds_are_refused() -> None:
 
 
 @pytest.mark.parametrize("n_in", [65_536, 65_537])
-def test_both_sides_of_the_largest_number_of_inputs_of_the_fast_form(n_in: int) -> None:
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_both_sides_of_the_largest_number_of_inputs_of_short_keys(n_in: int, dtype: torch.dtype) -> None:
     times, weight = draw(2, n_in, 17, 9, 0.001)
+    weight = weight.to(dtype)
     times[:, -1] = 3
     times.requires_grad_()
     weight.requires_grad_()
@@ -77,8 +81,8 @@ def test_both_sides_of_the_largest_number_of_inputs_of_the_fast_form(n_in: int) 
     assert torch.equal(out.detach(), first_crossings(times.detach(), weight.detach(), 9))
     grad_times, grad_weight = torch.autograd.grad(out.sum(), (times, weight))
     seen = (times.detach()[:, None] <= out.detach()[:, :, None]) & (times.detach()[:, None] < 9)
-    torch.testing.assert_close(grad_weight, -seen.sum(0).to(torch.float32))
-    torch.testing.assert_close(grad_times, (seen * weight.detach()).sum(1), rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(grad_weight, -seen.sum(0).to(dtype))
+    torch.testing.assert_close(grad_times, (seen * weight.detach()).sum(1).float(), rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.parametrize("n_out", [5, 16, 40, 209])
@@ -118,7 +122,8 @@ def test_a_broken_time_is_one_clear_error(time: float, message: str, place: int)
 
 def test_blocks_never_pass_the_end_of_a_row() -> None:
     for columns in range(LANES, 500):
-        assert 1 <= len(blocks(columns)) * LANES <= columns
+        for dtype in (np.float32, np.float64):
+            assert 1 <= len(blocks(np.empty((2, columns), dtype))) * LANES <= columns
 
 
 class _Times(Dataset[Tensor]):

@@ -10,12 +10,11 @@ import triton
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
-from firstspike.kernels.triton import forward, input_gradient, levels, levels_gradient, weight_gradient
+from firstspike.kernels.cuda import forward, input_gradient, levels, levels_gradient, weight_gradient
 
 INTS = {"which", "count", "ends", "level", "spikes"}
 SIZES = {"batch", "groups", "length", "n_in", "n_level", "n_list", "n_out", "n_per_group", "num_steps"}
 TILE = {"WIDE": 64, "LISTS": 32, "INPUTS": 32, "SAMPLES": 32, "SPIKES": 16}
-FLAGS = {"want_peak", "hard"}
 KERNELS = [
     forward._forward,
     weight_gradient._gradient,
@@ -27,13 +26,13 @@ KERNELS = [
 ]
 
 
-def compile_kernel(kernel: Any, flag: bool) -> str:
+def compile_kernel(kernel: Any) -> str:
     """Return the PTX of a kernel in single precision, sizes divisible by 16."""
     constants: dict[str, Any] = {}
     signature, divisible = {}, {}
     for place, name in enumerate(kernel.arg_names):
-        if name in TILE or name in FLAGS:
-            constants[name] = TILE.get(name, flag)
+        if name in TILE:
+            constants[name] = TILE[name]
             signature[name] = "constexpr"
             continue
         signature[name] = "i32" if name in SIZES else ("*i32" if name in INTS else "*fp32")
@@ -48,7 +47,6 @@ def compile_kernel(kernel: Any, flag: bool) -> str:
 
 if __name__ == "__main__":
     for kernel in KERNELS:
-        for flag in (False, True) if FLAGS & set(kernel.arg_names) else (False,):
-            ptx = compile_kernel(kernel, flag)
-            used = sorted(set(re.findall(r"^\s+(?:@%p\d+ )?([a-z][\w.:]*) ", ptx, re.MULTILINE)))
-            print(kernel.__module__.rpartition(".")[2], kernel.__name__, flag, *used)
+        ptx = compile_kernel(kernel)
+        used = sorted(set(re.findall(r"^\s+(?:@%p\d+ )?([a-z][\w.:]*) ", ptx, re.MULTILINE)))
+        print(kernel.__module__.rpartition(".")[2], kernel.__name__, *used)

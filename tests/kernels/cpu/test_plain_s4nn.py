@@ -13,7 +13,7 @@ from test_s4nn_oracle import DECAY, GAMMA, LEARNING_RATE, S4nn, draw_image
 from firstspike.online import S4NN, s4nn_epoch
 
 T = 32
-FILE = Path(__file__).parents[2] / "benchmarks" / "plain_s4nn.py"
+FILE = Path(__file__).parents[3] / "benchmarks" / "plain_s4nn.py"
 
 
 @pytest.fixture(scope="module")

@@ -6,8 +6,8 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from firstspike.kernels import engine
-from firstspike.kernels.rows import LANES
+from firstspike.kernels.cpu import engine
+from firstspike.kernels.cpu.vectors import LANES
 
 Shape = tuple[int, int, int]
 

@@ -1,6 +1,6 @@
 import pytest
 import torch
-from test_if_levels import dense_flags
+from spike_cases import dense_flags
 from torch import Tensor
 from triton_device import needs_triton, on_every_device, triton_kernels
 

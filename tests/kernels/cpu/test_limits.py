@@ -11,7 +11,7 @@ import torch
 from firstspike import Causal, Linear
 from firstspike.convolution import causal_conv2d
 from firstspike.functional import causal_linear
-from firstspike.kernels import chunks
+from firstspike.kernels.cpu import threads as pool
 from firstspike.online import sort_spikes
 
 _FULL = """
@@ -47,12 +47,12 @@ def test_a_fork_while_another_thread_starts_workers_does_not_hang():
     before = torch.get_num_threads()
     torch.set_num_threads(2)
     try:
-        with chunks._shared["growing"]:
+        with pool._shared["growing"]:
             child = os.fork()
             if not child:
                 signal.alarm(20)
                 seen = []
-                chunks.run_chunks(lambda chunk, begin, end: seen.append((begin, end)), 10)
+                pool.run_plainly(lambda begin, end: seen.append((begin, end)), 10)
                 os._exit(0 if sorted(seen) == [(0, 5), (5, 10)] else 1)
         assert os.waitpid(child, 0)[1] == 0
     finally:

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from spike_cases import dense_flags
 
 from firstspike.functional import causal_levels, causal_linear
 from firstspike.neurons import Causal
@@ -9,30 +10,6 @@ from firstspike.rules import RunningMaxRule
 
 NUM_STEPS = 12
 LEVELS = (0, 2, 3, 7, 11)
-
-
-class _Flag(torch.autograd.Function):
-    """``M >= theta`` with the derivative ``1 / (1 + |M - theta| / width)^2``."""
-
-    @staticmethod
-    def forward(ctx, peak, threshold, width):
-        ctx.save_for_backward(peak, threshold)
-        ctx.width = width
-        return (peak >= threshold).to(peak.dtype)
-
-    @staticmethod
-    def backward(ctx, grad):
-        peak, threshold = ctx.saved_tensors
-        return grad / (1 + (peak - threshold).abs() / ctx.width) ** 2, None, None
-
-
-def dense_flags(flags_in, weight, threshold, width):
-    """The rule written with one matrix product per level; a maximum belongs to its first level."""
-    membrane = flags_in @ weight.t()
-    peaks = [membrane[:, 0]]
-    for level in range(1, membrane.shape[1]):
-        peaks.append(torch.where(membrane[:, level] > peaks[-1], membrane[:, level], peaks[-1]))
-    return _Flag.apply(torch.stack(peaks, 1), threshold.unsqueeze(1), width)
 
 
 def flags_of(times):

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from spike_cases import Case, cases, draw_times, draw_weight, naive_raster, naive_times
 
 from firstspike.functional import causal_linear
-from firstspike.kernels import if_ramp
+from firstspike.kernels.cpu import ramp
 from firstspike.kernels.reference import simulate_causal
 from firstspike.neurons import Causal
 from firstspike.rules import ExactRule
@@ -74,7 +74,7 @@ def test_shortest_and_longest_windows(num_steps: int, strict: bool, delay: int) 
 def test_a_hand_worked_ramp() -> None:
     # V rises by 1 a step from step 1, by 3 from step 3: V = 0, 0, 1, 2, 5, 8. It meets 4 at 3 + 2/3.
     times, weight = torch.tensor([[1.0, 3.0]]), torch.tensor([[1.0, 2.0]])
-    crossing, slope = if_ramp.forward(times.numpy(), weight.t().contiguous().numpy(), 4.0, False, 6)
+    crossing, slope = ramp.forward(times.numpy(), weight.t().contiguous().numpy(), 4.0, False, 6)
     assert crossing.item() == pytest.approx(3 + 2 / 3, rel=1e-15)
     assert slope.item() == 3
     assert causal_linear(times, weight, 6, Causal(threshold=4, synapse="ramp")).item() == 4

@@ -10,7 +10,7 @@ from triton_device import needs_triton
 @needs_triton
 @pytest.mark.slow
 def test_every_kernel_compiles_for_a_gpu_and_adds_without_other_rounding(tmp_path: Path) -> None:
-    script = Path(__file__).with_name("compile_triton.py")
+    script = Path(__file__).with_name("compile_kernels.py")
     environment = {name: value for name, value in os.environ.items() if name != "TRITON_INTERPRET"}
     environment["TRITON_CACHE_DIR"] = str(tmp_path)
     done = subprocess.run(
@@ -22,7 +22,7 @@ def test_every_kernel_compiles_for_a_gpu_and_adds_without_other_rounding(tmp_pat
     )
     assert done.returncode == 0, done.stderr
     lines = done.stdout.splitlines()
-    assert len(lines) == 10
+    assert len(lines) == 7
     for line in lines:
         # Flushed subnormals or a fused product would move a membrane off the CPU's by a rounding.
         assert ".ftz" not in line

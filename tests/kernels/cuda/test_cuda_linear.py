@@ -24,16 +24,9 @@ def case(
 
 
 def forward(times: Tensor, weight: Tensor, threshold: float, num_steps: int, device: str) -> Tensor:
-    """Return the crossings on the CPU, after checking that asking for the peaks does not change them."""
-    linear = triton_kernels().linear
-    moved = times.to(device), weight.to(device)
-    crossing, none = linear.forward(*moved, threshold, num_steps, False)
-    with_peak, peak = linear.forward(*moved, threshold, num_steps, True)
+    """Return the crossings on the CPU."""
+    crossing = triton_kernels().linear.forward(times.to(device), weight.to(device), threshold, num_steps)
     assert crossing.dtype == torch.float32
-    assert torch.equal(crossing, with_peak)
-    assert none.numel() == 0
-    assert peak.shape == crossing.shape
-    assert peak.dtype == weight.dtype
     return crossing.cpu()
 
 
@@ -77,49 +70,39 @@ def test_short_and_long_windows(num_steps: int, device: str) -> None:
     assert found.unique().numel() > 2 or num_steps == 2
 
 
-def test_peaks_are_the_highest_membranes_without_reset(device: str) -> None:
-    times = torch.tensor([[0.0, 2, 2, 5], [6, 6, 6, 6], [0, 1, 6, 6]])
-    weight = torch.tensor([[1.0, -1.0], [3.0, -2.0], [-1.0, 0.5], [-0.5, 2.75]])
-    crossing, peak = triton_kernels().linear.forward(times.to(device), weight.to(device), 1.0, 6, True)
-    # Neuron 0 steps through 1, 3, 2.5; neuron 1 through -1, -2.5, 0.25: from rest, 0.
-    assert peak.tolist() == [[3.0, 0.25], [0.0, 0.0], [4.0, 0.0]]
-    assert crossing.tolist() == [[0, 6], [6, 6], [0, 6]]
-
-
-@pytest.mark.parametrize("decay", [0.0, 0.5])
 @pytest.mark.parametrize("shape", [(0, 3, 2), (1, 1, 1), (6, 5, 3), (3, 2, 67)])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_gradients_are_those_of_naive_loops(
-    decay: float, shape: tuple[int, int, int], dtype: torch.dtype, device: str
+    shape: tuple[int, int, int], dtype: torch.dtype, device: str
 ) -> None:
     times, weight = case(shape)
     crossing = naive_times(times, weight.t(), T, Causal(threshold=1.0))
     delta = torch.from_numpy(np.random.default_rng(1).integers(-8, 9, tuple(crossing.shape)) / 8)
-    expected = naive_gradients(times, weight.t(), crossing, delta, T, decay, decay)
+    expected = naive_gradients(times, weight.t(), crossing, delta, T)
     given = [values.to(device) for values in (times, weight.to(dtype), crossing, delta.to(dtype))]
     linear = triton_kernels().linear
-    grad_weight = linear.weight_gradient(given[0], *given[2:], T, decay)
-    grad_times = linear.input_gradient(*given, T, decay)
+    grad_weight = linear.weight_gradient(given[0], *given[2:], T)
+    grad_times = linear.input_gradient(*given, T)
     assert grad_weight.dtype == grad_times.dtype == dtype
-    # Dyadic numbers and powers of 1/2: every sum is exact.
+    # Dyadic numbers: every sum is exact.
     np.testing.assert_array_equal(grad_weight.t().cpu().numpy(), expected[0])
     np.testing.assert_array_equal(grad_times.cpu().numpy(), expected[1])
 
 
 def test_parts_and_shared_programs_change_nothing(device: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    from firstspike.kernels.triton import lists, weight_gradient
+    from firstspike.kernels.cuda import lists, weight_gradient
 
     times, weight = case((9, 13, 3))
     crossing = naive_times(times, weight.t(), T, Causal(threshold=1.0))
     delta = torch.from_numpy(np.random.default_rng(2).integers(-8, 9, tuple(crossing.shape)) / 8)
-    expected, _ = naive_gradients(times, weight.t(), crossing, delta, T, 0.5, 0.5)
+    expected, _ = naive_gradients(times, weight.t(), crossing, delta, T)
     # One program takes all tiles, and the last of three parts has one sample.
     monkeypatch.setattr(lists, "_PROGRAMS", 1)
     monkeypatch.setattr(lists, "_TILE", 8)
     monkeypatch.setattr(weight_gradient, "_PART", 4)
     assert torch.equal(forward(times, weight, 1.0, T, device), crossing)
     given = [values.to(device) for values in (times, crossing, delta.to(torch.float32))]
-    grad = triton_kernels().linear.weight_gradient(*given, T, 0.5)
+    grad = triton_kernels().linear.weight_gradient(*given, T)
     np.testing.assert_array_equal(grad.t().cpu().numpy(), expected)
 
 
@@ -130,8 +113,8 @@ def test_tensors_need_not_be_contiguous(device: str) -> None:
     assert torch.equal(forward(strided, weight.t().contiguous().t(), 1.0, T, device), expected)
     delta = torch.ones(6, 8).t()
     linear = triton_kernels().linear
-    plain = linear.weight_gradient(*(v.to(device) for v in (times, expected, delta.contiguous())), T, 0.0)
-    found = linear.weight_gradient(*(v.to(device) for v in (strided, expected, delta)), T, 0.0)
+    plain = linear.weight_gradient(*(v.to(device) for v in (times, expected, delta.contiguous())), T)
+    found = linear.weight_gradient(*(v.to(device) for v in (strided, expected, delta)), T)
     assert torch.equal(found, plain)
 
 
@@ -143,8 +126,8 @@ def test_the_same_call_gives_the_same_bits(device: str) -> None:
     linear = triton_kernels().linear
     runs = []
     for _ in range(2):
-        crossing, _ = linear.forward(times, weight, 1.0, T, False)
-        grad = linear.weight_gradient(times, crossing, delta, T, 0.9)
-        runs.append((crossing, grad, linear.input_gradient(times, weight, crossing, delta, T, 0.9)))
+        crossing = linear.forward(times, weight, 1.0, T)
+        grad = linear.weight_gradient(times, crossing, delta, T)
+        runs.append((crossing, grad, linear.input_gradient(times, weight, crossing, delta, T)))
     for one, two in zip(*runs, strict=True):
         assert torch.equal(one, two)

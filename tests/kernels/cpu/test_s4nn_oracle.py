@@ -1,7 +1,7 @@
 """S4NN as its authors published it (arXiv 1910.09495), one image and one step at a time.
 
 `S4nn` below is that algorithm in plain numpy, loops and all. Compared with the library's
-``Causal(strict=True, delay=1)`` and the hard `TemporalRule` with the L2 norm: the spike times of both
+``Causal(strict=True, delay=1)`` and `TemporalRule` with the L2 norm: the spike times of both
 layers, and the weights of both layers after updates with learning rate and weight decay.
 
 The hidden layer of S4NN reads the output weights *after* their update; autograd reads those before.
@@ -17,7 +17,7 @@ import torch
 
 from firstspike.coding import encode_latency
 from firstspike.functional import causal_linear, normalise_gradient
-from firstspike.kernels import if_step
+from firstspike.kernels.cpu import linear
 from firstspike.losses import relative_targets, temporal_least_squares
 from firstspike.neurons import Causal
 from firstspike.rules import TemporalRule
@@ -117,13 +117,12 @@ class Library:
         if updated_output:
             delta = normalise_gradient(((t_out - targets) / T).detach().to(torch.float64), "l2")
             crossing = torch.where(t_out == T, T, t_out - OUTPUT.delay).detach()
-            at_hidden = if_step.input_gradient(
+            at_hidden = linear.input_gradient(
                 t_hidden.detach().numpy(),
                 self.output.t().contiguous().numpy(),
                 crossing.numpy(),
                 delta.numpy(),
                 T,
-                decay=0.0,
             )
             (grad_hidden,) = torch.autograd.grad(t_hidden, hidden, torch.from_numpy(at_hidden).to(t_hidden))
         self.hidden = descend(self.hidden, grad_hidden)

@@ -14,10 +14,9 @@ from spike_cases import draw_times, draw_weight
 from torch import Tensor
 
 from firstspike.functional import causal_linear, phased_linear
-from firstspike.kernels import if_ramp, if_step
-from firstspike.kernels.chunks import run_chunks
+from firstspike.kernels.cpu import linear, ramp
+from firstspike.kernels.cpu.threads import part_of, parts, run_plainly
 from firstspike.neurons import Causal, Phased, Synapse
-from firstspike.rules import TemporalRule
 
 T = 16
 SYNAPSES: list[Synapse] = ["step", "ramp"]
@@ -36,8 +35,7 @@ def layer_call(synapse: Synapse, batch: int = 11, seed: int = 0, dyadic: bool = 
     times = torch.from_numpy(draw_times(rng, (batch, 13), T, "half silent")).requires_grad_()
     weight = draw_weight(rng, (5, 13), "mixed") if dyadic else rng.normal(0, 1, (5, 13))
     weights = torch.from_numpy(weight).to(torch.float32).requires_grad_()
-    rule = TemporalRule(weight_mask="hard", input_mask="hard" if dyadic else "soft")
-    out = causal_linear(times, weights, T, Causal(synapse=synapse, step_rule=rule))
+    out = causal_linear(times, weights, T, Causal(synapse=synapse))
     delta = torch.from_numpy(rng.integers(-8, 9, tuple(out.shape)) / 8).to(torch.float32)
     return [out.detach(), *torch.autograd.grad(out, (times, weights), delta)]
 
@@ -99,31 +97,32 @@ def test_the_same_thread_count_gives_the_same_bits(synapse: Synapse) -> None:
 @given(size=st.integers(0, 40), threads=st.integers(1, 5))
 def test_chunks_cover_every_sample_once(size: int, threads: int) -> None:
     torch.set_num_threads(threads)
-    seen: list[tuple[int, int, int]] = []
-    parts = run_chunks(lambda *chunk: seen.append(chunk), size)
-    assert parts == len(seen) <= max(1, min(threads, size))
-    assert [chunk for chunk, _, _ in sorted(seen)] == list(range(parts))
-    assert sorted(k for _, start, stop in seen for k in range(start, stop)) == list(range(size))
-    lengths = [stop - start for _, start, stop in seen]
+    seen: list[tuple[int, int]] = []
+    run_plainly(lambda *chunk: seen.append(chunk), size)
+    assert len(seen) == parts(size) <= max(1, min(threads, size))
+    assert sorted(k for start, stop in seen for k in range(start, stop)) == list(range(size))
+    lengths = [stop - start for start, stop in seen]
     assert max(lengths) - min(lengths) <= 1
+    found = [part_of(start, parts(size), size) for start, _ in sorted(seen)]
+    assert found == list(range(parts(size)))
 
 
-@pytest.mark.parametrize("failing", [0, 1])
+@pytest.mark.parametrize("failing", [0, 5])
 def test_a_failure_in_any_chunk_reaches_the_caller(failing: int) -> None:
     torch.set_num_threads(2)
 
-    def work(chunk: int, start: int, stop: int) -> None:
-        if chunk == failing:
-            raise RuntimeError(f"chunk {chunk}")
+    def work(start: int, stop: int) -> None:
+        if start == failing:
+            raise RuntimeError(f"chunk from {start}")
 
-    with pytest.raises(RuntimeError, match=f"chunk {failing}"):
-        run_chunks(work, 10)
+    with pytest.raises(RuntimeError, match=f"chunk from {failing}"):
+        run_plainly(work, 10)
 
 
 def test_chunks_run_at_the_same_time() -> None:
     torch.set_num_threads(2)
     both = threading.Barrier(2, timeout=20)
-    assert run_chunks(lambda *_: both.wait() and None, 2) == 2
+    run_plainly(lambda *_: both.wait() and None, 2)
 
 
 @pytest.mark.parametrize("synapse", SYNAPSES)
@@ -144,15 +143,15 @@ def kernel_calls() -> list[np.ndarray]:
     times = draw_times(rng, (9, 7), T, "half silent")
     weight = draw_weight(rng, (7, 4), "mixed").astype(np.float32)
     delta = (rng.integers(-8, 9, (9, 4)) / 8).astype(np.float32)
-    crossing, _ = if_step.forward(times, weight, 1.0, T, False)
-    line, slope = if_ramp.forward(times, weight, 1.0, False, T)
+    crossing = linear.forward(times, weight, 1.0, T)
+    line, slope = ramp.forward(times, weight, 1.0, False, T)
     return [
         crossing,
-        if_step.weight_gradient(times, crossing, delta, T, 0.0),
-        if_step.input_gradient(times, weight, crossing, delta, T, 0.0),
+        linear.weight_gradient(times, crossing, delta, T),
+        linear.input_gradient(times, weight, crossing, delta, T),
         line,
         slope,
-        *if_ramp.backward(times, weight, line, delta.astype(np.float64), T),
+        *ramp.backward(times, weight, line, delta.astype(np.float64), T),
     ]
 
 
