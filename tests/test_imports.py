@@ -102,7 +102,7 @@ def test_a_part_imports_only_itself_and_earlier_ones(path: Path) -> None:
 
 def test_compiled_kernels_know_arrays_only() -> None:
     # The reference simulators alone read neurons; a kernel takes plain arrays and numbers.
-    for path in (ROOT / "kernels").glob("*.py"):
+    for path in (ROOT / "kernels").rglob("*.py"):
         parts = imported_parts(path.read_text(encoding="utf-8"), ["firstspike", "kernels"])
         allowed = {"kernels", "neurons", "spikes"} if path.name == "reference.py" else {"kernels"}
         assert parts <= allowed, path.name

@@ -10,11 +10,7 @@ from firstspike.rules import ExactRule, RunningMaxRule, StraightThroughRule, Tem
 @pytest.mark.parametrize(
     ("field", "choices"),
     [
-        ("weight_mask", "hard, soft, open"),
-        ("input_mask", "hard, soft, open"),
         ("norm", "none, l1, l2"),
-        ("silent", "last_step, zero"),
-        ("saturation", "one_sided, open"),
     ],
 )
 def test_an_unknown_choice_is_answered_with_the_valid_ones(field: str, choices: str) -> None:
@@ -33,10 +29,6 @@ def test_the_straight_through_rule_names_its_choices() -> None:
 
 @pytest.mark.parametrize("value", [0.0, -1.0, math.nan])
 def test_scales_must_be_above_zero(value: float) -> None:
-    with pytest.raises(ValueError, match=r"TemporalRule\.kappa must be above 0 steps"):
-        TemporalRule(kappa=value)
-    with pytest.raises(ValueError, match=r"TemporalRule\.surrogate_width must be above 0 or None"):
-        TemporalRule(surrogate_width=value)
     with pytest.raises(ValueError, match=r"ExactRule\.min_slope must be above 0"):
         ExactRule(min_slope=value)
     with pytest.raises(ValueError, match=r"RunningMaxRule\.width must be above 0"):
@@ -57,15 +49,3 @@ def test_rules_are_values(rule: Any) -> None:
     name = dataclasses.fields(rule)[0].name
     with pytest.raises(dataclasses.FrozenInstanceError):
         setattr(rule, name, getattr(rule, name))
-
-
-def test_the_default_is_the_published_rule() -> None:
-    rule = TemporalRule()
-    assert (rule.weight_mask, rule.input_mask) == ("hard", "hard")
-    assert (rule.silent, rule.saturation, rule.surrogate_width) == ("last_step", "open", None)
-
-
-def test_decay_per_step_of_lateness() -> None:
-    rule = TemporalRule(kappa=4)
-    assert (rule.decay("hard"), rule.decay("open")) == (0, 1)
-    assert rule.decay("soft") == pytest.approx(math.exp(-0.25))

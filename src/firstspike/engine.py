@@ -8,8 +8,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from firstspike.kernels import engine as kernel
-from firstspike.kernels.rows import LANES
+from firstspike.kernels.cpu import engine as kernel
+from firstspike.kernels.cpu.vectors import LANES
 from firstspike.neurons import Events
 from firstspike.nn import Stack, Synapses
 from firstspike.nn.geometry import Shape

@@ -10,9 +10,8 @@ import torch
 from torch import Tensor
 
 from firstspike.decision import FirstSpike, Score
-from firstspike.kernels import s4nn_online
-from firstspike.kernels.rows import LANES
-from firstspike.kernels.spike_lists import list_images
+from firstspike.kernels.cpu import s4nn as kernel
+from firstspike.kernels.cpu.vectors import LANES
 from firstspike.nn import Layer
 from firstspike.spikes import Spikes, check_labels, check_spikes
 from firstspike.support import check_choice, check_num_steps, check_number
@@ -107,7 +106,7 @@ def sort_spikes(spikes: Spikes) -> SortedSpikes:
     """
     if check_spikes(spikes).times.dim() != 2:
         raise ValueError(f"spikes must be (images, in_features), found {tuple(spikes.shape)}")
-    lists = list_images(spikes.times.detach().to(torch.float32).contiguous().numpy(), spikes.steps)
+    lists = kernel.list_images(spikes.times.detach().to(torch.float32).contiguous().numpy(), spikes.steps)
     return SortedSpikes(lists, spikes.shape[1], spikes.steps)
 
 
@@ -169,7 +168,7 @@ def s4nn_epoch(
         _check_order(order, len(spikes))
     spare = weights[0].new_zeros(LANES)
     flat = torch.cat([*(weight.detach().t().flatten() for weight in weights), spare])
-    out, fired = s4nn_online.learn(
+    out, fired = kernel.learn(
         spikes.lists,
         order.contiguous().numpy(),
         labels.contiguous().numpy(),

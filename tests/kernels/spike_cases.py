@@ -134,24 +134,42 @@ def naive_gradients(
     crossing_BO: Tensor,
     delta_BO: Tensor,
     num_steps: int,
-    weight_decay: float,
-    input_decay: float,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return ``dL/dw`` and ``dL/dt_i`` of Spiking-GAN Eqs. 14-15 by three nested loops.
 
-    A mask is ``decay^lateness``: 0 hard, 1 open. A silent input counts as one at ``T`` for its own
-    gradient unless the mask is hard, and never has a weight gradient.
+    A silent input has neither.
     """
     times, crossing = times_BI.tolist(), crossing_BO.tolist()
     weight, delta = weight_OI.tolist(), delta_BO.tolist()
     grad_weight, grad_times = np.zeros(weight_OI.shape), np.zeros(times_BI.shape)
     for b in range(times_BI.shape[0]):
         for i in range(times_BI.shape[1]):
-            silent = times[b][i] == num_steps
             for j in range(weight_OI.shape[0]):
-                late = max(times[b][i] - crossing[b][j], 0)
-                if not silent:
-                    grad_weight[j, i] -= delta[b][j] * weight_decay**late
-                if not silent or input_decay > 0:
-                    grad_times[b, i] += delta[b][j] * weight[j][i] * input_decay**late
+                if times[b][i] < num_steps and times[b][i] <= crossing[b][j]:
+                    grad_weight[j, i] -= delta[b][j]
+                    grad_times[b, i] += delta[b][j] * weight[j][i]
     return grad_weight, grad_times
+
+
+class _Flag(torch.autograd.Function):
+    """``M >= theta`` with the derivative ``1 / (1 + |M - theta| / width)^2``."""
+
+    @staticmethod
+    def forward(ctx, peak, threshold, width):
+        ctx.save_for_backward(peak, threshold)
+        ctx.width = width
+        return (peak >= threshold).to(peak.dtype)
+
+    @staticmethod
+    def backward(ctx, grad):
+        peak, threshold = ctx.saved_tensors
+        return grad / (1 + (peak - threshold).abs() / ctx.width) ** 2, None, None
+
+
+def dense_flags(flags_in, weight, threshold, width):
+    """The rule written with one matrix product per level; a maximum belongs to its first level."""
+    membrane = flags_in @ weight.t()
+    peaks = [membrane[:, 0]]
+    for level in range(1, membrane.shape[1]):
+        peaks.append(torch.where(membrane[:, level] > peaks[-1], membrane[:, level], peaks[-1]))
+    return _Flag.apply(torch.stack(peaks, 1), threshold.unsqueeze(1), width)

@@ -1,7 +1,7 @@
 """The causal kernels of a device, behind one set of names: Numba on the CPU, Triton on CUDA.
 
 Tensors in, tensors out, on the device they came from; contiguous where a kernel asks for it. An operation
-has the same name, arguments and result on every device; `if_step`, `if_levels` and `if_conv2d` describe
+has the same name, arguments and result on every device; the modules of `firstspike.kernels.cpu` describe
 them.
 """
 
@@ -23,9 +23,9 @@ class Kernels:
     """The operations of one device.
 
     Attributes:
-        linear: `forward`, `weight_gradient`, `input_gradient` of `firstspike.kernels.if_step`.
-        levels: `forward`, `membrane_gradient`, `weight_gradient` of `firstspike.kernels.if_levels`.
-        conv2d: `forward`, `weight_gradient`, `input_gradient` of `firstspike.kernels.if_conv2d`.
+        linear: `forward`, `weight_gradient`, `input_gradient` of `firstspike.kernels.cpu.linear`.
+        levels: `forward`, `membrane_gradient`, `weight_gradient` of `firstspike.kernels.cpu.levels`.
+        conv2d: `forward`, `weight_gradient`, `input_gradient` of `firstspike.kernels.cpu.conv2d`.
     """
 
     linear: SimpleNamespace | ModuleType
@@ -63,12 +63,12 @@ def kernels_for(device: torch.device) -> Kernels:
 @functools.cache
 def _load(kind: str) -> Kernels:
     if kind == "cpu":
-        from firstspike.kernels import if_conv2d, if_levels, if_step
+        from firstspike.kernels.cpu import conv2d, levels, linear
 
         return Kernels(
-            linear=_on_tensors(if_step, "forward", "weight_gradient", "input_gradient"),
-            levels=_on_tensors(if_levels, "forward", "membrane_gradient", "weight_gradient"),
-            conv2d=_on_tensors(if_conv2d, "forward", "weight_gradient", "input_gradient"),
+            linear=_on_tensors(linear, "forward", "weight_gradient", "input_gradient"),
+            levels=_on_tensors(levels, "forward", "membrane_gradient", "weight_gradient"),
+            conv2d=_on_tensors(conv2d, "forward", "weight_gradient", "input_gradient"),
         )
     try:
         import triton  # noqa: F401
@@ -76,9 +76,11 @@ def _load(kind: str) -> Kernels:
         raise ImportError(
             "causal layers on a CUDA device need Triton; install it with pip install 'firstspike[cuda]'"
         ) from error
-    from firstspike.kernels.triton import conv2d, levels, linear
+    from firstspike.kernels.cuda import conv2d as conv2d_cuda
+    from firstspike.kernels.cuda import levels as levels_cuda
+    from firstspike.kernels.cuda import linear as linear_cuda
 
-    return Kernels(linear=linear, levels=levels, conv2d=conv2d)
+    return Kernels(linear=linear_cuda, levels=levels_cuda, conv2d=conv2d_cuda)
 
 
 def _on_tensors(module: ModuleType, *names: str) -> SimpleNamespace:

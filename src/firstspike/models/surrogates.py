@@ -42,12 +42,3 @@ def surrogate(distance: "Tensor", kind: SurrogateKind, width: float) -> "Tensor"
         above = (4 * u).sigmoid()
         return 4 / width * above * (1 - above)
     return 1 / (width * (1 + 2 * u.abs()) ** 2)
-
-
-def kernel_scale(kind: SurrogateKind, width: float) -> float:
-    """Return the inverse width ``a`` that `firstspike.kernels.flags` takes for a surrogate.
-
-    There "arctan" is ``a/2 / (1 + (pi/2 a x)^2)``, "sigmoid" ``a s(a x) (1 - s(a x))`` and "triangular"
-    ``a max(0, 1 - a |x|)``.
-    """
-    return {"arctan": 2.0, "sigmoid": 4.0}.get(kind, 1.0) / width

@@ -9,8 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from firstspike.kernels.compiling import eager
-from firstspike.kernels.norms import unit_rows
+from firstspike.kernels.cpu.norms import unit_rows
+from firstspike.kernels.untraced import untraced
 from firstspike.neurons.base import Connection, Events, EventWiring, Neuron, check_field, check_read, once
 from firstspike.spikes import Spikes
 from firstspike.support import check_integer, check_number
@@ -82,7 +82,7 @@ class Causal(Neuron):
         fired = (~spikes.silent).to(connection.weight.dtype)
         return connection(fired, bias=self._clock(spikes.steps))
 
-    @eager
+    @untraced
     def fire(self, connection: Connection, spikes: Spikes) -> Spikes:
         """Return the spikes on the shared clock; neurons that cross in one step tie.
 

@@ -7,8 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from firstspike.kernels.compiling import eager
 from firstspike.kernels.dispatch import common_device, kernels_for
+from firstspike.kernels.untraced import untraced
 from firstspike.neurons.base import check_read, once
 from firstspike.spikes import Spikes
 from firstspike.support import check_integer, check_number
@@ -40,7 +40,7 @@ class RunningMax:
         check_number("RunningMax", "width", self.width, low=0, above=True)
 
 
-@eager
+@untraced
 def fire_at_levels(
     cumulative: Tensor | None, spikes: Spikes, weight: Tensor, threshold: Tensor, rule: RunningMax
 ) -> tuple[Tensor, Spikes]:

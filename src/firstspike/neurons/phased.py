@@ -6,8 +6,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from firstspike.kernels import if_phased as kernel
-from firstspike.kernels.compiling import eager
+from firstspike.kernels.cpu import phased as kernel
+from firstspike.kernels.untraced import untraced
 from firstspike.neurons.base import Connection, Neuron, check_read, once
 from firstspike.spikes import Spikes, encode_latency
 from firstspike.support import check_integer, check_number
@@ -100,7 +100,7 @@ class Phased(Neuron):
         values = (last - spikes.times.to(connection.weight.dtype).clamp(max=last)) / (last - first)
         return connection(self.input_low + (self.input_high - self.input_low) * values)
 
-    @eager
+    @untraced
     def fire(self, connection: Connection, spikes: Spikes) -> Spikes:
         """Return the spikes on the shared clock.
 

@@ -6,8 +6,8 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from firstspike.kernels import if_ramp as kernel
-from firstspike.kernels.compiling import eager
+from firstspike.kernels.cpu import ramp as kernel
+from firstspike.kernels.untraced import untraced
 from firstspike.neurons.base import Connection, Neuron, check_read, once
 from firstspike.spikes import Spikes
 from firstspike.support import check_integer, check_number
@@ -60,7 +60,7 @@ class Ramp(Neuron):
         """Return the membrane at the last step as if the neuron never reset: ``sum w (T - 1 - t_i)``."""
         return connection((spikes.steps - 1 - spikes.times.to(connection.weight.dtype)).clamp(min=0))
 
-    @eager
+    @untraced
     def fire(self, connection: Connection, spikes: Spikes) -> Spikes:
         """Return the spikes on the shared clock; neurons that cross in one step tie."""
         check_read(spikes, connection.weight)

@@ -7,8 +7,8 @@ from typing import Any, Literal, get_args
 import torch
 from torch import Tensor
 
-from firstspike.kernels import window_fire as kernel
-from firstspike.kernels.compiling import eager
+from firstspike.kernels.cpu import window as kernel
+from firstspike.kernels.untraced import untraced
 from firstspike.neurons.base import Connection, Neuron, check_field, once
 from firstspike.spikes import Spikes
 from firstspike.support import check_num_steps, check_number
@@ -108,7 +108,7 @@ class Window(Neuron):
         first = inputs[0][1]
         return self.quantise(membrane, first.steps).to(first.times.dtype), membrane
 
-    @eager
+    @untraced
     def quantise(self, membrane: Tensor, steps: int) -> Spikes:
         """Return the spikes of neurons with these membranes, for an input window of `steps`."""
         own = self.out_steps(steps)

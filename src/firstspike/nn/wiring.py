@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from firstspike.kernels.dispatch import common_device, kernels_for
-from firstspike.kernels.if_conv2d import Geometry
+from firstspike.kernels.geometry import Geometry
 from firstspike.nn.geometry import (
     Pair,
     Shape,
@@ -87,7 +87,7 @@ class Dense:
     def crossings(self, times: Tensor, weight: Tensor, threshold: float, steps: int) -> Tensor:
         """Return the step at which each sum of weights reaches the threshold, ``(batch, out_features)``."""
         kernels = kernels_for(common_device(times=times, weight=weight)).linear
-        crossing: Tensor = kernels.forward(times, self.rows(weight)[0], threshold, steps, False)[0]
+        crossing: Tensor = kernels.forward(times, self.rows(weight)[0], threshold, steps)
         return crossing
 
     def gradients(
@@ -105,9 +105,9 @@ class Dense:
         kernels, delta = kernels_for(times.device).linear, delta.contiguous()
         grad_times = grad_weight = None
         if for_weight:
-            grad_weight = kernels.weight_gradient(times, crossing, delta, steps, 0.0).t()
+            grad_weight = kernels.weight_gradient(times, crossing, delta, steps).t()
         if for_times:
-            grad_times = kernels.input_gradient(times, self.rows(weight)[0], crossing, delta, steps, 0.0)
+            grad_times = kernels.input_gradient(times, self.rows(weight)[0], crossing, delta, steps)
         return grad_times, grad_weight
 
     def rows(self, weight: Tensor) -> Tensor:
@@ -242,9 +242,7 @@ class Convolution(_Maps):
         Its memory holds the channels last.
         """
         kernels = kernels_for(common_device(times=times, weight=weight)).conv2d
-        crossing: Tensor = kernels.forward(
-            times, self.rows(weight), self.geometry, threshold, steps, False
-        )[0]
+        crossing: Tensor = kernels.forward(times, self.rows(weight), self.geometry, threshold, steps)
         return crossing
 
     def gradients(
@@ -262,11 +260,11 @@ class Convolution(_Maps):
         kernels, geometry = kernels_for(times.device).conv2d, self.geometry
         grad_times = grad_weight = None
         if for_weight:
-            found = kernels.weight_gradient(times, crossing, delta, geometry, steps, 0.0)
+            found = kernels.weight_gradient(times, crossing, delta, geometry, steps)
             grad_weight = found.transpose(1, 2).reshape(self.weight_shape)
         if for_times:
             rows = self.rows(weight)
-            grad_times = kernels.input_gradient(times, rows, crossing, delta, geometry, steps, 0.0)
+            grad_times = kernels.input_gradient(times, rows, crossing, delta, geometry, steps)
         return grad_times, grad_weight
 
     def rows(self, weight: Tensor) -> Tensor:

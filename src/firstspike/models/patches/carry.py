@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 from torch.autograd.function import FunctionCtx, once_differentiable
 
-from firstspike.kernels.compiling import eager
-from firstspike.kernels.window_carry import SURROGATES, Walk
+from firstspike.kernels.cpu.patches import Walk
+from firstspike.kernels.untraced import untraced
 from firstspike.models.patches.grid import PatchGrid, cover, merge_patches, split_patches
 from firstspike.models.patches.settings import PatchCarry
 from firstspike.models.surrogates import surrogate
@@ -58,7 +58,7 @@ def carry_patches(
         )
     if current.dtype not in (torch.float32, torch.bfloat16):
         raise ValueError(f"currents must be float32 or bfloat16, found {current.dtype}")
-    if current.device.type == "cpu" and neuron.surrogate in SURROGATES:
+    if current.device.type == "cpu":
         return _compiled(current, before, neuron, grid)
     spikes, left = walk_patches(
         current.to(torch.float32),
@@ -124,7 +124,7 @@ class _Spike(torch.autograd.Function):
         return grad_outputs[0] * surrogate(distance, neuron.surrogate, neuron.width), None
 
 
-@eager
+@untraced
 def _compiled(
     current: Tensor, before: Tensor | None, neuron: PatchCarry, grid: PatchGrid
 ) -> tuple[Tensor, Tensor]:
@@ -158,7 +158,6 @@ class _Compiled(torch.autograd.Function):
 
 
 # The kernel's words for a patch.
-_KERNEL = {"sine_patch": "sine_window", "patch": "window"}
 
 
 @lru_cache(maxsize=64)
@@ -167,8 +166,8 @@ def _walk(neuron: PatchCarry, grid: PatchGrid, channels: int) -> Walk:
         np.array(grid.corners) * (1, channels),
         (grid.sides[0], grid.sides[1] * channels),
         (1 / cover(grid).to(torch.float32)).repeat_interleave(channels, 1).numpy(),
-        projection=_KERNEL.get(neuron.projection, neuron.projection),
-        carried=_KERNEL.get(neuron.carried, neuron.carried),
+        projection=neuron.projection,
+        carried=neuron.carried,
         surrogate=neuron.surrogate,
         angle=neuron.theta * math.pi / 2,
         alpha=neuron.alpha,

@@ -10,13 +10,13 @@ from torch import Tensor
 from torch.autograd.function import FunctionCtx, once_differentiable
 from torch.nn import functional as F
 
-from firstspike.kernels import flags as kernel
-from firstspike.kernels.compiling import eager
+from firstspike.kernels.cpu import cumulative as kernel
+from firstspike.kernels.untraced import untraced
 from firstspike.models.raster.settings import RasterNeuron
-from firstspike.models.surrogates import kernel_scale, surrogate
+from firstspike.models.surrogates import surrogate
 
 
-@eager
+@untraced
 def fire(membrane: Tensor, neuron: RasterNeuron, pool: int = 1, *, forced: bool = False) -> Tensor:
     """Return how many neurons of each pool have fired by each step, in the membrane's type.
 
@@ -56,7 +56,7 @@ class _Compiled(torch.autograd.Function):
             ctx.forced,  # type: ignore[attr-defined]
             neuron.gradient,
             neuron.surrogate,
-            kernel_scale(neuron.surrogate, neuron.width),
+            neuron.width,
         )
         return _tensor(out, membrane), None, None, None
 

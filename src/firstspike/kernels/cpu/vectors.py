@@ -1,0 +1,413 @@
+"""Vectors of neurons for Numba kernels: blocks of them in registers, and membranes in memory.
+
+A compiler keeps an array in memory: adding a row of weights to an array of membranes costs a load, an
+add and a store per vector. A block is a value, `n` vectors of LLVM's own vector type, so a loop
+that carries it keeps it in registers, and the same addition is one instruction with its load. Each lane
+is added to in the order of the loop, so sums are the same to the bit as those of a plain loop.
+
+A kernel takes the number of vectors as a tuple of that length (`blocks`), so that Numba compiles one
+form per size. Vectors hold `LANES` numbers of either precision; one of doubles takes two registers.
+
+The second half works on membranes in memory, for single images, where few rows are added at a time. A
+row's last vector may reach into what follows the row there: arrays of weights end with `LANES` spare
+elements, and membranes and steps are as long as `padded` says.
+
+All functions but `blocks` and `pad_columns` are for compiled code only.
+"""
+
+from typing import Any
+
+import numpy as np
+from llvmlite import ir
+from numba import types
+from numba.core import config
+from numba.core.codegen import get_host_cpu_features
+from numba.extending import intrinsic, models, register_model
+
+from firstspike.kernels.cpu.compiling import compiled
+
+# The features that Numba compiles for, which are not the machine's where its variables name others.
+_FEATURES = get_host_cpu_features() if config.CPU_FEATURES is None else config.CPU_FEATURES
+_WIDE = "+avx512f" in _FEATURES.split(",")
+LANES = 16 if _WIDE else 8
+# A walk holds two blocks at once: in 32 vector registers, or in 16.
+_MOST = 13 if _WIDE else 6
+# Backward kernels hold three, or keep blocks of several samples in the first-level cache.
+CACHED = 7
+# A block of one vector.
+_ONE = (0,)
+
+
+def blocks(rows: np.ndarray, most: int = _MOST) -> tuple[int, ...]:
+    """Return a tuple as long as the best number of vectors per block for the last axis of `rows`.
+
+    Blocks never pass the end of a row: the last one is moved back and overlaps the one before.
+
+    Args:
+        rows: `LANES` columns or more.
+        most: vectors of single precision per block.
+    """
+    columns = rows.shape[-1]
+    fitting = range(1, min(most * 4 // rows.itemsize, columns // LANES) + 1)
+    # Two vectors' time stands for what a walk costs besides its additions.
+    return (0,) * min(fitting, key=lambda n: -(-columns // (n * LANES)) * (n + 2))
+
+
+def pad_columns(rows: np.ndarray) -> np.ndarray:
+    """Return the last axis filled up with zeros to at least `LANES` columns; the same if it has them."""
+    columns = rows.shape[-1]
+    if columns >= LANES:
+        return rows
+    padded = np.zeros((*rows.shape[:-1], LANES), rows.dtype)
+    padded[..., :columns] = rows
+    return padded
+
+
+def _vector(kind: types.Type) -> ir.VectorType:
+    element = {types.float32: ir.FloatType(), types.float64: ir.DoubleType(), types.uint16: ir.IntType(16)}
+    return ir.VectorType(element[kind], LANES)
+
+
+class _Block(types.Type):
+    def __init__(self, count: int, kind: types.Type) -> None:
+        self.count, self.kind = count, kind
+        super().__init__(f"Block({count}, {kind})")
+
+
+@register_model(_Block)
+class _BlockModel(models.PrimitiveModel):
+    def __init__(self, manager: Any, block: _Block) -> None:
+        super().__init__(manager, block, ir.ArrayType(_vector(block.kind), block.count))
+
+
+def _spread(builder: Any, scalar: Any) -> Any:
+    nothing = ir.Constant(ir.VectorType(scalar.type, LANES), ir.Undefined)
+    one = builder.insert_element(nothing, scalar, ir.Constant(ir.IntType(32), 0))
+    zeros = ir.Constant(ir.VectorType(ir.IntType(32), LANES), [0] * LANES)
+    return builder.shuffle_vector(one, nothing, zeros)
+
+
+def _pack(builder: Any, vectors: list[Any]) -> Any:
+    block = ir.Constant(ir.ArrayType(vectors[0].type, len(vectors)), ir.Undefined)
+    for k, vector in enumerate(vectors):
+        block = builder.insert_value(block, vector, k)
+    return block
+
+
+def _unpack(builder: Any, block: Any) -> list[Any]:
+    return [builder.extract_value(block, k) for k in range(block.type.count)]
+
+
+def _pointers(context: Any, builder: Any, array: Any, kind: types.Array, offset: Any, count: int) -> list:
+    data = context.make_array(kind)(context, builder, array).data
+    first = builder.gep(data, [offset])
+    step = [ir.Constant(ir.IntType(64), k * LANES) for k in range(count)]
+    return [builder.bitcast(builder.gep(first, [k]), _vector(kind.dtype).as_pointer()) for k in step]
+
+
+def _load(builder: Any, pointers: list[Any]) -> list[Any]:
+    # Rows begin anywhere, so no more than an element's alignment is promised.
+    return [builder.load(pointer, align=2) for pointer in pointers]
+
+
+def _bits(builder: Any, flags: Any) -> Any:
+    """A bit per lane, as an int64."""
+    return builder.zext(builder.bitcast(flags, ir.IntType(LANES)), ir.IntType(64))
+
+
+@intrinsic
+def fill(typingctx: Any, value: Any, size: Any) -> Any:
+    """Return a block of the size of the tuple `size` whose lanes all hold `value`, of either precision."""
+    block = _Block(len(size), value)
+
+    def codegen(context, builder, signature, arguments):
+        return _pack(builder, [_spread(builder, arguments[0])] * block.count)
+
+    return block(value, size), codegen
+
+
+@intrinsic
+def load(typingctx: Any, array: Any, offset: Any, size: Any) -> Any:
+    """Return the block at `offset` of a C-contiguous array, counted in elements."""
+    block = _Block(len(size), array.dtype)
+
+    def codegen(context, builder, signature, arguments):
+        pointers = _pointers(context, builder, arguments[0], array, arguments[1], block.count)
+        return _pack(builder, _load(builder, pointers))
+
+    return block(array, types.int64, size), codegen
+
+
+@intrinsic
+def store(typingctx: Any, array: Any, offset: Any, block: Any) -> Any:
+    """Write a block to `offset` of a C-contiguous array, counted in elements."""
+
+    def codegen(context, builder, signature, arguments):
+        pointers = _pointers(context, builder, arguments[0], array, arguments[1], block.count)
+        for vector, pointer in zip(_unpack(builder, arguments[2]), pointers, strict=True):
+            builder.store(vector, pointer, align=4)
+        return context.get_dummy_value()
+
+    return types.void(array, types.int64, block), codegen
+
+
+def _combine(name: str) -> Any:
+    def typed(typingctx: Any, block: Any, array: Any, offset: Any) -> Any:
+        def codegen(context, builder, signature, arguments):
+            pointers = _pointers(context, builder, arguments[1], array, arguments[2], block.count)
+            pairs = zip(_unpack(builder, arguments[0]), _load(builder, pointers), strict=True)
+            return _pack(builder, [getattr(builder, name)(value, row) for value, row in pairs])
+
+        return block(block, array, types.int64), codegen
+
+    return typed
+
+
+@intrinsic
+def add_row(typingctx: Any, block: Any, array: Any, offset: Any) -> Any:
+    """Return the block plus the one at `offset` of a C-contiguous array."""
+    return _combine("fadd")(typingctx, block, array, offset)
+
+
+@intrinsic
+def take_row(typingctx: Any, block: Any, array: Any, offset: Any) -> Any:
+    """Return the block minus the one at `offset` of a C-contiguous array."""
+    return _combine("fsub")(typingctx, block, array, offset)
+
+
+@intrinsic
+def prefetch(typingctx: Any, array: Any, offset: Any, size: Any) -> Any:
+    """Have the block at `offset` brought to the first-level cache; an offset outside does no harm."""
+    count = len(size)
+
+    def codegen(context, builder, signature, arguments):
+        byte, flag = ir.IntType(8).as_pointer(), ir.IntType(32)
+        fetch = builder.module.declare_intrinsic(
+            "llvm.prefetch", (byte,), ir.FunctionType(ir.VoidType(), [byte, flag, flag, flag])
+        )
+        read, keep, data = (ir.Constant(flag, value) for value in (0, 3, 1))
+        for pointer in _pointers(context, builder, arguments[0], array, arguments[1], count):
+            builder.call(fetch, [builder.bitcast(pointer, byte), read, keep, data])
+        return context.get_dummy_value()
+
+    return types.void(array, types.int64, size), codegen
+
+
+@intrinsic
+def first_crossing(typingctx: Any, out: Any, membrane: Any, threshold: Any, now: Any) -> Any:
+    """Return `out` with ``min(out, now)`` where ``membrane >= threshold``."""
+
+    def codegen(context, builder, signature, arguments):
+        limit, step = _spread(builder, arguments[2]), _spread(builder, arguments[3])
+        crossed = []
+        for time, value in zip(_unpack(builder, arguments[0]), _unpack(builder, arguments[1]), strict=True):
+            earlier = builder.select(builder.fcmp_ordered("<", step, time), step, time)
+            crossed.append(builder.select(builder.fcmp_ordered(">=", value, limit), earlier, time))
+        return _pack(builder, crossed)
+
+    return out(out, membrane, membrane.kind, out.kind), codegen
+
+
+@intrinsic
+def all_below(typingctx: Any, block: Any, value: Any) -> Any:
+    """Return whether every lane is below `value`."""
+
+    def codegen(context, builder, signature, arguments):
+        limit = _spread(builder, arguments[1])
+        highest, *others = _unpack(builder, arguments[0])
+        for vector in others:
+            highest = builder.select(builder.fcmp_ordered(">", vector, highest), vector, highest)
+        bits = _bits(builder, builder.fcmp_unordered(">=", highest, limit))
+        return builder.icmp_unsigned("==", bits, ir.Constant(ir.IntType(64), 0))
+
+    return types.boolean(block, block.kind), codegen
+
+
+@intrinsic
+def reached(typingctx: Any, block: Any, limit: Any) -> Any:
+    """Return a bit per lane of a block of one vector, set where it is at or above `limit`."""
+
+    def codegen(context, builder, signature, arguments):
+        (vector,) = _unpack(builder, arguments[0])
+        return _bits(builder, builder.fcmp_ordered(">=", vector, _spread(builder, arguments[1])))
+
+    return types.int64(block, block.kind), codegen
+
+
+@intrinsic
+def store_steps(typingctx: Any, array: Any, offset: Any, block: Any) -> Any:
+    """Write a block of integer steps below 65,536 to `offset` of a uint16 C-contiguous array."""
+
+    def codegen(context, builder, signature, arguments):
+        wide = ir.VectorType(ir.IntType(32), LANES)
+        places = _pointers(context, builder, arguments[0], array, arguments[1], block.count)
+        for vector, place in zip(_unpack(builder, arguments[2]), places, strict=True):
+            steps = builder.trunc(builder.fptosi(vector, wide), _vector(array.dtype))
+            builder.store(steps, place, align=2)
+        return context.get_dummy_value()
+
+    return types.void(array, types.int64, block), codegen
+
+
+@intrinsic
+def subtract_seen(typingctx: Any, block: Any, values: Any, times: Any, offset: Any, step: Any) -> Any:
+    """Return the block minus the lanes of `values` at `offset` where the uint16 `times` are ``>= step``."""
+
+    def codegen(context, builder, signature, arguments):
+        now = _spread(builder, arguments[4])
+        value, time = (
+            _load(builder, _pointers(context, builder, given, kind, arguments[3], block.count))
+            for given, kind in ((arguments[1], values), (arguments[2], times))
+        )
+        result = []
+        for k, held in enumerate(_unpack(builder, arguments[0])):
+            seen = builder.icmp_unsigned(">=", time[k], now)
+            result.append(builder.select(seen, builder.fsub(held, value[k]), held))
+        return _pack(builder, result)
+
+    return block(block, values, times, types.int64, types.uint16), codegen
+
+
+@intrinsic
+def dot_seen(typingctx: Any, rows: Any, offset: Any, values: Any, times: Any, step: Any) -> Any:
+    """Return the row at `offset` times `values`, summed over the lanes at which `times` are ``>= step``."""
+
+    def codegen(context, builder, signature, arguments):
+        pointers = _pointers(context, builder, arguments[0], rows, arguments[1], values.count)
+        now = _spread(builder, arguments[4])
+        zero = ir.Constant(_vector(values.kind), [0.0] * LANES)
+        total = None
+        for row, value, time in zip(
+            _load(builder, pointers),
+            _unpack(builder, arguments[2]),
+            _unpack(builder, arguments[3]),
+            strict=True,
+        ):
+            seen = builder.select(builder.fcmp_ordered(">=", time, now), value, zero)
+            product = builder.fmul(row, seen)
+            total = product if total is None else builder.fadd(total, product)
+        width = LANES
+        while width > 1:
+            # Halves onto each other: the same order on every machine of this width.
+            width //= 2
+            upper = ir.Constant(
+                ir.VectorType(ir.IntType(32), LANES), [(k + width) % LANES for k in range(LANES)]
+            )
+            total = builder.fadd(total, builder.shuffle_vector(total, total, upper))
+        return builder.extract_element(total, ir.Constant(ir.IntType(32), 0))
+
+    return values.kind(rows, types.int64, values, times, times.kind), codegen
+
+
+@intrinsic
+def below(typingctx: Any, array: Any, offset: Any, value: Any) -> Any:
+    """Return a bit per lane at `offset` that is below `value`; bit 32 if one is neither that nor equal."""
+
+    def codegen(context, builder, signature, arguments):
+        pointers = _pointers(context, builder, arguments[0], array, arguments[1], 1)
+        (vector,) = _load(builder, pointers)
+        limit = _spread(builder, arguments[2])
+        less = _bits(builder, builder.fcmp_ordered("<", vector, limit))
+        broken = _bits(builder, builder.fcmp_unordered(">", vector, limit))
+        return builder.or_(less, builder.shl(broken, ir.Constant(ir.IntType(64), 32)))
+
+    return types.int64(array, types.int64, array.dtype), codegen
+
+
+@intrinsic
+def lowest_bit(typingctx: Any, bits: Any) -> Any:
+    """Return the place of the lowest set bit of an int64 that is not 0."""
+
+    def codegen(context, builder, signature, arguments):
+        return builder.cttz(arguments[0], ir.Constant(ir.IntType(1), 1))
+
+    return types.int64(types.int64), codegen
+
+
+# Membranes in memory
+
+
+@compiled
+def padded(size):
+    """Return `size` rounded up to full vectors."""
+    return (size + LANES - 1) // LANES * LANES
+
+
+@compiled
+def add_rows(flat, start, row, first, last, membrane, n_out, limit, found, count):
+    """Add the rows of the spikes of one step, then append to `found` who crossed; return the new count.
+
+    Membranes of those who crossed are set to minus infinity, so that they never cross again.
+
+    Args:
+        flat: weights; the row of input ``i`` is the `n_out` elements from ``start + i n_out`` on.
+        start: where this layer's weights begin.
+        row: inputs in the order of time.
+        first, last: the step's spikes, ``row[first:last]``, one or more.
+        membrane: ``(padded(n_out),)``.
+        n_out: how many neurons there are.
+        limit: a neuron crosses at or above it, looked at after the last row.
+        found, count: who crossed before, and how many; who crosses now is appended in ascending order.
+    """
+    k = first
+    # Four rows per pass: the membranes are loaded and stored once for all of them.
+    while k + 4 < last:
+        one, two = start + np.int64(row[k]) * n_out, start + np.int64(row[k + 1]) * n_out
+        three, four = start + np.int64(row[k + 2]) * n_out, start + np.int64(row[k + 3]) * n_out
+        for j in range(0, n_out, LANES):
+            held = add_row(add_row(load(membrane, j, _ONE), flat, one + j), flat, two + j)
+            store(membrane, j, add_row(add_row(held, flat, three + j), flat, four + j))
+        k += 4
+    while k + 1 < last:
+        one = start + np.int64(row[k]) * n_out
+        for j in range(0, n_out, LANES):
+            store(membrane, j, add_row(load(membrane, j, _ONE), flat, one + j))
+        k += 1
+    one = start + np.int64(row[k]) * n_out
+    for j in range(0, n_out, LANES):
+        held = add_row(load(membrane, j, _ONE), flat, one + j)
+        store(membrane, j, held)
+        bits = reached(held, limit)
+        if j + LANES > n_out:
+            bits &= (1 << (n_out - j)) - 1
+        while bits:
+            neuron = j + lowest_bit(bits)
+            bits &= bits - 1
+            membrane[neuron] = -np.inf
+            found[count] = neuron
+            count += 1
+    return count
+
+
+@compiled
+def subtract_row(flat, start, n_out, step):
+    """``row -= step`` of the row of `n_out` elements from `start` on; `step` ends with zeros (`padded`)."""
+    for j in range(0, n_out, LANES):
+        store(flat, start + j, take_row(load(flat, start + j, _ONE), step, j))
+
+
+@compiled
+def run_length(size):
+    """Return the room for a run of `size` membranes that `add_run` adds to, in elements."""
+    return padded(size) if size >= LANES // 2 else size
+
+
+@compiled
+def add_run(flat, start, membrane, at, size, limit):
+    """Add `size` weights from `start` on to the membranes from `at` on; return whether one is at `limit`.
+
+    The membranes have the room that `run_length` says.
+    """
+    reach = np.int64(0)
+    if size < LANES // 2:
+        for j in range(size):
+            value = membrane[at + j] + flat[start + j]
+            membrane[at + j] = value
+            reach |= np.int64(value >= limit)
+        return reach != 0
+    for j in range(0, size, LANES):
+        held = add_row(load(membrane, at + j, _ONE), flat, start + j)
+        store(membrane, at + j, held)
+        bits = reached(held, limit)
+        reach |= bits if j + LANES <= size else bits & ((1 << (size - j)) - 1)
+    return reach != 0

@@ -1,0 +1,160 @@
+"""The step synapse's kernel at the edges of its blocks, vectors, keys and sorting passes."""
+
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from firstspike.convolution import causal_conv2d
+from firstspike.functional import causal_linear
+from firstspike.kernels.cpu.vectors import LANES, blocks
+from firstspike.neurons import Causal
+from firstspike.rules import TemporalRule
+
+
+@pytest.fixture(autouse=True)
+def _thread_count_put_back() -> Iterator[None]:
+    count = torch.get_num_threads()
+    yield
+    torch.set_num_threads(count)
+
+
+def draw(batch: int, n_in: int, n_out: int, num_steps: int, active: float) -> tuple[Tensor, Tensor]:
+    """Return times and dyadic weights."""
+    generator = torch.Generator().manual_seed(n_in * 1000 + n_out + num_steps)
+    times = torch.randint(0, num_steps, (batch, n_in), generator=generator).to(torch.float32)
+    fires = torch.rand(batch, n_in, generator=generator) < active
+    weight = torch.randint(-16, 20, (n_out, n_in), generator=generator).to(torch.float32) / 64
+    return torch.where(fires, times, float(num_steps)), weight
+
+
+def first_crossings(times: Tensor, weight: Tensor, num_steps: int) -> Tensor:
+    """Return the first crossing of 1 of the cumulative sums over the inputs in the order of time."""
+    order = np.argsort(times.numpy(), axis=1, kind="stable")
+    out = np.full((len(times), len(weight)), float(num_steps), np.float32)
+    for b, inputs in enumerate(order):
+        steps = times.numpy()[b, inputs]
+        inputs, steps = inputs[steps < num_steps], steps[steps < num_steps]
+        membrane = np.cumsum(weight.numpy()[:, inputs].astype(np.float64), 1)
+        last_of_step = np.append(steps[1:] != steps[:-1], True)[: len(steps)]
+        for j, path in enumerate(membrane):
+            crossed = np.flatnonzero((path >= 1) & last_of_step)
+            if len(crossed):
+                out[b, j] = steps[crossed[0]]
+    return torch.from_numpy(out)
+
+
+@pytest.mark.parametrize("n_out", [1, 15, 16, 17, 33, 64, 65, 207, 208, 209, 401])
+@pytest.mark.parametrize("n_in", [1, 15, 16, 17, 50])
+def test_any_number_of_neurons(n_in: int, n_out: int) -> None:
+    times, weight = draw(35, n_in, n_out, 12, 0.7)
+    expected = first_crossings(times, weight, 12)
+    assert torch.equal(causal_linear(times, weight, 12, Causal()), expected)
+    assert torch.equal(causal_linear(times, weight.double(), 12, Causal()), expected)
+
+
+@pytest.mark.parametrize("num_steps", [2, 255, 256, 257, 512, 513, 4096, 65_535])
+def test_any_number_of_steps(num_steps: int) -> None:
+    times, weight = draw(5, 60, 20, num_steps, 0.8)
+    found = causal_linear(times, weight, num_steps, Causal())
+    assert torch.equal(found, first_crossings(times, weight, num_steps))
+    assert (found < num_steps).any()
+
+
+def test_more_steps_than_a_time_holds_are_refused() -> None:
+    with pytest.raises(ValueError, match="65"):
+        causal_linear(torch.zeros(1, 2), torch.ones(1, 2), 65_536, Causal())
+
+
+@pytest.mark.parametrize("n_in", [65_536, 65_537])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_both_sides_of_the_largest_number_of_inputs_of_short_keys(n_in: int, dtype: torch.dtype) -> None:
+    times, weight = draw(2, n_in, 17, 9, 0.001)
+    weight = weight.to(dtype)
+    times[:, -1] = 3
+    times.requires_grad_()
+    weight.requires_grad_()
+    out = causal_linear(times, weight, 9, Causal())
+    assert torch.equal(out.detach(), first_crossings(times.detach(), weight.detach(), 9))
+    grad_times, grad_weight = torch.autograd.grad(out.sum(), (times, weight))
+    seen = (times.detach()[:, None] <= out.detach()[:, :, None]) & (times.detach()[:, None] < 9)
+    torch.testing.assert_close(grad_weight, -seen.sum(0).to(dtype))
+    torch.testing.assert_close(grad_times, (seen * weight.detach()).sum(1).float(), rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("n_out", [5, 16, 40, 209])
+def test_weight_gradients_are_the_same_bits_for_any_thread_count(n_out: int) -> None:
+    times, weight = draw(70, 33, n_out, 20, 0.5)
+    weight.requires_grad_()
+    delta = torch.randn(70, n_out, generator=torch.Generator().manual_seed(0))
+    found = []
+    for threads in (1, 2, 3):
+        torch.set_num_threads(threads)
+        out = causal_linear(times, weight, 20, Causal(step_rule=TemporalRule(norm="l1")))
+        found.append(torch.autograd.grad(out, weight, delta)[0])
+    assert torch.equal(found[0], found[1])
+    assert torch.equal(found[0], found[2])
+
+
+@pytest.mark.parametrize("broken", [float("nan"), float("inf"), -float("inf")])
+def test_a_broken_weight_is_found_though_no_spike_reads_it(broken: float) -> None:
+    weight = torch.ones(4, 6)
+    weight[2, 5] = broken
+    times = torch.full((3, 6), 8.0)
+    with pytest.raises(ValueError, match="weight holds NaN or infinity"):
+        causal_linear(times, weight, 8, Causal())
+
+
+@pytest.mark.parametrize(
+    ("time", "message"),
+    [(float("nan"), "NaN"), (3.5, "whole steps"), (-1.0, "0 ... 8"), (9.0, "0 ... 8"), (1e30, "0 ... 8")],
+)
+@pytest.mark.parametrize("place", [0, 16, 18])
+def test_a_broken_time_is_one_clear_error(time: float, message: str, place: int) -> None:
+    times = torch.zeros(3, 19)
+    times[1, place] = time
+    with pytest.raises(ValueError, match=message):
+        causal_linear(times, torch.ones(2, 19), 8, Causal())
+
+
+def test_blocks_never_pass_the_end_of_a_row() -> None:
+    for columns in range(LANES, 500):
+        for dtype in (np.float32, np.float64):
+            assert 1 <= len(blocks(np.empty((2, columns), dtype))) * LANES <= columns
+
+
+class _Times(Dataset[Tensor]):
+    """Times of a layer and of a convolution, computed where the loader asks for them."""
+
+    def __len__(self) -> int:
+        return 4
+
+    def __getitem__(self, index: int) -> Tensor:
+        torch.set_num_threads(2)
+        return both_layers(index)
+
+
+def both_layers(seed: int) -> Tensor:
+    generator = torch.Generator().manual_seed(seed)
+    times = torch.randint(0, 11, (3, 2, 6, 6), generator=generator).to(torch.float32)
+    weight = torch.randint(-8, 16, (5, 2, 3, 3), generator=generator).to(torch.float32) / 16
+    maps = causal_conv2d(times, weight, 10, Causal())
+    rows = torch.randint(-8, 16, (7, 80), generator=generator).to(torch.float32) / 16
+    return causal_linear(maps.flatten(1), rows, 10, Causal())
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("start", ["fork", "spawn"])
+# Python warns of any fork of a process with threads; whether it works is what is tested.
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+def test_workers_of_a_loader_compute_what_their_parent_does(start: str) -> None:
+    torch.set_num_threads(2)
+    expected = [both_layers(k) for k in range(4)]
+    loader = DataLoader(
+        _Times(), batch_size=None, num_workers=2, multiprocessing_context=start, timeout=120
+    )
+    for found, right in zip(loader, expected, strict=True):
+        assert torch.equal(found, right)
