@@ -1,13 +1,8 @@
 """S4NN as its authors published it (arXiv 1910.09495), one image and one step at a time.
 
 `S4nn` below is that algorithm in plain numpy, loops and all. Compared with the library's
-<<<<<<<< HEAD:tests/neurons/test_causal_s4nn.py
 ``Causal(strict=True, delay=1, norm="l2")``: the spike times of both layers, and the weights of both
 layers after updates with learning rate and weight decay.
-========
-``Causal(strict=True, delay=1)`` and `TemporalRule` with the L2 norm: the spike times of both
-layers, and the weights of both layers after updates with learning rate and weight decay.
->>>>>>>> kernels:tests/kernels/cpu/test_s4nn_oracle.py
 
 The hidden layer of S4NN reads the output weights *after* their update; autograd reads those before.
 Both variants are held: the published one takes the library's kernels call by call, the other is one
@@ -21,17 +16,8 @@ import pytest
 import torch
 from builders import dense, fires
 
-<<<<<<<< HEAD:tests/neurons/test_causal_s4nn.py
 from firstspike import Causal, encode_latency, relative_targets, temporal_least_squares
 from firstspike.neurons.causal import normalise_gradient
-========
-from firstspike.coding import encode_latency
-from firstspike.functional import causal_linear, normalise_gradient
-from firstspike.kernels.cpu import linear
-from firstspike.losses import relative_targets, temporal_least_squares
-from firstspike.neurons import Causal
-from firstspike.rules import TemporalRule
->>>>>>>> kernels:tests/kernels/cpu/test_s4nn_oracle.py
 
 T, GRAY_LEVELS, GAMMA = 256, 255, 3
 LEARNING_RATE, DECAY = 0.2, 1e-6
@@ -125,7 +111,6 @@ class Library:
         grad_hidden, grad_output = torch.autograd.grad(loss, weights, retain_graph=True)
         self.output = descend(self.output, grad_output)
         if updated_output:
-<<<<<<<< HEAD:tests/neurons/test_causal_s4nn.py
             # As autograd does it, but with the updated weights; the errors are normalised already.
             delta = normalise_gradient(((t_out.times - targets) / T).detach().double(), "l2")
             crossing = (t_out.times - NEURON.delay * ~t_out.silent).detach()
@@ -134,16 +119,6 @@ class Library:
             )
             (grad_hidden,) = torch.autograd.grad(
                 t_hidden.times, hidden.weight, at_hidden.to(t_hidden.times)
-========
-            delta = normalise_gradient(((t_out - targets) / T).detach().to(torch.float64), "l2")
-            crossing = torch.where(t_out == T, T, t_out - OUTPUT.delay).detach()
-            at_hidden = linear.input_gradient(
-                t_hidden.detach().numpy(),
-                self.output.t().contiguous().numpy(),
-                crossing.numpy(),
-                delta.numpy(),
-                T,
->>>>>>>> kernels:tests/kernels/cpu/test_s4nn_oracle.py
             )
         self.hidden = descend(self.hidden, grad_hidden)
         return [spikes.times.detach().flatten().numpy() for spikes in (t_in, t_hidden, t_out)]

@@ -6,16 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from kernels.spike_cases import Case, cases, draw_times
 
-<<<<<<<< HEAD:tests/neurons/test_ramp.py
 from firstspike import Connection, Conv2d, ConvTranspose2d, Linear, Ramp, Spikes
-========
-from firstspike.functional import causal_linear
-from firstspike.kernels.cpu import ramp
-from firstspike.kernels.reference import simulate_causal
-from firstspike.neurons import Causal
-from firstspike.rules import ExactRule
-from firstspike.spikes import raster_to_times
->>>>>>>> kernels:tests/kernels/cpu/test_cpu_ramp.py
 
 
 def closed_form_crossing(
@@ -43,7 +34,6 @@ def closed_form_crossing(
 
 def test_a_hand_worked_ramp() -> None:
     # V rises by 1 a step from step 1, by 3 from step 3: V = 0, 0, 1, 2, 5, 8. It meets 4 at 3 + 2/3.
-<<<<<<<< HEAD:tests/neurons/test_ramp.py
     times = torch.tensor([[1.0, 3.0]], requires_grad=True)
     layer = dense([[1.0, 2.0]], Ramp(threshold=4))
     out = fires(layer, times, 6)
@@ -52,13 +42,6 @@ def test_a_hand_worked_ramp() -> None:
     # dt/dt_i = w_i / A and dt/dw_i = (t_i - t) / A with the slope A = 3.
     torch.testing.assert_close(grad_times, torch.tensor([[1 / 3, 2 / 3]]))
     torch.testing.assert_close(grad_weight, torch.tensor([[-8 / 9, -2 / 9]]))
-========
-    times, weight = torch.tensor([[1.0, 3.0]]), torch.tensor([[1.0, 2.0]])
-    crossing, slope = ramp.forward(times.numpy(), weight.t().contiguous().numpy(), 4.0, False, 6)
-    assert crossing.item() == pytest.approx(3 + 2 / 3, rel=1e-15)
-    assert slope.item() == 3
-    assert causal_linear(times, weight, 6, Causal(threshold=4, synapse="ramp")).item() == 4
->>>>>>>> kernels:tests/kernels/cpu/test_cpu_ramp.py
 
 
 @pytest.mark.parametrize("late_weight", [-1.0, -2.0, 0.0, 1.0])
