@@ -58,6 +58,8 @@ if TYPE_CHECKING:
     from firstspike.support import InputError
     from firstspike.window_convolution import window_conv2d_membrane, window_conv_transpose2d_membrane
 
+__version__ = "0.1.0"
+
 _HOME = {
     "coding": ("decode_latency", "decode_phase", "encode_count", "encode_latency", "encode_phase"),
     "convolution": ("causal_conv2d",),
