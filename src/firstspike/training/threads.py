@@ -6,8 +6,8 @@ from torch import Tensor, nn
 
 from firstspike.training import processes
 
-# Multiply-adds of a step's forward pass up to which one thread is as quick as two on an idle machine; on a
-# busy one two threads wait for each other, many times in each step.
+# Multiply-adds of a step's forward pass. Up to here one thread takes a few milliseconds, of which a second
+# one saves little, and loses much where it waits for a busy core.
 SMALL_STEP = 2e7
 # More would speed up few networks, and results differ from count to count.
 MOST = 2
