@@ -5,6 +5,8 @@ import os
 # Set before torch or Numba start their threads.
 os.environ.setdefault("OMP_NUM_THREADS", "2")
 os.environ.setdefault("NUMBA_NUM_THREADS", "2")
+# Where another process keeps a core busy, threads that spin while they wait make tests take minutes.
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 from collections.abc import Iterator
 from pathlib import Path

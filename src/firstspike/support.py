@@ -1,17 +1,23 @@
-"""What every part leans on: the error for bad input, checks, atomic files, the cache. Free of torch."""
+"""What every part leans on: the error for bad input, checks, files, what is told. Free of torch."""
 
+import json
 import math
 import numbers
 import operator
 import os
-import tempfile
-from collections.abc import Iterator
+import secrets
+import stat
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 MAX_NUM_STEPS = 65_535
 CACHE_VARIABLE = "FIRSTSPIKE_CACHE"
+
+# The command that the command line is running; None where Python calls the library.
+command_line: ContextVar[str | None] = ContextVar("command_line", default=None)
 
 
 class InputError(ValueError):
@@ -74,44 +80,40 @@ def check_choice(owner: str, field: str, value: str, choices: tuple[str, ...]) -
         raise ValueError(f"{owner}.{field} must be one of {', '.join(choices)}; found {value!r}")
 
 
-def user_path(path: str | os.PathLike[str]) -> Path:
-    """Return `path` with a leading ``~`` or ``~name`` replaced by that user's home folder.
-
-    Raises:
-        InputError: there is no such user, or no home folder is known.
-    """
-    try:
-        return Path(path).expanduser()
-    except RuntimeError as error:
-        raise InputError(
-            f"{os.fspath(path)}: no home folder is known for {Path(path).parts[0]}; write the whole path"
-        ) from error
-
-
 @contextmanager
 def atomic_path(path: Path) -> Iterator[Path]:
     """Give a temporary path beside `path`; move it there if the block succeeds, else delete it.
 
+    A new file gets the mode that the umask leaves, one that was there keeps its own. A link stays and its
+    target is replaced; what is neither file nor folder, as ``/dev/stdout``, is written as it is.
+
     Raises:
         OSError: the file cannot be written; its ``filename`` is `path`, or a folder above it.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    prefix = f".{path.stem}-"
+    target = Path(os.path.realpath(path)) if path.is_symlink() else path
+    there = target.stat() if target.exists() else None
+    if there is not None and not (stat.S_ISREG(there.st_mode) or stat.S_ISDIR(there.st_mode)):
+        yield path
+        return
+    target.parent.mkdir(parents=True, exist_ok=True)
+    temporary = target.with_name(f".{target.stem}-{secrets.token_hex(4)}{target.suffix}")
+    mode = 0o666 if there is None else stat.S_IMODE(there.st_mode)
     try:
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=prefix, suffix=path.suffix)
-        os.close(handle)
-        temporary = Path(name)
+        # Never more open than the file it becomes; the owner writes it whatever that file's mode.
+        os.close(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, mode | stat.S_IWUSR))
         try:
             yield temporary
-            with temporary.open("rb") as written:
+            # Open for writing: Windows syncs no other handle.
+            with temporary.open("r+b") as written:
                 os.fsync(written.fileno())
-            temporary.chmod(0o644)
-            temporary.replace(path)
+            if there is not None:
+                temporary.chmod(mode)
+            temporary.replace(target)
         finally:
             temporary.unlink(missing_ok=True)
     except OSError as error:
         # A full disk names no file, and a temporary name tells the reader nothing.
-        unnamed = error.filename is None or Path(str(error.filename)).name.startswith(prefix)
+        unnamed = error.filename is None or Path(str(error.filename)).name == temporary.name
         if error.errno is not None and unnamed:
             error.filename = str(path)
             # Not None, which the error's text would show.
@@ -120,9 +122,84 @@ def atomic_path(path: Path) -> Iterator[Path]:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write `text` to `path` as UTF-8, whole or not at all."""
+    """Write `text` to `path` as UTF-8, whole or not at all, with the same bytes on every system."""
     with atomic_path(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")
+        # A path may hold bytes that are no text.
+        temporary.write_text(text, encoding="utf-8", errors="backslashreplace", newline="\n")
+
+
+def json_text(document: Any, indent: int | None = None) -> str:
+    """Return `document` as JSON, with null for NaN and infinity, which JSON lacks."""
+    return json.dumps(_finite(document), indent=indent, allow_nan=False)
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: _finite(item) for name, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def one_line(text: str) -> str:
+    """Return `text` in one line, with what would steer a terminal escaped."""
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in " ".join(text.split()))
+
+
+class LastingStream:
+    """A text stream for whoever watches: what cannot be delivered is dropped, and the work goes on.
+
+    Args:
+        stream: where to write.
+        forgiven: numbers of the errors that mean that nobody reads any more; None for all.
+
+    Attributes:
+        lost: whether something was dropped.
+    """
+
+    def __init__(self, stream: TextIO, forgiven: frozenset[int] | None = None) -> None:
+        self._stream, self._forgiven, self.lost = stream, forgiven, False
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+    def write(self, text: str) -> int:
+        """Write `text` if it can be; return its length."""
+        self._deliver(lambda: self._stream.write(text))
+        return len(text)
+
+    def flush(self) -> None:
+        """Flush if it can be."""
+        self._deliver(self._stream.flush)
+
+    def _deliver(self, action: Callable[[], object]) -> None:
+        if self.lost:
+            return
+        try:
+            action()
+        except OSError as error:
+            if self._forgiven is not None and error.errno not in self._forgiven:
+                raise
+            self.lost = True
+        except ValueError:
+            # Closed by someone else, or not to be encoded.
+            if not self._stream.closed:
+                raise
+            self.lost = True
+
+
+def expanded(path: str | Path, name: str) -> Path:
+    """Return `path` with the home folder in place of a leading ``~``.
+
+    Raises:
+        InputError: there is no such home folder; the message says that `name` led there.
+    """
+    try:
+        return Path(path).expanduser()
+    except RuntimeError as error:
+        raise InputError(
+            f"{name} {path}: no home folder is known for {Path(path).parts[0]}; write the whole path"
+        ) from error
 
 
 def cache_dir() -> Path:
@@ -136,7 +213,7 @@ def cache_dir() -> Path:
     """
     named = os.environ.get(CACHE_VARIABLE)
     if named:
-        return user_path(named)
+        return expanded(named, CACHE_VARIABLE)
     import pooch
 
     return Path(pooch.os_cache("firstspike"))

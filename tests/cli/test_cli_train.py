@@ -34,7 +34,7 @@ def test_a_run_folder_holds_everything_and_its_path_is_the_answer(firstspike, tm
     ]  # fmt: skip
     run = RunFolder.open(path)
     assert run.config == preset("ann-gan").configure(dataset="digits", digit=3, epochs=2)
-    assert (run.preset, run.seed, run.threads) == ("ann-gan", 0, 2)
+    assert (run.preset, run.seed, run.threads) == ("ann-gan", 0, 1)
     document = json.loads((path / "config.json").read_text())
     assert document["versions"].keys() >= {"python", "torch", "numpy"}
     records = [json.loads(line) for line in (path / "metrics.jsonl").read_text().splitlines()]

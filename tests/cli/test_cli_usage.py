@@ -9,13 +9,15 @@ import pytest
 import torch
 from commands import contents, shell
 
+import firstspike as fs
+
 SLOW_TO_IMPORT = ("torch", "numpy", "numba", "scipy", "sklearn", "matplotlib", "pooch")
 
 
 def test_version_is_the_installed_one():
     answer = shell("--version")
     assert (answer.status, answer.err) == (0, "")
-    assert answer.out == importlib.metadata.version("firstspike") + "\n"
+    assert answer.out == importlib.metadata.version("firstspike") + "\n" == fs.__version__ + "\n"
 
 
 @pytest.mark.parametrize(
@@ -59,7 +61,10 @@ REFUSED = [
     ("train spiking-gan-window", "learns one class; give --digit 0 ... 9"),
     ("train spiking-gan-window --digit 10", "--digit must be 0 ... 9, found 10"),
     ("train spiking-gan-window --digit -1", "--digit must be 0 ... 9, found -1"),
-    ("train ann-gan --digit three", "argument --digit: invalid int value: 'three'"),
+    (
+        "train ann-gan --digit three",
+        "argument --digit: expected a whole number, ",
+    ),
     ("train spiking-gan-conditional --digit 3", "preset spiking-gan-conditional takes no --digit"),
     ("train ann-gan --digit 3 --epochs 0", "--epochs: expected a whole number, 1 or more, found '0'"),
     ("train ann-gan --digit 3 --epochs 1.5", "1 or more, found '1.5'; see firstspike train --help"),
@@ -92,14 +97,53 @@ REFUSED = [
         "reproduce ettfs --device cuda",
         "--device is for cifar10; ettfs trains on the CPU, leave --device out",
     ),
-    ("reproduce spiking-gan --digits 10", "invalid choice: 10"),
+    ("reproduce spiking-gan --digits 10", "--digits: expected a whole number, 0 ... 9, found '10'"),
     ("demo --epochs none", "1 or more, found 'none'"),
+    *(
+        (f"{line} {value}", f"{line.split()[-1]}: expected a whole number, ")
+        for line in (
+            "train ann-gan --digit",
+            "train ann-gan --digit 3 --epochs",
+            "train ann-gan --digit 3 --seed",
+            "train ann-gan --digit 3 --threads",
+            "sample run --out a.png --count",
+            "sample run --out a.png --count 3 --label",
+            "sample run --out a.png --count 3 --seed",
+            "reproduce spiking-gan --seeds",
+            "reproduce spiking-gan --digits",
+            "reproduce spiking-gan --jobs",
+            "demo --epochs",
+            "bench --threads",
+        )
+        for value in ("nan", "inf", "1_0", "\u0663", "9" * 31, "")
+    ),
+    *(
+        (f"{line} ~nosuchuser/x", f"argument {option}: path ~nosuchuser/x: no home folder")
+        for line, option in (
+            ("train ann-gan --out", "--out"),
+            ("train ann-gan --data-dir", "--data-dir"),
+            ("evaluate", "RUN"),
+            ("sample --count 3 --out", "--out"),
+            ("reproduce ettfs --results", "--results"),
+            ("bench --run", "--run"),
+            ("demo --out", "--out"),
+        )
+    ),
+    ("demo --out ", "argument --out: expected a path, found nothing"),
 ]
 
 
 @pytest.mark.parametrize(("line", "message"), REFUSED, ids=[line for line, _ in REFUSED])
-def test_a_command_that_cannot_be_meant_gets_one_line_and_writes_nothing(line, message, tmp_path):
-    assert message in shell(*line.split()).refusal
+def test_a_command_that_cannot_be_meant_gets_one_line_and_writes_nothing(
+    firstspike, line, message, tmp_path
+):
+    arguments = line.split(" ") if line else []
+    assert message in firstspike(*arguments).refusal
+    assert contents(tmp_path) == {}
+
+
+def test_a_refusal_in_a_process_of_its_own_is_one_line_too(tmp_path):
+    assert "unknown preset 'nothing'" in shell("train", "nothing").refusal
     assert contents(tmp_path) == {}
 
 

@@ -2,7 +2,6 @@
 
 import json
 import statistics
-import sys
 from pathlib import Path
 
 import pytest
@@ -21,7 +20,7 @@ from firstspike.reproduce.results import (
     with_headlines,
     write_results,
 )
-from firstspike.support import InputError
+from firstspike.support import InputError, command_line
 
 
 def test_spread_of_a_known_sample():
@@ -75,18 +74,13 @@ def test_a_table_in_markdown():
     )
 
 
-def test_provenance_names_command_seeds_and_machine_but_no_folder_of_it(monkeypatch):
-    line = [
-        "reproduce",
-        "spiking-gan",
-        "--data-dir",
-        "/home/me/data",
-        "--out=/home/me/out",
-        "--epochs",
-        "3",
-    ]
-    monkeypatch.setattr(sys, "argv", ["/usr/bin/firstspike", *line])
+def test_provenance_names_command_seeds_and_machine_but_no_folder_of_it():
+    assert provenance((0, 1))["command"] is None
+    token = command_line.set(
+        "firstspike reproduce spiking-gan --data-dir /home/me/data --out=/home/me/out --epochs 3"
+    )
     origin = provenance((0, 1))
+    command_line.reset(token)
     assert origin["command"] == "firstspike reproduce spiking-gan --data-dir data --out=out --epochs 3"
     assert origin["seeds"] == [0, 1]
     assert origin["versions"].keys() == {"python", "torch", "numpy", "numba"}

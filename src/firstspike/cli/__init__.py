@@ -5,13 +5,15 @@ Nothing heavy is imported before a verb runs, so that ``--help`` answers at once
 
 import argparse
 import errno
-import os
+import shlex
 import sys
 from collections.abc import Sequence
 from typing import NoReturn
 
+from firstspike import __version__
 from firstspike.cli import bench, demo, evaluate, presets, reproduce, sample, train
-from firstspike.support import InputError
+from firstspike.cli.streams import lasting_streams
+from firstspike.support import InputError, command_line, one_line
 
 _VERBS = (demo, train, evaluate, sample, reproduce, bench, presets)
 
@@ -34,31 +36,25 @@ class _Parser(argparse.ArgumentParser):
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; return the exit status: 0 success, 2 bad input, 1 a failure inside."""
-    parser = _Parser(
-        prog="firstspike",
-        description="Neural networks whose neurons spike at most once: train, generate, measure, picture.",
-    )
-    parser.add_argument("--version", action="store_true", help="print the version and exit")
-    verbs = parser.add_subparsers(metavar="VERB", parser_class=_Parser)
-    for verb in _VERBS:
-        verb.add_parser(verbs)
-    options = parser.parse_args(arguments)
-    if options.version:
-        from importlib.metadata import version
-
-        print(version("firstspike"))
-        return 0
-    if not hasattr(options, "run"):
-        parser.error(f"expected a verb: {', '.join(verbs.choices)}")
+    given = sys.argv[1:] if arguments is None else list(arguments)
+    token = command_line.set(shlex.join(["firstspike", *given]))
     try:
-        options.run(options)
-        # Here, where a full disk or a reader that has left is still caught.
-        sys.stdout.flush()
+        with lasting_streams():
+            return _answer(given)
+    finally:
+        command_line.reset(token)
+
+
+def _answer(arguments: list[str]) -> int:
+    options = argparse.Namespace()
+    try:
+        try:
+            _run(arguments, options)
+        finally:
+            # Here, where a full disk is still caught.
+            sys.stdout.flush()
     except InputError as error:
         return _refuse(str(error))
-    except BrokenPipeError:
-        # The reader of our output has left; point stdout elsewhere so that closing it cannot fail.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except OSError as error:
         where = f"{error.filename}: " if error.filename else ""
         advice = f"; {_ADVICE[error.errno]}" if error.errno in _ADVICE else ""
@@ -70,6 +66,25 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
+def _run(arguments: list[str], options: argparse.Namespace) -> None:
+    """Do what `arguments` ask for; fill `options` with them."""
+    parser = _Parser(
+        prog="firstspike",
+        description="Neural networks whose neurons spike at most once: train, generate, measure, picture.",
+    )
+    parser.add_argument("--version", action="store_true", help="print the version and exit")
+    verbs = parser.add_subparsers(metavar="VERB", parser_class=_Parser)
+    for verb in _VERBS:
+        verb.add_parser(verbs)
+    parser.parse_args(arguments, options)
+    if options.version:
+        print(__version__)
+    elif "run" in options:
+        options.run(options)
+    else:
+        parser.error(f"expected a verb: {', '.join(verbs.choices)}")
+
+
 def _refuse(message: str) -> int:
-    print(f"firstspike: {' '.join(message.split())}", file=sys.stderr)
+    print(f"firstspike: {one_line(message)}", file=sys.stderr)
     return 2

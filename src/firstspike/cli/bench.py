@@ -1,11 +1,11 @@
 """``firstspike bench``: speed and memory beside others, both sides measured in turn."""
 
 import argparse
-import json
 import sys
-from pathlib import Path
+from contextlib import redirect_stdout
 
-from firstspike.cli.options import add_data_dir, add_threads, default_dataset
+from firstspike.cli.options import add_data_dir, add_threads, default_dataset, path
+from firstspike.cli.output import console, print_json
 from firstspike.support import InputError
 
 _TABLE_WIDTH = 112
@@ -29,16 +29,16 @@ def add_parser(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> 
     parser.add_argument(
         "--run",
         dest="trained",
-        type=Path,
+        type=path,
         metavar="RUN",
         help="finished run of a causal 784-400-10 classifier whose weights to use (default: a short "
         "training, kept in the cache)",
     )
-    add_threads(parser)
-    parser.add_argument("--out", type=Path, metavar="FILE", help="also write the JSON object into FILE")
+    add_threads(parser, "2")
+    parser.add_argument("--out", type=path, metavar="FILE", help="also write the JSON object into FILE")
     parser.add_argument(
         "--results",
-        type=Path,
+        type=path,
         metavar="DIR",
         help="also write cpu.json and gpu.json into DIR and renew table and picture of "
         "DIR/../../docs/performance.md",
@@ -51,7 +51,7 @@ def run(options: argparse.Namespace) -> None:
     from firstspike.bench.results import write_results
     from firstspike.bench.setting import Setting
     from firstspike.bench.suite import chosen, run_rows
-    from firstspike.support import write_text
+    from firstspike.support import json_text, write_text
 
     specs = chosen(options.rows)
     if options.out is not None and options.out.is_dir():
@@ -60,24 +60,26 @@ def run(options: argparse.Namespace) -> None:
     def tell(line: str) -> None:
         print(line, file=sys.stderr, flush=True)
 
-    with Setting(
-        default_dataset(options.data_dir),
-        data_dir=options.data_dir,
-        run=options.trained,
-        threads=options.threads,
-        quick=options.quick,
-    ) as setting:
+    with (
+        redirect_stdout(sys.stderr),
+        Setting(
+            default_dataset(options.data_dir),
+            data_dir=options.data_dir,
+            run=options.trained,
+            threads=options.threads or 2,
+            quick=options.quick,
+        ) as setting,
+    ):
         document = run_rows(specs, setting, tell)
     if options.out is not None:
-        write_text(options.out, json.dumps(document, indent=1, allow_nan=False) + "\n")
+        write_text(options.out, json_text(document, indent=1) + "\n")
         tell(f"wrote {options.out}")
     if options.results is not None:
         for path in write_results(options.results, document):
             tell(f"wrote {path}")
     if options.json:
-        print(json.dumps(document, allow_nan=False))
+        print_json(document)
         return
-    from rich.console import Console
     from rich.table import Table
 
     from firstspike.bench.results import cells, machine_line
@@ -88,10 +90,10 @@ def run(options: argparse.Namespace) -> None:
         table.add_column(column, justify="right", no_wrap=True)
     for row in document["rows"]:
         table.add_row(row["name"], *cells(row))
-    console = Console()
     # A narrow terminal breaks the lines; a cell cut short would say nothing.
-    Console(width=max(console.width, _TABLE_WIDTH)).print(table)
+    console(min_width=_TABLE_WIDTH).print(table)
+    out = console()
     for row in document["rows"]:
         said = f"not measured: {row['skipped']}" if row["skipped"] else row["note"]
-        console.print(f"{row['name']}: {said}", markup=False, highlight=False)
-    console.print(machine_line(document["machine"]), markup=False, highlight=False)
+        out.print(f"{row['name']}: {said}")
+    out.print(machine_line(document["machine"]))

@@ -1,11 +1,13 @@
 """``firstspike evaluate``: a run's figures on the test set."""
 
 import argparse
+import sys
 from collections.abc import Iterator
-from pathlib import Path
+from contextlib import redirect_stdout
 from typing import Any
 
-from firstspike.cli.options import add_data_dir, add_threads
+from firstspike.cli.options import add_data_dir, add_threads, let_waiting_threads_sleep, path
+from firstspike.cli.output import console, print_json
 
 
 def add_parser(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -16,15 +18,16 @@ def add_parser(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> 
         description="Measure a finished run on the test set: accuracy with its decision rule, tie and "
         "silent rates and the cost of a decision; or generation quality beside its controls.",
     )
-    parser.add_argument("folder", type=Path, metavar="RUN", help="folder that firstspike train wrote")
+    parser.add_argument("folder", type=path, metavar="RUN", help="folder that firstspike train wrote")
     add_data_dir(parser)
     parser.add_argument("--json", action="store_true", help="print one JSON object and nothing else")
-    add_threads(parser)
+    add_threads(parser, "the run's own")
     parser.set_defaults(run=run)
 
 
 def run(options: argparse.Namespace) -> None:
     """Evaluate and print."""
+    let_waiting_threads_sleep()
     from firstspike.training.run_folder import RunFolder
 
     folder = RunFolder.open(options.folder)
@@ -32,21 +35,20 @@ def run(options: argparse.Namespace) -> None:
     import torch
 
     from firstspike.reproduce.evaluation import evaluate
+    from firstspike.training.threads import cores
 
-    torch.set_num_threads(options.threads)
-    figures = evaluate(folder, options.data_dir)
+    torch.set_num_threads(options.threads or min(folder.threads, cores()))
+    with redirect_stdout(sys.stderr):
+        figures = evaluate(folder, options.data_dir)
     if options.json:
-        import json
-
-        print(json.dumps(figures, allow_nan=False))
+        print_json(figures)
         return
-    from rich.console import Console
     from rich.table import Table
 
     table = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
     for name, value in _flat(figures):
         table.add_row(name, f"{value:.5g}" if isinstance(value, float) else str(value))
-    Console().print(table)
+    console().print(table)
 
 
 def _flat(figures: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:

@@ -2,34 +2,43 @@
 
 import argparse
 import os
+import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from firstspike.support import InputError
+from firstspike.support import InputError, expanded
 
 
 def add_data_dir(parser: argparse.ArgumentParser) -> None:
     """Add ``--data-dir``."""
     parser.add_argument(
         "--data-dir",
-        type=Path,
+        type=path,
         metavar="D",
         help="folder with the data set's files (default: $FIRSTSPIKE_DATA, else MNIST and Fashion-MNIST "
         "are downloaded once)",
     )
 
 
-def add_threads(parser: argparse.ArgumentParser, default: int = 2) -> None:
-    """Add ``--threads``."""
+def add_threads(parser: argparse.ArgumentParser, default: str) -> None:
+    """Add ``--threads``, None where it is left out; `default` says in words what is taken then."""
     parser.add_argument(
         "--threads",
         type=workers,
-        default=default,
         metavar="N",
         help="processor threads; a run's numbers are the same to the bit for the same count "
-        "(default: %(default)s)",
+        f"(default: {default})",
     )
+
+
+def let_waiting_threads_sleep() -> None:
+    """Let a thread that waits for another one sleep; to be called before torch is imported.
+
+    It would spin otherwise, which saves microseconds on an idle machine and, on one with a busy core, costs
+    the time slices that the other thread waits for: there two threads took 5 to 16 times as long as one.
+    """
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 
 def add_device(parser: argparse.ArgumentParser, what: str) -> None:
@@ -39,9 +48,24 @@ def add_device(parser: argparse.ArgumentParser, what: str) -> None:
     )
 
 
+def path(text: str) -> Path:
+    """Return `text` as a path, with the home folder in place of a leading ``~``."""
+    if not text:
+        raise argparse.ArgumentTypeError("expected a path, found nothing")
+    try:
+        return expanded(text, "path")
+    except InputError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
+
+
 def positive(text: str) -> int:
     """Return `text` as a whole number of 1 or more."""
     return _whole(text, 1, sys.maxsize, "1 or more")
+
+
+def whole(text: str) -> int:
+    """Return `text` as a whole number; whether it is one of those meant is looked at later."""
+    return _whole(text, -sys.maxsize, sys.maxsize, f"at most {sys.maxsize}")
 
 
 def between(low: int, high: int) -> Callable[[str], int]:
@@ -59,10 +83,8 @@ def seed(text: str) -> int:
 
 
 def _whole(text: str, low: int, high: int, expected: str) -> int:
-    try:
-        value = int(text)
-    except ValueError:
-        value = low - 1
+    # Not int's own grammar, which takes 1_000 and digits of other scripts, and refuses very long numbers.
+    value = int(text) if re.fullmatch("-?[0-9]{1,30}", text) else low - 1
     if not low <= value <= high:
         raise argparse.ArgumentTypeError(f"expected a whole number, {expected}, found {text!r}")
     return value

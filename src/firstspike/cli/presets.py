@@ -2,6 +2,8 @@
 
 import argparse
 
+from firstspike.cli.output import console, print_json
+
 
 def add_parser(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     """Add the verb."""
@@ -15,8 +17,6 @@ def run(options: argparse.Namespace) -> None:
     from firstspike.training.presets import PRESETS
 
     if options.json:
-        import json
-
         from firstspike.training.config import to_json
 
         document = {
@@ -31,12 +31,11 @@ def run(options: argparse.Namespace) -> None:
             }
             for p in PRESETS.values()
         }
-        print(json.dumps(document, indent=2))
+        print_json(document, indent=2)
         return
-    from rich.console import Console
     from rich.table import Table
 
-    console = Console()
+    out = console()
     for paper in dict.fromkeys(entry.paper for entry in PRESETS.values()):
         table = Table(title=paper, title_justify="left", box=None, padding=(0, 2, 0, 0), expand=True)
         table.add_column("preset", no_wrap=True, width=max(map(len, PRESETS)))
@@ -45,5 +44,5 @@ def run(options: argparse.Namespace) -> None:
         for entry in (entry for entry in PRESETS.values() if entry.paper == paper):
             name = f"{entry.name}\n  --digit 0..9" if entry.takes_digit else entry.name
             table.add_row(name, entry.summary, entry.expected)
-        console.print(table)
-        console.print()
+        out.print(table)
+        out.print()

@@ -3,7 +3,18 @@
 import argparse
 from pathlib import Path
 
-from firstspike.cli.options import add_data_dir, add_device, check_device, positive, seed, workers
+from firstspike.cli.options import (
+    add_data_dir,
+    add_device,
+    between,
+    check_device,
+    let_waiting_threads_sleep,
+    path,
+    positive,
+    seed,
+    workers,
+)
+from firstspike.cli.streams import deaf_to_hangup
 
 EXPERIMENTS = ("aggressive-ttfs", "cifar10", "ettfs", "one-step", "spiking-gan")
 
@@ -21,7 +32,7 @@ def add_parser(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> 
     add_data_dir(parser)
     parser.add_argument(
         "--out",
-        type=Path,
+        type=path,
         metavar="DIR",
         help="folder for runs, pictures and report (default: runs/reproduce-...)",
     )
@@ -33,11 +44,10 @@ def add_parser(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> 
     )
     parser.add_argument(
         "--digits",
-        type=int,
+        type=between(0, 9),
         nargs="+",
         default=list(range(10)),
         metavar="N",
-        choices=range(10),
         help="digits of the per-digit GANs (default: all)",
     )
     parser.add_argument(
@@ -50,7 +60,7 @@ def add_parser(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> 
     add_device(parser, "cifar10, whose presets are trained whole there, and for few epochs on a CPU")
     parser.add_argument(
         "--results",
-        type=Path,
+        type=path,
         metavar="DIR",
         help="also write the figures as JSON into DIR and renew DIR/../results.md and the "
         "table in DIR/../../README.md",
@@ -60,20 +70,22 @@ def add_parser(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> 
 
 def run(options: argparse.Namespace) -> None:
     """Reproduce."""
+    let_waiting_threads_sleep()
     # The others take none, and say so.
     if options.experiment == "cifar10":
         check_device(options.device)
     from firstspike.reproduce import run_experiment
 
-    report = run_experiment(
-        options.experiment,
-        out=options.out or Path("runs") / f"reproduce-{options.experiment}",
-        data_dir=options.data_dir,
-        seeds=options.seeds,
-        digits=options.digits,
-        epochs=options.epochs,
-        jobs=options.jobs,
-        results=options.results,
-        device=options.device,
-    )
+    with deaf_to_hangup():
+        report = run_experiment(
+            options.experiment,
+            out=options.out or Path("runs") / f"reproduce-{options.experiment}",
+            data_dir=options.data_dir,
+            seeds=options.seeds,
+            digits=options.digits,
+            epochs=options.epochs,
+            jobs=options.jobs,
+            results=options.results,
+            device=options.device,
+        )
     print(report)

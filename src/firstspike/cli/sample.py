@@ -1,9 +1,8 @@
 """``firstspike sample``: pictures from a trained generator."""
 
 import argparse
-from pathlib import Path
 
-from firstspike.cli.options import between, seed
+from firstspike.cli.options import between, path, seed, whole
 from firstspike.support import InputError
 
 
@@ -15,15 +14,15 @@ def add_parser(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> 
         description="Generate images. A .png is one grid; a .npz holds images uint8 (N, height, width), "
         "labels (N,) (-1 where unconditional) and spikes (N,), all of the generator's (-1 for an ANN).",
     )
-    parser.add_argument("folder", type=Path, metavar="RUN", help="folder of a trained GAN")
+    parser.add_argument("folder", type=path, metavar="RUN", help="folder of a trained GAN")
     parser.add_argument(
         "--count", type=between(1, 1_000_000), required=True, metavar="N", help="number of images"
     )
     parser.add_argument("--seed", type=seed, default=0, metavar="S", help="of the noise (default: 0)")
     parser.add_argument(
-        "--label", type=int, metavar="L", help="class, for a conditional GAN (default: all in turn)"
+        "--label", type=whole, metavar="L", help="class, for a conditional GAN (default: all in turn)"
     )
-    parser.add_argument("--out", type=Path, required=True, metavar="FILE", help="FILE.png or FILE.npz")
+    parser.add_argument("--out", type=path, required=True, metavar="FILE", help="FILE.png or FILE.npz")
     parser.set_defaults(run=run)
 
 

@@ -10,9 +10,13 @@ from firstspike.cli.options import (
     add_threads,
     check_device,
     default_dataset,
+    let_waiting_threads_sleep,
+    path,
     positive,
     seed,
+    whole,
 )
+from firstspike.cli.streams import deaf_to_hangup
 
 
 def add_parser(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -24,7 +28,7 @@ def add_parser(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> 
         "same command with --resume goes on from the last finished epoch to the same result.",
     )
     parser.add_argument("preset", metavar="PRESET", help="name of the recipe")
-    parser.add_argument("--digit", type=int, metavar="N", help="class to learn, for presets of one digit")
+    parser.add_argument("--digit", type=whole, metavar="N", help="class to learn, for presets of one digit")
     parser.add_argument(
         "--dataset",
         metavar="NAME",
@@ -32,7 +36,7 @@ def add_parser(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> 
         "data folder is named, else the embedded digits); a deep preset has its own",
     )
     add_data_dir(parser)
-    parser.add_argument("--out", type=Path, metavar="RUN", help="run folder (default: runs/PRESET-...)")
+    parser.add_argument("--out", type=path, metavar="RUN", help="run folder (default: runs/PRESET-...)")
     parser.add_argument("--epochs", type=positive, metavar="N", help="instead of the preset's")
     parser.add_argument(
         "--seed", type=seed, default=0, metavar="S", help="of everything random (default: 0)"
@@ -50,12 +54,13 @@ def add_parser(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> 
         help="report every layer before training and after each epoch: who fires, when, gradients; for "
         "classifiers of more than one time step",
     )
-    add_threads(parser)
+    add_threads(parser, "one for small steps of training, else two")
     parser.set_defaults(run=run, kept="finished epochs are kept, --resume goes on")
 
 
 def run(options: argparse.Namespace) -> None:
     """Train."""
+    let_waiting_threads_sleep()
     from firstspike.training.presets import preset
 
     check_device(options.device)
@@ -74,18 +79,19 @@ def run(options: argparse.Namespace) -> None:
 
     from firstspike.training.run import train
 
-    train(
-        out,
-        options.preset,
-        config,
-        options.seed,
-        data_dir=options.data_dir,
-        resume=options.resume,
-        threads=options.threads,
-        device=options.device,
-        compiled=options.compile,
-        diagnose=_to_stderr if options.diagnose else None,
-    )
+    with deaf_to_hangup():
+        train(
+            out,
+            options.preset,
+            config,
+            options.seed,
+            data_dir=options.data_dir,
+            resume=options.resume,
+            threads=options.threads,
+            device=options.device,
+            compiled=options.compile,
+            diagnose=_to_stderr if options.diagnose else None,
+        )
     print(out)
 
 

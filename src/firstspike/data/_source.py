@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from firstspike.data.description import Folder
-from firstspike.support import InputError, cache_dir, user_path
+from firstspike.support import InputError, cache_dir, expanded
 
 DATA_VARIABLE = "FIRSTSPIKE_DATA"
 # As deep as torchvision's tree below a folder of the set's name: mnist/MNIST/raw.
@@ -35,9 +35,9 @@ def roots(data_dir: Folder) -> list[Path]:
         InputError: one begins with the home folder of an unknown user.
     """
     if data_dir is not None:
-        return [user_path(data_dir)]
+        return [expanded(data_dir, "data_dir")]
     named = os.environ.get(DATA_VARIABLE)
-    return [*([user_path(named)] if named else []), cache_dir()]
+    return [*([expanded(named, DATA_VARIABLE)] if named else []), cache_dir()]
 
 
 def find(

@@ -16,7 +16,7 @@ from firstspike.data.description import Dataset, Folder
 from firstspike.data.download import fetch
 from firstspike.data.idx import check_pair, decode_idx, read_content
 from firstspike.data.images import ImageSet
-from firstspike.support import InputError, cache_dir, user_path
+from firstspike.support import InputError, cache_dir, expanded
 
 _log = logging.getLogger(__name__)
 
@@ -128,12 +128,12 @@ def load_idx(files: IdxFiles, split: str, data_dir: Folder = None) -> ImageSet:
 
 def _read(files: IdxFiles, pair: Sequence[IdxFile], data_dir: Folder) -> tuple[np.ndarray, np.ndarray]:
     if data_dir is not None:
-        return _read_pair(files, pair, _find(files, pair, user_path(data_dir)))
+        return _read_pair(files, pair, _find(files, pair, expanded(data_dir, "data_dir")))
     lacking = None
     default_dir = os.environ.get(DATA_VARIABLE)
     if default_dir:
         try:
-            return _read_pair(files, pair, _find(files, pair, user_path(default_dir)))
+            return _read_pair(files, pair, _find(files, pair, expanded(default_dir, DATA_VARIABLE)))
         except NotHereError as error:
             lacking = f"{DATA_VARIABLE} was of no use: {error}"
             _log.info("%s; using the download cache", lacking)

@@ -23,7 +23,7 @@ RUNS = {
 
 
 def demo(
-    out: Path, *, seed: int = 0, epochs: int | None = None, threads: int = 2, resume: bool = False
+    out: Path, *, seed: int = 0, epochs: int | None = None, threads: int | None = None, resume: bool = False
 ) -> Path:
     """Run the demo into the folder `out` and return its report.
 
@@ -31,7 +31,7 @@ def demo(
         out: holds ``gan/``, ``ann-gan/``, ``classifier/`` (runs), ``pictures/`` and ``report.html``.
         seed: of everything random.
         epochs: of all trainings, instead of the presets'.
-        threads: processor threads.
+        threads: processor threads; None for what each training's work asks for.
         resume: go on with a demo that was interrupted.
 
     Raises:

@@ -11,12 +11,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from firstspike.data import load
+from firstspike.support import command_line
 from firstspike.training.config import Config
 from firstspike.training.presets import preset
+from firstspike.training.progress import bar, watched
 from firstspike.training.run import train
 from firstspike.training.run_folder import RunFolder
 
@@ -98,27 +98,20 @@ def train_all(plan: Plan, jobs: list[Job]) -> None:
             load(dataset, split, plan.data_dir)
     # What is measured afterwards must not depend on how many runs were trained side by side.
     torch.set_num_threads(1)
-    console = Console(stderr=True)
     print(f"{len(jobs)} runs, {len(waiting)} to train, {plan.jobs} at a time", file=sys.stderr)
     context = multiprocessing.get_context("spawn")
     with (
-        Progress(
-            TextColumn("training"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TimeRemainingColumn(),
-            console=console,
-            disable=not console.is_terminal,
-        ) as progress,
-        ProcessPoolExecutor(plan.jobs, context, _leave_talking_to_the_parent) as pool,
+        bar(sys.stderr if watched(sys.stderr) else None) as progress,
+        ProcessPoolExecutor(plan.jobs, context, _begin_worker, (command_line.get(),)) as pool,
     ):
-        task = progress.add_task("training", total=len(jobs), completed=len(jobs) - len(waiting))
+        done = len(jobs) - len(waiting)
+        task = progress.add_task("training", total=len(jobs), completed=done, figures=())
         futures = {pool.submit(_train_one, plan, job): job for job in waiting}
         try:
             for future in as_completed(futures):
                 future.result()
                 progress.advance(task)
-                console.print(f"{futures[future].folder(plan).name}: trained", highlight=False)
+                print(f"{futures[future].folder(plan).name}: trained", file=sys.stderr)
         except BaseException:
             # A run may be stopped at any moment: its finished epochs are kept.
             pool.shutdown(wait=False, cancel_futures=True)
@@ -127,7 +120,9 @@ def train_all(plan: Plan, jobs: list[Job]) -> None:
             raise
 
 
-def _leave_talking_to_the_parent() -> None:
+def _begin_worker(command: str | None) -> None:
+    command_line.set(command)
+    # Talking is left to the parent.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     # The parent has loaded the same data and warned of it.
     logging.getLogger("firstspike").setLevel(logging.ERROR)

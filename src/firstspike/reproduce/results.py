@@ -9,12 +9,11 @@ import os
 import platform
 import shlex
 import statistics
-import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from firstspike.support import InputError, write_text
+from firstspike.support import InputError, command_line, json_text, write_text
 
 _BEGIN, _END = "<!-- results -->", "<!-- end of results -->"
 
@@ -28,9 +27,10 @@ def provenance(seeds: Sequence[int], device: str = "cpu") -> dict[str, Any]:
     import numpy
     import torch
 
+    command = command_line.get()
     gpu = "no GPU used" if device == "cpu" else torch.cuda.get_device_name(device)
     return {
-        "command": shlex.join(["firstspike", *(_without_folder(a) for a in sys.argv[1:])]),
+        "command": None if command is None else shlex.join(map(_without_folder, shlex.split(command))),
         "seeds": list(seeds),
         "versions": {
             "python": platform.python_version(),
@@ -101,7 +101,7 @@ def write_results(folder: Path, name: str, document: dict[str, Any]) -> None:
     """
     documents = read_results(folder) | {name: document}
     page = results_page(documents, folder.resolve().name)
-    write_text(folder / f"{name}.json", json.dumps(document, indent=1) + "\n")
+    write_text(folder / f"{name}.json", json_text(document, indent=1) + "\n")
     write_text(folder.parent / "results.md", page)
 
 
@@ -177,7 +177,8 @@ def _section(document: dict[str, Any], link: str) -> list[str]:
     origin = document["provenance"]
     parts = [
         f"## {document['title']}\n",
-        f"Command: `{origin['command']}`  \nSeeds: {', '.join(map(str, origin['seeds']))}  \n"
+        f"Command: `{origin['command'] or 'a call from Python'}`  \n"
+        f"Seeds: {', '.join(map(str, origin['seeds']))}  \n"
         f"Machine: {origin['machine']}; {_versions(origin)}  \nFigures: [`{Path(link).name}`]({link})\n",
     ]
     for table in document["tables"]:

@@ -17,6 +17,7 @@ from firstspike.models.raster.fire import crossed, spike_times
 from firstspike.models.raster.network import RasterNetwork
 from firstspike.models.window import WindowNetwork
 from firstspike.nn import AvgPool2d, Stack
+from firstspike.support import json_text, write_text
 from firstspike.training.classifier import ClassifierTask, encode_images
 from firstspike.training.deep import EttfsTask, WindowTask, maps
 
@@ -172,9 +173,7 @@ class Diary:
                 lines = [json.loads(line) for line in self._file.read_text(encoding="utf-8").splitlines()]
                 earlier = [line for line in lines if line["epoch"] < epoch]
         entry = {"epoch": epoch, "layers": [asdict(state) for state in states]}
-        self._file.write_text(
-            "".join(json.dumps(line) + "\n" for line in [*earlier, entry]), encoding="utf-8"
-        )
+        write_text(self._file, "".join(json_text(line) + "\n" for line in [*earlier, entry]))
         self._say(f"{'at initialisation' if epoch == 0 else f'after epoch {epoch}'}\n{table(states)}")
         for state in states:
             if state.dead:

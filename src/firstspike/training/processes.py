@@ -1,17 +1,20 @@
 """Several processes that train one network, as ``torchrun`` starts them; alone, all of this is idle."""
 
 import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 import torch
 from torch import distributed
 
+from firstspike.support import InputError
+
 
 @contextmanager
 def joined(device: str) -> Iterator[None]:
-    """Join the processes that ``torchrun`` started, if it did."""
-    if int(os.environ.get("WORLD_SIZE", "1")) == 1 or distributed.is_initialized():
+    """Join the processes that ``torchrun`` started, if it did; see `asked_for`."""
+    if asked_for() == 1 or distributed.is_initialized():
         yield
         return
     if device.startswith("cuda"):
@@ -23,9 +26,45 @@ def joined(device: str) -> Iterator[None]:
         distributed.destroy_process_group()
 
 
+def asked_for() -> int:
+    """Return how many processes the environment says shall train together, 1 where it says nothing.
+
+    Raises:
+        InputError: what ``torchrun`` sets is there in part, or is no number.
+    """
+    size = _number("WORLD_SIZE", 1)
+    if size == 1:
+        return 1
+    missing = [n for n in ("RANK", "MASTER_ADDR", "MASTER_PORT") if not os.environ.get(n, "").strip()]
+    if missing:
+        raise InputError(
+            f"WORLD_SIZE={size} is set without {', '.join(missing)}; unset it, or start the processes with "
+            "torchrun"
+        )
+    _number("RANK", 0, size - 1)
+    _number("MASTER_PORT", 0, 65_535)
+    return size
+
+
+def _number(name: str, low: int, high: int = 1_000_000) -> int:
+    """The environment's variable `name`, which ``torchrun`` sets; `low` where it is empty."""
+    text = os.environ.get(name, "").strip()
+    if text and not (re.fullmatch("[0-9]{1,7}", text) and low <= int(text) <= high):
+        raise InputError(
+            f"{name}={text} is no whole number of {low:,} ... {high:,}; unset it, or start the processes "
+            "with torchrun"
+        )
+    return int(text or low)
+
+
+def count_here() -> int:
+    """Return how many processes train together on this machine."""
+    return _number("LOCAL_WORLD_SIZE", 1) if asked_for() > 1 else 1
+
+
 def own_device(device: str) -> str:
     """Return the device of this process: under ``torchrun`` each has a GPU of its own."""
-    return f"cuda:{os.environ['LOCAL_RANK']}" if device == "cuda" and "LOCAL_RANK" in os.environ else device
+    return f"cuda:{_number('LOCAL_RANK', 0)}" if device == "cuda" and asked_for() > 1 else device
 
 
 def count() -> int:

@@ -1,24 +1,26 @@
 """Training a configuration into a folder, whatever its task."""
 
-import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 
 import torch
 from filelock import FileLock, Timeout
+from torch import Tensor
 
-from firstspike.data import dataset, load
+from firstspike.data import ImageSet, dataset, load
 from firstspike.support import InputError
 from firstspike.training.config import Config, GanConfig
 from firstspike.training.deep_config import OneStepConfig, SupervisedConfig
 from firstspike.training.diagnose import Diary
-from firstspike.training.gan import train_gan
+from firstspike.training.gan import build_gan, train_gan
 from firstspike.training.one_step import OneStepTask
-from firstspike.training.processes import first, joined, own_device, wait_for_all
+from firstspike.training.processes import asked_for, first, joined, own_device, wait_for_all
 from firstspike.training.run_folder import RunFolder
+from firstspike.training.seeding import seeded
 from firstspike.training.supervised import train_supervised
 from firstspike.training.tasks import task_for
+from firstspike.training.threads import threads_for
 
 # Of images that a GAN can draw and the feature network can judge.
 _SMALLEST_SIDE = 4
@@ -32,7 +34,7 @@ def train(
     *,
     data_dir: Path | None = None,
     resume: bool = False,
-    threads: int = 2,
+    threads: int | None = None,
     device: str = "cpu",
     compiled: bool = False,
     show_progress: bool = True,
@@ -40,18 +42,19 @@ def train(
 ) -> RunFolder:
     """Train `config` into `path` and return the finished run.
 
+    `threads` are processor threads; without, the work of a step decides, see `threads.threads_for`.
     With `resume` a run that is there goes on from its last finished epoch, with the threads it was
     started with, and ends at the same weights to the bit; a finished one is returned as it is. Under
     ``torchrun`` the processes train one run together; only the first one writes. `diagnose` is told the
     state of every layer before the first epoch and after each, see `firstspike.training.diagnose`.
 
     Raises:
-        InputError: a GAN or a one-step network with `diagnose`; a GAN on a data set without grey images;
-            `device` or `compiled` for a shallow
-            network; see `RunFolder.create` and `firstspike.data.load`; or another process trains there.
+        InputError: a GAN or a one-step network with `diagnose`; `device` or `compiled` for a shallow
+            network; another process trains there; or see `processes.asked_for`, `RunFolder.create` and
+            `firstspike.data.load`.
         OSError: the data cannot be read or the folder cannot be written.
     """
-    if isinstance(config, GanConfig) and int(os.environ.get("WORLD_SIZE", "1")) > 1:
+    if asked_for() > 1 and isinstance(config, GanConfig):
         raise InputError(f"{preset} is a GAN, which trains in one process; start it without torchrun")
     if diagnose is not None and isinstance(config, GanConfig | OneStepConfig):
         raise InputError(
@@ -78,7 +81,8 @@ def train(
     path.mkdir(parents=True, exist_ok=True)
     device = own_device(device)
     with joined(device), _alone(path) if first() else nullcontext():
-        torch.set_num_threads(threads)
+        if found is None:
+            torch.set_num_threads(threads or threads_for(*_work(config, images)))
         run = _start(path, preset, config, seed, resume)
         torch.set_num_threads(run.threads)
         # Whoever held the lock before may have finished it.
@@ -103,6 +107,18 @@ def train(
                 watch=watch,
             )
     return run
+
+
+def _work(config: Config, images: ImageSet) -> tuple[list[torch.nn.Module], Tensor, int]:
+    """What `threads_for` asks about a training: networks, images and how many of them make a batch."""
+    networks: list[torch.nn.Module]
+    with seeded(0):
+        if isinstance(config, GanConfig):
+            height, width = images.images.shape[1:]
+            networks = [*build_gan(config, (height, width), images.num_classes)]
+        else:
+            networks = [task_for(config).build(images)]
+    return networks, images.images, config.batch_size
 
 
 def _start(path: Path, preset: str, config: Config, seed: int, resume: bool) -> RunFolder:

@@ -6,8 +6,6 @@ epochs, replaced whole after each. ``metrics.jsonl`` and ``model.safetensors`` a
 
 import json
 import platform
-import shlex
-import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -20,7 +18,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
-from firstspike.support import InputError, atomic_path, write_text
+from firstspike import __version__
+from firstspike.support import InputError, atomic_path, command_line, json_text, write_text
 from firstspike.training.config import Config, from_json, to_json
 
 FORMAT = 1
@@ -115,9 +114,9 @@ class RunFolder:
             "preset": preset,
             "seed": seed,
             "threads": run.threads,
-            "command": shlex.join(["firstspike", *sys.argv[1:]]),
+            "command": command_line.get(),
             "versions": {
-                "firstspike": version("firstspike"),
+                "firstspike": __version__,
                 "python": platform.python_version(),
                 "torch": torch.__version__,
                 "numpy": numpy.__version__,
@@ -125,7 +124,7 @@ class RunFolder:
             },
             "config": to_json(config),
         }
-        write_text(path / "config.json", json.dumps(document, indent=2) + "\n")
+        write_text(path / "config.json", json_text(document, indent=2) + "\n")
         return run
 
     @staticmethod
@@ -197,7 +196,7 @@ class RunFolder:
 
     def write_metrics(self, state: RunState) -> None:
         """Write ``metrics.jsonl`` from the state; a run killed between the two lacks its last line."""
-        lines = "".join(json.dumps(record) + "\n" for record in state.records)
+        lines = "".join(json_text(record) + "\n" for record in state.records)
         write_text(self.path / "metrics.jsonl", lines)
 
     def save_model(self, tensors: dict[str, Tensor]) -> None:
@@ -230,9 +229,14 @@ def _read(file: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     file.open("rb").close()
     try:
         with safe_open(file, framework="pt") as opened:
-            return {name: opened.get_tensor(name) for name in opened.keys()}, opened.metadata() or {}  # noqa: SIM118
+            return _copies(opened), opened.metadata() or {}
     except (SafetensorError, OSError, ValueError) as error:
         raise InputError(f"{file} is damaged ({error}); train the run again") from error
+
+
+def _copies(opened: safe_open) -> dict[str, Tensor]:
+    # Copies: those given lie in the file, which Windows then lets nobody replace.
+    return {name: opened.get_tensor(name).clone() for name in opened.keys()}  # noqa: SIM118
 
 
 def _check_fit(file: Path, expected: Mapping[str, Tensor], found: Mapping[str, Tensor]) -> None:

@@ -1,0 +1,75 @@
+"""One thread for small steps, two for long ones, and what is said counts."""
+
+import os
+
+import pytest
+import torch
+from torch import nn
+
+from firstspike.training import run, threads
+from firstspike.training.presets import preset
+from firstspike.training.run_folder import RunFolder
+from firstspike.training.threads import SMALL_STEP, cores, threads_for
+
+IMAGES = torch.zeros(3, 28, 28, dtype=torch.uint8)
+
+
+@pytest.fixture(autouse=True)
+def _threads_as_before():
+    before = torch.get_num_threads()
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture
+def four_cores(monkeypatch):
+    monkeypatch.setattr(threads, "cores", lambda: 4)
+
+
+def test_long_steps_take_two_threads_and_small_ones_one(four_cores):
+    layer = nn.Linear(1000, 100, bias=False)
+    batch = int(SMALL_STEP) // 100_000
+    assert threads_for([layer], IMAGES, batch) == 1
+    assert threads_for([layer], IMAGES, batch + 1) == 2
+    assert threads_for([layer, layer], IMAGES, batch) == 2
+
+
+def test_a_convolution_works_at_every_pixel(four_cores):
+    small, large = nn.Conv2d(1, 100, 5), nn.Linear(25, 100)
+    assert threads_for([large], IMAGES, 128) == 1
+    assert threads_for([small], IMAGES, 128) == 2
+
+
+def test_no_more_threads_than_cores_and_processes_leave(monkeypatch):
+    layer = nn.Linear(10_000, 1000)
+    monkeypatch.setattr(threads, "cores", lambda: 1)
+    assert threads_for([layer], IMAGES, 100) == 1
+    monkeypatch.setattr(threads, "cores", lambda: 2)
+    monkeypatch.setattr(threads.processes, "count_here", lambda: 2)
+    assert threads_for([layer], IMAGES, 100) == 1
+
+
+def test_the_cores_are_those_this_process_may_use(monkeypatch):
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {3, 5, 7}, raising=False)
+    assert cores() == 3
+    monkeypatch.delattr(os, "sched_getaffinity")
+    monkeypatch.setattr(os, "cpu_count", lambda: None)
+    assert cores() == 1
+
+
+@pytest.mark.parametrize("name", ["aggressive-ttfs-window", "ann-gan-conditional"])
+def test_the_digits_train_on_one_thread_and_a_number_given_is_kept(tmp_path, four_cores, monkeypatch, name):
+    used = []
+    for trainer in ("train_supervised", "train_gan"):
+        monkeypatch.setattr(run, trainer, lambda *_, **__: used.append(torch.get_num_threads()))
+
+    def start(folder, **options):
+        config = preset(name).configure(dataset="digits", epochs=1)
+        return run.train(tmp_path / folder, name, config, 0, show_progress=False, **options).threads
+
+    assert start("one") == 1
+    assert start("two", threads=2) == 2
+    assert start("two", resume=True) == 2
+    assert start("two", resume=True, threads=1) == 2
+    assert used == [1, 2, 2, 2]
+    assert RunFolder.open(tmp_path / "two").threads == 2
