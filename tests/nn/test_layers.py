@@ -198,7 +198,7 @@ def test_lbfgs_learns(depth: int) -> None:
         value.backward()
         return value
 
-    assert torch.isfinite(optimizer.step(loss))  # type: ignore[arg-type]
+    assert torch.isfinite(optimizer.step(loss))
 
 
 @transposed_storage
