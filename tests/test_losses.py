@@ -105,7 +105,7 @@ def test_gan_targets_by_hand(desired: int) -> None:
         static[desired] = first
         assert gan_targets(out, desired, "static", first=first).tolist() == [static] * 3
     for kind in ("dynamic", "static"):
-        assert gan_targets(out[:0], desired, kind).shape == (0, 2)  # type: ignore[arg-type]
+        assert gan_targets(out[:0], desired, kind).shape == (0, 2)
 
 
 @settings(deadline=None)

@@ -343,7 +343,7 @@ def test_dim_bytes_are_dim_floats() -> None:
             for image in (BYTES, BYTES.float() / 255, BYTES.double() / 255)
         ]
         assert kept[0] == kept[1] == kept[2]
-        assert kept[0] == (BYTES >= level).tolist()
+        assert kept[0] == (level <= BYTES).tolist()
 
 
 @pytest.mark.parametrize(

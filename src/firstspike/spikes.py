@@ -12,7 +12,7 @@ What comes from outside is checked here, once: spike times by `Spikes`, images b
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, SupportsIndex
 
 import numpy as np
 import torch
@@ -35,7 +35,7 @@ _SINGLE_ERROR = 2.0**-23
 _OVERSHOOT = 1e-6
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, init=False)
 class Spikes:
     """Spike times with the window they are counted in: what passes between layers.
 
@@ -58,9 +58,9 @@ class Spikes:
     times: Tensor
     steps: int
 
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "steps", check_num_steps(self.steps, name="steps"))
-        object.__setattr__(self, "times", _checked(self.times, self.steps))
+    def __init__(self, times: Any, steps: SupportsIndex) -> None:
+        object.__setattr__(self, "steps", check_num_steps(steps, name="steps"))
+        object.__setattr__(self, "times", _checked(times, self.steps))
 
     @classmethod
     def trusted(cls, times: Tensor, steps: int) -> "Spikes":

@@ -111,7 +111,7 @@ class _Fired(torch.autograd.Function):
         return (peak >= threshold).to(peak.dtype)
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:  # type: ignore[override]
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
         peak, threshold = ctx.saved_tensors
         return grad / (1 + (peak - threshold).abs() / ctx.width) ** 2, None, None
 

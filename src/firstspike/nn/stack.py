@@ -30,8 +30,9 @@ class Stack(torch.nn.Module):
 
     >>> import firstspike as fs
     >>> net = fs.Stack(fs.Linear(4, 8), fs.Linear(8, 2, fs.Window.output(steps=32)), steps=16)
-    >>> net(net.encode([[0.0, 0.3, 0.6, 1.0]]))
-    Spikes((1, 2), steps=32, 0% silent)
+    >>> out = net(net.encode([[0.0, 0.3, 0.6, 1.0]]))
+    >>> out.shape, out.steps
+    (torch.Size([1, 2]), 32)
     """
 
     def __init__(self, *layers: Layer | AvgPool2d, steps: int) -> None:
