@@ -302,7 +302,7 @@ def weight_gradient(
         num_steps,
         *arguments,
     )
-    return np.ascontiguousarray(grad.sum(0)[..., :own])
+    return np.ascontiguousarray(threads.sum_parts(grad)[..., :own])
 
 
 def input_gradient(

@@ -159,4 +159,4 @@ def weight_gradient(
     grad = np.zeros((threads.parts(batch), n_in, grad_BKO.shape[2]), np.float32)
     arguments = times_BI, grad_BKO, levels_K, num_steps, key_type(n_in), grad
     threads.run(_share_weight_gradient, _weight_gradient, batch, *arguments)
-    return grad[0] if len(grad) == 1 else grad.sum(0)
+    return threads.sum_parts(grad)

@@ -141,7 +141,7 @@ def weight_gradient(
     grad = np.zeros((threads.parts(batch), n_in, seen_BO.shape[1]), np.float32)
     arguments = times_BI, seen_BO, scaled_BO, num_steps, grad
     threads.run(_share_weight_gradient, _weight_gradient, batch, *arguments)
-    return grad[0] if len(grad) == 1 else grad.sum(0)
+    return threads.sum_parts(grad)
 
 
 def input_gradient(

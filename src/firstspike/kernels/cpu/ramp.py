@@ -115,4 +115,4 @@ def backward(
     grad_rows = np.zeros((threads.parts(len(times_BI)), *rows_IO.shape), np.float64)
     arguments = times_BI, rows_IO, crossing_BO, scaled_BO, num_steps, grad_rows, grad_times
     threads.run(_share_backward, _backward, len(times_BI), *arguments)
-    return grad_rows.sum(0), grad_times
+    return threads.sum_parts(grad_rows), grad_times

@@ -17,6 +17,7 @@ from collections.abc import Callable
 from queue import SimpleQueue
 from typing import Any
 
+import numpy as np
 import torch
 from llvmlite import ir
 from numba import types
@@ -65,6 +66,12 @@ if hasattr(os, "register_at_fork"):
 def parts(size: int) -> int:
     """Return the number of chunks that `run` makes of that many items."""
     return max(1, min(torch.get_num_threads(), size))
+
+
+def sum_parts(values: np.ndarray) -> np.ndarray:
+    """Return the sum over the first axis, which has one entry per chunk."""
+    total: np.ndarray = values[0] if len(values) == 1 else values.sum(0)
+    return total
 
 
 @compiled
