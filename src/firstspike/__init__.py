@@ -35,6 +35,7 @@ if TYPE_CHECKING:
         relative_targets,
         temporal_least_squares,
     )
+    from firstspike.metrics.report import Report, report
     from firstspike.models.spiking_form import SpikingForm, spiking_form
     from firstspike.models.window_network import WindowNetwork
     from firstspike.neurons import Causal, Phased, Window
@@ -56,6 +57,7 @@ if TYPE_CHECKING:
     from firstspike.rules import ExactRule, RunningMaxRule, StraightThroughRule, TemporalRule
     from firstspike.spikes import check_times, raster_to_times, times_to_raster
     from firstspike.support import InputError
+    from firstspike.training.fit import fit
     from firstspike.window_convolution import window_conv2d_membrane, window_conv_transpose2d_membrane
 
 _HOME = {
@@ -81,6 +83,7 @@ _HOME = {
         "relative_targets",
         "temporal_least_squares",
     ),
+    "metrics.report": ("Report", "report"),
     "models.spiking_form": ("SpikingForm", "spiking_form"),
     "models.window_network": ("WindowNetwork",),
     "neurons": ("Causal", "Phased", "Window"),
@@ -101,6 +104,7 @@ _HOME = {
     "raster.settings": ("RasterNeuron", "RasterWeights", "Readout"),
     "rules": ("ExactRule", "RunningMaxRule", "StraightThroughRule", "TemporalRule"),
     "spikes": ("check_times", "raster_to_times", "times_to_raster"),
+    "training.fit": ("fit",),
     "window_convolution": ("window_conv2d_membrane", "window_conv_transpose2d_membrane"),
 }
 
@@ -125,6 +129,7 @@ __all__ = [
     "RasterNeuron",
     "RasterWeights",
     "Readout",
+    "Report",
     "RunningMaxRule",
     "Score",
     "Shortcut",
@@ -147,6 +152,7 @@ __all__ = [
     "encode_latency",
     "encode_phase",
     "first_spike_cross_entropy",
+    "fit",
     "gan_targets",
     "membrane_cross_entropy",
     "phased_linear",
@@ -154,6 +160,7 @@ __all__ = [
     "raster_to_times",
     "redraw_dead",
     "relative_targets",
+    "report",
     "s4nn_epoch",
     "spiking_form",
     "temporal_least_squares",

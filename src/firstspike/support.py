@@ -17,6 +17,13 @@ class InputError(ValueError):
     """
 
 
+class Diverged(RuntimeError):
+    """A training whose losses or weights are no finite numbers any more.
+
+    The command line prints it as one line and exits with status 1.
+    """
+
+
 def check_num_steps(num_steps: int, *, minimum: int = 2) -> int:
     """Return `num_steps` as an int, refusing what is not a whole number in 2 ... 65,535.
 

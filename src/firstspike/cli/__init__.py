@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 from firstspike.cli import bench, demo, evaluate, presets, reproduce, sample, train
-from firstspike.support import InputError
+from firstspike.support import Diverged, InputError
 
 _VERBS = (demo, train, evaluate, sample, reproduce, bench, presets)
 
@@ -56,6 +56,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sys.stdout.flush()
     except InputError as error:
         return _refuse(str(error))
+    except Diverged as error:
+        _refuse(str(error))
+        return 1
     except BrokenPipeError:
         # The reader of our output has left; point stdout elsewhere so that closing it cannot fail.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

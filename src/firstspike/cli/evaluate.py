@@ -31,7 +31,7 @@ def run(options: argparse.Namespace) -> None:
 
     import torch
 
-    from firstspike.reproduce.evaluation import evaluate
+    from firstspike.training.evaluation import evaluate
 
     torch.set_num_threads(options.threads)
     figures = evaluate(folder, options.data_dir)

@@ -4,19 +4,22 @@ import math
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch.nn import functional as F
 
-from firstspike.data import load
 from firstspike.metrics.cost import ADD_PJ, MULTIPLY_ADD_PJ
-from firstspike.metrics.one_step import FUNCTION_PJ, MULTIPLY_PJ, RULE
+from firstspike.metrics.operations import FUNCTION_PJ, MULTIPLY_PJ
+from firstspike.metrics.report import ONE_STEP_RULE
 from firstspike.onestep.layout import parse_one_step_layout
+from firstspike.onestep.network import OneStepNetwork
 from firstspike.onestep.settings import over_activation
 from firstspike.plot import sample_comparison, save_figure
 from firstspike.plot.deep import depth_curves
-from firstspike.reproduce.evaluation import classify_in_one_step, load_one_step
+from firstspike.recipes import preset
+from firstspike.recipes.base import maps
+from firstspike.recipes.one_step import OneStepRecipe
 from firstspike.reproduce.pictures import add_curves
 from firstspike.reproduce.plan import Job, Plan, train_all
 from firstspike.reproduce.report import Report
@@ -29,9 +32,6 @@ from firstspike.reproduce.results import (
     show,
     summarise,
 )
-from firstspike.training.deep import maps
-from firstspike.training.deep_config import OneStepConfig
-from firstspike.training.presets import preset
 
 TARGETS = {"onestep-mnist": 0.993, "onestep-fashion-mnist": 0.92}
 BASE = "onestep-fashion-mnist"
@@ -56,10 +56,10 @@ PRINTED = "rule as printed, g = 2"
 LINEAR = "membrane of the previous layer, linear, g = 1"
 
 
-def comparison() -> dict[str, OneStepConfig]:
+def comparison() -> dict[str, OneStepRecipe]:
     """Return the recipes that are compared with all seeds, by name; they differ in the neuron only."""
-    whole = preset(BASE).config
-    assert isinstance(whole, OneStepConfig)
+    whole = preset(BASE).recipe
+    assert isinstance(whole, OneStepRecipe)
     small = replace(whole, layout="16-F16-16-P32-32-F32-32", epochs=5)
     return {
         CONTROL: _with(small, grid=1, carried="none"),
@@ -68,7 +68,7 @@ def comparison() -> dict[str, OneStepConfig]:
     }
 
 
-def ablations() -> dict[str, OneStepConfig]:
+def ablations() -> dict[str, OneStepRecipe]:
     """Return the recipes of the paper's ablations, on a small network trained shortly."""
     short = replace(comparison()[PRINTED], epochs=2)
     variants = {"as printed, alternating, g = 2": short}
@@ -91,7 +91,7 @@ def ablations() -> dict[str, OneStepConfig]:
     return variants
 
 
-def _with(config: OneStepConfig, **neuron: Any) -> OneStepConfig:
+def _with(config: OneStepRecipe, **neuron: Any) -> OneStepRecipe:
     return replace(config, neuron=replace(config.neuron, **neuron))
 
 
@@ -125,7 +125,7 @@ def reproduce(plan: Plan) -> Path:
     return _report(plan, document, named)
 
 
-def _jobs(recipes: dict[str, OneStepConfig], seeds: Sequence[int]) -> dict[str, list[Job]]:
+def _jobs(recipes: dict[str, OneStepRecipe], seeds: Sequence[int]) -> dict[str, list[Job]]:
     return {
         name: [Job(BASE, seed, variant=name, recipe=recipe) for seed in seeds]
         for name, recipe in recipes.items()
@@ -135,9 +135,9 @@ def _jobs(recipes: dict[str, OneStepConfig], seeds: Sequence[int]) -> dict[str, 
 def _measured(plan: Plan, job: Job) -> dict[str, Any]:
     """The job's figures on the test set."""
     run = job.open(plan)
-    test = load(run.config.dataset, "test", plan.data_dir)
+    test = run.config.data("test", plan.data_dir)
     torch.set_num_threads(1)
-    return {"seed": job.seed, **classify_in_one_step(run, test).as_dict()}
+    return {"seed": job.seed, **run.config.report(run.load(), test).as_dict()}
 
 
 def _accuracy_table(summary: dict[str, Any]) -> dict[str, Any]:
@@ -154,9 +154,9 @@ def _accuracy_table(summary: dict[str, Any]) -> dict[str, Any]:
             for name in TARGETS
         ],
         "notes": [
-            f"Decision: {RULE}. The epoch is chosen on 5,000 validation images of the official training "
-            "set; the test set is read once. The paper has no figures for these data sets. Both networks "
-            "have one window and carry the previous layer's membrane, which beat the printed rule on "
+            f"Decision: {ONE_STEP_RULE}. The epoch is chosen on 5,000 validation images of the official "
+            "training set; the test set is read once. The paper has no figures for these data sets. Both "
+            "networks have one window and carry the previous layer's membrane, which beat the printed rule on "
             "validation."
         ],
     }
@@ -327,9 +327,9 @@ def _report(plan: Plan, document: dict[str, Any], named: dict[str, list[Job]]) -
 def _feature_maps(plan: Plan, job: Job) -> Any:
     """A test image above the spikes that it causes, layer by layer, at the image's size."""
     run = job.open(plan)
-    network = load_one_step(run)
-    assert isinstance(run.config, OneStepConfig)
-    image = maps(load(run.config.dataset, "test", plan.data_dir).images[:1])
+    network = cast(OneStepNetwork, run.load())
+    assert isinstance(run.config, OneStepRecipe)
+    image = maps(run.config.data("test", plan.data_dir).images[:1])
     side = image.shape[-1]
     rows = {"image": image[0, 0].expand(8, side, side)}
     names = [

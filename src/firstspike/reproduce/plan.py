@@ -14,9 +14,8 @@ import torch
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from firstspike.data import load
-from firstspike.training.config import Config
-from firstspike.training.presets import preset
+from firstspike.recipes import preset
+from firstspike.recipes.base import Recipe
 from firstspike.training.run import train
 from firstspike.training.run_folder import RunFolder
 
@@ -51,7 +50,7 @@ class Job:
     seed: int
     digit: int | None = None
     variant: str = ""
-    recipe: Config | None = None
+    recipe: Recipe | None = None
 
     def folder(self, plan: Plan) -> Path:
         """Return where its run lies."""
@@ -59,7 +58,7 @@ class Job:
         middle = "-".join(["", *([] if self.digit is None else [f"digit{self.digit}"]), *words])
         return plan.out / "runs" / f"{self.preset}{middle}-seed{self.seed}"
 
-    def config(self, plan: Plan) -> Config:
+    def config(self, plan: Plan) -> Recipe:
         """Return its configuration."""
         chosen = preset(self.preset)
         if self.recipe is not None:
@@ -93,9 +92,9 @@ def train_all(plan: Plan, jobs: list[Job]) -> None:
     """
     waiting = [job for job in jobs if not job.finished(plan)]
     # Before hours of training, not after.
-    for dataset in sorted({job.config(plan).dataset for job in jobs}):
+    for recipe in {config.dataset: config for config in (job.config(plan) for job in jobs)}.values():
         for split in ("train", "test"):
-            load(dataset, split, plan.data_dir)
+            recipe.data(split, plan.data_dir)
     # What is measured afterwards must not depend on how many runs were trained side by side.
     torch.set_num_threads(1)
     console = Console(stderr=True)

@@ -1,4 +1,4 @@
-"""Training a configuration into a folder, whatever its task."""
+"""Training a recipe into a folder."""
 
 import os
 from collections.abc import Callable, Iterator
@@ -8,23 +8,18 @@ from pathlib import Path
 import torch
 from filelock import FileLock, Timeout
 
-from firstspike.data import load
+from firstspike.recipes.base import Recipe
 from firstspike.support import InputError
-from firstspike.training.config import Config, GanConfig
-from firstspike.training.deep_config import OneStepConfig, SupervisedConfig
 from firstspike.training.diagnose import Diary
-from firstspike.training.gan import train_gan
-from firstspike.training.one_step import OneStepTask
+from firstspike.training.loop import alone_in_process, train_recipe
 from firstspike.training.processes import first, joined, own_device, wait_for_all
 from firstspike.training.run_folder import RunFolder
-from firstspike.training.supervised import train_supervised
-from firstspike.training.tasks import task_for
 
 
 def train(
     path: Path,
     preset: str,
-    config: Config,
+    config: Recipe,
     seed: int,
     *,
     data_dir: Path | None = None,
@@ -43,17 +38,19 @@ def train(
     state of every layer before the first epoch and after each, see `firstspike.training.diagnose`.
 
     Raises:
-        InputError: a GAN or a one-step network with `diagnose`; `device` or `compiled` for a shallow
-            network; see `RunFolder.create` and `firstspike.data.load`; or another process trains there.
+        InputError: `diagnose`, `device`, `compiled` or ``torchrun`` with a recipe that knows nothing of it;
+            see `RunFolder.create` and `firstspike.data.load`; another process trains there, or another
+            thread of this one.
+        Diverged: a loss or a weight is not finite; finished epochs are kept.
         OSError: the data cannot be read or the folder cannot be written.
     """
-    if isinstance(config, GanConfig) and int(os.environ.get("WORLD_SIZE", "1")) > 1:
-        raise InputError(f"{preset} is a GAN, which trains in one process; start it without torchrun")
-    if diagnose is not None and isinstance(config, GanConfig | OneStepConfig):
+    if not config.in_processes and int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise InputError(f"{preset} trains in one process; start it without torchrun")
+    if diagnose is not None and not config.has_layers:
         raise InputError(
             f"--diagnose reads the spike times of classifiers; {preset} has none; leave it out"
         )
-    if (device != "cpu" or compiled) and not isinstance(config, SupervisedConfig):
+    if (device != "cpu" or compiled) and not config.on_gpu:
         raise InputError(
             f"preset {preset} trains on the CPU, by kernels compiled already; leave --device and --compile "
             "out"
@@ -63,42 +60,36 @@ def train(
     if found is not None and found.finished:
         torch.set_num_threads(found.threads)
         return found
-    images = load(config.dataset, "train", data_dir)
-    validation = None if isinstance(config, GanConfig) else load(config.dataset, "validation", data_dir)
+    train_set = config.data("train", data_dir)
+    validation = config.data("validation", data_dir) if config.judged else None
     path.mkdir(parents=True, exist_ok=True)
     device = own_device(device)
-    with joined(device), _alone(path) if first() else nullcontext():
+    with alone_in_process(), joined(device), alone_in(path) if first() else nullcontext():
         torch.set_num_threads(threads)
-        run = _start(path, preset, config, seed, resume)
+        run = _start(path, preset, config, seed, resume, device)
         torch.set_num_threads(run.threads)
         # Whoever held the lock before may have finished it.
         if run.finished:
             return run
-        if isinstance(config, GanConfig):
-            train_gan(run, images, show_progress=show_progress)
-        else:
-            assert validation is not None
-            task = task_for(config)
-            watch = None
-            if diagnose is not None and not isinstance(task, OneStepTask):
-                watch = Diary(run.path, task, validation, diagnose)
-            train_supervised(
-                run,
-                task,
-                images,
-                validation,
-                device=device,
-                compiled=compiled,
-                show_progress=show_progress,
-                watch=watch,
-            )
+        watch = None
+        if diagnose is not None and validation is not None:
+            watch = Diary(run.path, run.recipe, validation, diagnose)
+        train_recipe(
+            run,
+            train_set,
+            validation,
+            device=device,
+            compiled=compiled,
+            show_progress=show_progress,
+            watch=watch,
+        )
     return run
 
 
-def _start(path: Path, preset: str, config: Config, seed: int, resume: bool) -> RunFolder:
+def _start(path: Path, preset: str, config: Recipe, seed: int, resume: bool, device: str) -> RunFolder:
     """The run that all processes train; the first one makes it, the others wait for it."""
     if first():
-        run = RunFolder.create(path, preset, config, seed, resume=resume)
+        run = RunFolder.create(path, preset, config, seed, resume=resume, device=device)
         wait_for_all()
         return run
     wait_for_all()
@@ -106,7 +97,7 @@ def _start(path: Path, preset: str, config: Config, seed: int, resume: bool) -> 
 
 
 @contextmanager
-def _alone(path: Path) -> Iterator[None]:
+def alone_in(path: Path) -> Iterator[None]:
     """Keep other processes from training in `path`; the system frees the lock of a process that dies."""
     file = path / ".lock"
     try:

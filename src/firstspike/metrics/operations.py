@@ -1,9 +1,8 @@
-"""How well a one-step network decides, and every operation that it takes."""
+"""Every operation that a one-step network takes."""
 
 import math
 from collections.abc import Callable
 from dataclasses import astuple, dataclass
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -27,8 +26,6 @@ from firstspike.onestep.windows import WindowGrid, cover
 MULTIPLY_PJ = 3.7
 # A sine, exponential or the like as an odd polynomial of degree 9 in five multiply-adds; our own figure.
 FUNCTION_PJ = 5 * MULTIPLY_ADD_PJ
-
-RULE = "highest output of the head, a membrane; no spike decision"
 
 
 @dataclass(frozen=True)
@@ -75,107 +72,7 @@ class Operations:
         )
 
 
-@dataclass(frozen=True)
-class OneStepReport:
-    """Accuracy and the mean cost of a decision.
-
-    Attributes:
-        count: images.
-        accuracy: share decided rightly by the head's membranes.
-        spikes: mean spikes per image.
-        spikes_per_neuron: of all places of all layers; fractions count as such.
-        spikes_per_neuron_by_layer: the same of each layer.
-        operations: per image.
-        dense_multiply_adds: of the ordinary network of the same layout; products with padding are not
-            counted.
-    """
-
-    count: int
-    accuracy: float
-    spikes: float
-    spikes_per_neuron: float
-    spikes_per_neuron_by_layer: tuple[float, ...]
-    operations: Operations
-    dense_multiply_adds: int
-
-    def as_dict(self) -> dict[str, Any]:
-        """Return the figures under the names that ``firstspike evaluate --json`` prints."""
-        operations = self.operations
-        return {
-            "accuracy": self.accuracy,
-            "decision_rule": RULE,
-            "count": self.count,
-            "steps_to_decision": 1,
-            "spikes_to_decision": self.spikes,
-            "spikes_per_neuron": self.spikes_per_neuron,
-            "spikes_per_neuron_by_layer": list(self.spikes_per_neuron_by_layer),
-            "synops": operations.additions,
-            "multiply_adds": operations.multiply_adds,
-            "neuron_operations": {
-                "additions": operations.neuron_additions,
-                "multiplies": operations.neuron_multiplies,
-                "multiply_adds": operations.neuron_multiply_adds,
-                "functions": operations.neuron_functions,
-            },
-            "energy_pj": operations.energy_pj,
-            "energy_of_inputs_pj": operations.inputs_pj,
-            "dense_multiply_adds": self.dense_multiply_adds,
-            "dense_energy_pj": self.dense_multiply_adds * MULTIPLY_ADD_PJ,
-            # The paper's rows add an addition to every multiply-add, which holds one already.
-            "dense_energy_paper_pj": self.dense_multiply_adds * (MULTIPLY_ADD_PJ + ADD_PJ),
-            "energy_constants_pj": {
-                "add": ADD_PJ,
-                "multiply": MULTIPLY_PJ,
-                "multiply_add": MULTIPLY_ADD_PJ,
-                "function": FUNCTION_PJ,
-            },
-        }
-
-
-@torch.no_grad()
-def one_step_report(
-    network: OneStepNetwork, images: Tensor, labels: Tensor, batch_size: int = 250
-) -> OneStepReport:
-    """Return the report of a network on images; it is put into evaluation mode.
-
-    Args:
-        network: on any device.
-        images: uint8 ``(samples, channels, y, x)``.
-        labels: int64 ``(samples,)``.
-        batch_size: samples at a time.
-
-    Raises:
-        ValueError: there are no samples.
-    """
-    if not len(labels):
-        raise ValueError("there are no samples to report on")
-    network.eval()
-    device = network.head.weight.device
-    layers = spiking_layers(network)
-    counter = _Counter(network)
-    fired = torch.zeros(len(layers), dtype=torch.float64)
-    right = 0
-    try:
-        for part, part_labels in zip(images.split(batch_size), labels.split(batch_size), strict=True):
-            logits = network(part.to(device))
-            right += int((logits.argmax(1).cpu() == part_labels).sum())
-            fired += torch.tensor(counter.spikes, dtype=torch.float64)
-    finally:
-        counter.remove()
-    count = len(labels)
-    sizes = torch.tensor([float(size) for size in counter.sizes], dtype=torch.float64)
-    return OneStepReport(
-        count=count,
-        accuracy=right / count,
-        spikes=float(fired.sum()) / count,
-        spikes_per_neuron=float(fired.sum() / count / sizes.sum()),
-        spikes_per_neuron_by_layer=tuple((fired / count / sizes).tolist()),
-        operations=counter.total.times(1 / count),
-        dense_multiply_adds=counter.dense,
-    )
-
-
-class _Counter:
+class OperationCounter:
     """Watches a network's layers and adds up their operations.
 
     Attributes:

@@ -1,0 +1,133 @@
+"""Images from a trained generator, with the spikes that they took."""
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from firstspike.functional import phased_parameters
+from firstspike.kernels.reference import simulate_causal, simulate_phased, simulate_window
+from firstspike.metrics.cost import energy, spikes_per_layer, synaptic_operations
+from firstspike.models import AnnGenerator, SpikingGenerator
+from firstspike.neurons import Phased, Window
+from firstspike.nn import Linear
+from firstspike.support import InputError
+
+_SEED = 1
+
+
+@dataclass(frozen=True)
+class Samples:
+    """Generated images.
+
+    Attributes:
+        images: uint8 ``(count, height, width)``.
+        labels: int64 ``(count,)``, the class asked for, -1 where unconditional.
+        spikes: int64 ``(count, layers + 1)``, spikes of the noise and of each layer; empty along the
+            layers for an ANN.
+        synops: float32 ``(count,)``, synaptic operations of each image, 0 for an ANN.
+    """
+
+    images: Tensor
+    labels: Tensor
+    spikes: Tensor
+    synops: Tensor
+
+
+@torch.no_grad()
+def sample(
+    generator: SpikingGenerator | AnnGenerator, count: int, seed: int = 0, label: int | None = None
+) -> Samples:
+    """Return `count` samples; the noise is a function of `seed`.
+
+    Args:
+        generator: spiking or an ANN.
+        count: number of images.
+        seed: of the noise.
+        label: class for a conditional generator; None takes all classes in turn.
+
+    Raises:
+        InputError: a label for an unconditional generator, or one that does not exist.
+    """
+    classes = generator.num_classes
+    if label is not None and not classes:
+        raise InputError("this GAN is not conditional; leave out --label")
+    if label is not None and not 0 <= label < classes:
+        raise InputError(f"--label must be 0 ... {classes - 1}, found {label}")
+    source = torch.Generator().manual_seed(seed)
+    noise = generator.noise(count, source)
+    asked = torch.arange(count) % classes if classes and label is None else torch.full((count,), label or 0)
+    labels = asked if classes else None
+    images, spikes, synops = [], [], []
+    for start in range(0, count, 1000):
+        part = slice(start, start + 1000)
+        part_labels = None if labels is None else labels[part]
+        if isinstance(generator, SpikingGenerator):
+            traced = generator.trace(noise[part], part_labels)
+            images.append(generator.images(traced[-1]))
+            spikes.append(spikes_per_layer(generator.stack, traced).to(torch.int64))
+            synops.append(synaptic_operations(generator.stack, traced, until_decision=False))
+        else:
+            images.append(generator.images(generator(noise[part], part_labels)))
+            spikes.append(torch.empty((len(images[-1]), 0), dtype=torch.int64))
+            synops.append(torch.zeros(len(images[-1])))
+    return Samples(
+        torch.cat(images),
+        torch.full((count,), -1) if labels is None else labels,
+        torch.cat(spikes),
+        torch.cat(synops),
+    )
+
+
+@torch.no_grad()
+def generation_cost(generator: SpikingGenerator | AnnGenerator, samples: Samples) -> dict[str, Any]:
+    """Return spikes, steps and energy per image of `samples` by `generator`; empty for an ANN."""
+    if not isinstance(generator, SpikingGenerator):
+        return {}
+    stack = generator.stack
+    spikes = samples.spikes.to(torch.float32)
+    neurons = torch.tensor([float(math.prod(shape)) for shape in stack.shapes()])
+    per_neuron = spikes / neurons
+    cost = energy(stack, float(samples.synops.mean()))
+    return {
+        "spikes_per_image": float(spikes.sum(1).mean()),
+        "spikes_per_image_by_layer": spikes.mean(0).tolist(),
+        "active_share_max": float(per_neuron.max()),
+        "stepped_agreement": stepped_agreement(generator),
+        "steps_per_image": stack.last_step,
+        "synops": cost.synops,
+        "membrane_updates": cost.updates,
+        "energy_pj": cost.spiking_pj,
+        "dense_energy_pj": cost.dense_pj,
+    }
+
+
+def stepped_agreement(generator: SpikingGenerator, count: int = 4) -> float:
+    """Return the share of spike times that a step-by-step simulation of `count` images gives too.
+
+    The simulators of `firstspike.kernels.reference` fire a neuron once and then hold it, step by step.
+    The rest, if any, are membranes within rounding of a step's boundary.
+    """
+    source = torch.Generator().manual_seed(_SEED)
+    labels = torch.arange(count) % generator.num_classes if generator.num_classes else None
+    traced = generator.trace(generator.noise(count, source), labels)
+    equal = total = 0
+    for layer, inputs, outputs in zip(generator.stack, traced, traced[1:], strict=False):
+        assert isinstance(layer, Linear)
+        equal += int((simulate_layer(layer, inputs) == outputs).sum())
+        total += outputs.numel()
+    return equal / total
+
+
+def simulate_layer(layer: Linear, times: Tensor) -> Tensor:
+    """Return the spike times of a layer by the step-by-step simulator of its neuron, in float64."""
+    weight = layer.weight.detach().double()
+    bias = None if layer.bias is None else layer.bias.detach().double()
+    if isinstance(layer.neuron, Window):
+        return simulate_window(times, weight, bias, layer.num_steps, layer.neuron)
+    if isinstance(layer.neuron, Phased):
+        currents, threshold = phased_parameters(weight, bias, layer.neuron)
+        return simulate_phased(times, currents, threshold, layer.num_steps, layer.neuron)
+    return simulate_causal(times, layer.weight.detach(), layer.num_steps, layer.neuron)
