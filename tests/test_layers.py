@@ -33,6 +33,7 @@ ORDER = [
     "data",
     "metrics",
     "plot",
+    "recipes",
     "training",
     "reproduce",
     "bench",

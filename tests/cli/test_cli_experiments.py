@@ -3,7 +3,7 @@
 import pytest
 from commands import contents
 
-from firstspike.training.presets import preset
+from firstspike.recipes import preset
 from firstspike.training.run_folder import RunFolder
 
 EXPERIMENTS = ["aggressive-ttfs", "spiking-gan"]
@@ -55,8 +55,8 @@ def test_a_demo_does_not_go_on_with_an_older_one_unasked(firstspike, gan_run, tm
             "reproduce.run_experiment",
             "; finished epochs are kept, the same command goes on",
         ),
-        ("evaluate RUN", "reproduce.evaluation.evaluate", ""),
-        ("sample RUN --count 3 --out a.png", "training.sampling.sample", ""),
+        ("evaluate RUN", "training.evaluation.evaluate", ""),
+        ("sample RUN --count 3 --out a.png", "recipes.spiking_gan.sample", ""),
     ],
     ids=["train", "demo", "reproduce", "evaluate", "sample"],
 )

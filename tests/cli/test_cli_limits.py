@@ -9,9 +9,10 @@ from commands import contents
 
 from firstspike.cli.evaluate import _flat
 from firstspike.data import load
+from firstspike.recipes import PRESETS, base
+from firstspike.recipes.base import Recipe
+from firstspike.recipes.fields import from_json
 from firstspike.training import run
-from firstspike.training.config import from_json
-from firstspike.training.presets import PRESETS
 
 GAN = ("train", "ann-gan", "--digit", 3, "--dataset", "digits", "--epochs", 1, "--out", "run")
 
@@ -90,7 +91,7 @@ def test_only_a_classifier_reads_the_validation_split(firstspike, monkeypatch):
         splits.append(split)
         return load(name, split, data_dir)
 
-    monkeypatch.setattr(run, "load", noted)
+    monkeypatch.setattr(base, "load", noted)
     assert firstspike(*GAN).status == 0
     assert splits == ["train"]
     line = "train aggressive-ttfs-window --dataset digits --epochs 1 --out classifier"
@@ -101,13 +102,13 @@ def test_only_a_classifier_reads_the_validation_split(firstspike, monkeypatch):
 def test_the_presets_say_what_differs_on_the_digits(firstspike):
     for name, entry in json.loads(firstspike("presets", "--json").out).items():
         if entry["one_dataset"]:
-            assert from_json(entry["config"]) == PRESETS[name].configure()
+            assert from_json(entry["config"], Recipe) == PRESETS[name].configure()
             continue
         digit = 3 if entry["takes_digit"] else None
         changed = entry["config"] | entry["on_digits"] | {"dataset": "digits"}
         if digit is not None:
             changed["digit"] = digit
-        assert from_json(changed) == PRESETS[name].configure(dataset="digits", digit=digit)
+        assert from_json(changed, Recipe) == PRESETS[name].configure(dataset="digits", digit=digit)
 
 
 def test_a_class_that_does_not_occur_has_a_dash_in_the_table():

@@ -14,7 +14,7 @@ from commands import command_line, contents, shell
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
-from firstspike.training.presets import preset
+from firstspike.recipes import preset
 from firstspike.training.run_folder import RunFolder
 
 CLASSIFIER = ("train", "aggressive-ttfs-window", "--dataset", "digits", "--epochs", 2)

@@ -6,7 +6,7 @@ from torch.nn import functional as F
 
 from firstspike.engine import Engine
 from firstspike.metrics.cost import membrane_updates, multiply_adds, synaptic_operations
-from firstspike.metrics.deep import deep_report
+from firstspike.metrics.report import report as measure
 from firstspike.models.spiking_form import spiking_form
 from firstspike.models.window_network import WindowNetwork
 from firstspike.nn import EarliestPool2d
@@ -169,11 +169,11 @@ def test_a_shift_at_every_step_costs_an_addition_at_every_step():
 def test_the_report_counts_what_the_spikes_say():
     net = raster("6C3-A2-8C3s2-F20", "current", RasterWeights())
     labels = torch.arange(6) % CLASSES
-    report = deep_report(spiking_form(net), images(), labels, batch_size=4)
+    report = measure(spiking_form(net), images(), labels, batch_size=4)
     times = net.times(images())
     hidden = torch.cat([t.flatten(1) for t in times[:-1]], 1)
-    assert report.spikes_per_neuron == pytest.approx(float((hidden < T).float().mean()))
-    assert report.spikes_per_neuron <= 1
+    assert report.spikes_per_hidden_neuron == pytest.approx(float((hidden < T).float().mean()))
+    assert report.spikes_per_hidden_neuron <= 1
     worth = torch.tensor([1.5**-t for t in range(T)] + [0.0], dtype=torch.float64)
     totals = worth[times[-1].long()].unflatten(1, (CLASSES, 3)).sum(2)
     alone = (totals == totals.max(1, keepdim=True).values).sum(1) == 1
@@ -181,9 +181,9 @@ def test_the_report_counts_what_the_spikes_say():
     assert report.tie_rate == pytest.approx(float((~alone).float().mean()))
     assert sum(report.steps_share) == pytest.approx(1)
     assert report.multiply_adds == 2 * 6 * 34**2
-    adds = 0.9 * (report.synops + report.updates)
+    adds = 0.9 * (report.synops + report.membrane_updates)
     assert report.energy_pj == pytest.approx(adds + 4.6 * report.multiply_adds)
     named = {"accuracy", "tie_rate", "silent_rate", "decision_rule", "accuracy_membrane"}
     assert set(report.as_dict()) >= named
     with pytest.raises(ValueError, match="no samples"):
-        deep_report(spiking_form(net), images()[:0], labels[:0])
+        measure(spiking_form(net), images()[:0], labels[:0])

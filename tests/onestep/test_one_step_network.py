@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from firstspike.training.one_step_presets import ONE_STEP
 from torch.nn import functional as F
 
 from firstspike.onestep.layout import Part, parse_one_step_layout
@@ -16,7 +17,6 @@ from firstspike.onestep.network import (
 from firstspike.onestep.settings import WindowCarry
 from firstspike.onestep.windows import merge_windows, split_windows, window_grid
 from firstspike.support import InputError
-from firstspike.training.one_step_presets import ONE_STEP
 
 EVERYTHING = "4-F4-4-P6-L6-M3-6"
 

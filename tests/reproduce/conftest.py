@@ -5,10 +5,9 @@ import torch
 
 from firstspike.data import ImageSet
 from firstspike.data.shapes import input_shape
-from firstspike.reproduce import evaluation
+from firstspike.recipes import base
+from firstspike.training.loop import train_recipe
 from firstspike.training.run_folder import RunFolder
-from firstspike.training.supervised import train_supervised
-from firstspike.training.tasks import task_for
 
 
 def made(name, split, data_dir=None):
@@ -29,11 +28,11 @@ def made_images(monkeypatch):
             config = job.config(options)
             run = RunFolder.create(job.folder(options), job.preset, config, job.seed, resume=True)
             data = [made(config.dataset, split) for split in ("train", "validation")]
-            train_supervised(run, task_for(config), *data, show_progress=False)
+            train_recipe(run, *data, show_progress=False)
 
     def patch(module):
         monkeypatch.setattr(module, "train_all", train_all)
-        monkeypatch.setattr(evaluation, "load", made)
+        monkeypatch.setattr(base, "load", made)
         if hasattr(module, "load"):
             monkeypatch.setattr(module, "load", made)
 

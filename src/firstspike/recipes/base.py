@@ -452,5 +452,8 @@ class Preset:
                 raise InputError(f"--epochs must be 1 or more, found {epochs}")
             recipe = dataclasses.replace(recipe, epochs=epochs)
         for name, text in (changes or {}).items():
-            recipe = changed(recipe, name, text)
+            try:
+                recipe = changed(recipe, name, text)
+            except InputError as error:
+                raise InputError(f"--set {name}={text}: {error}") from error
         return recipe

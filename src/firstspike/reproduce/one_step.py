@@ -156,8 +156,8 @@ def _accuracy_table(summary: dict[str, Any]) -> dict[str, Any]:
         "notes": [
             f"Decision: {ONE_STEP_RULE}. The epoch is chosen on 5,000 validation images of the official "
             "training set; the test set is read once. The paper has no figures for these data sets. Both "
-            "networks have one window and carry the previous layer's membrane, which beat the printed rule on "
-            "validation."
+            "networks have one window and carry the previous layer's membrane, which beat the printed rule "
+            "on validation."
         ],
     }
 

@@ -133,7 +133,7 @@ def _train(
                 own = processes.share(len(batch))
                 part, part_labels = changed[own].to(device), labels[batch][own].to(device)
                 descend = _descent(model, optimizers, len(part) / len(batch))
-                with processes.own_randomness():
+                with processes.own_randomness(), losses.blamed(model):
                     losses.add(recipe.step(model, part, part_labels, descend), len(part))
                 update_average(modules["average"], kept, recipe.ema)
                 # As much again as a batch is kept for the judging.
@@ -188,6 +188,15 @@ class _Losses:
         self._steps, self._count = self._steps + 1, self._count + count
         if self._steps % _LOOK_EVERY == 0:
             self._refuse_if(not all(bool(torch.isfinite(total)) for total in self._sums.values()))
+
+    @contextmanager
+    def blamed(self, model: torch.nn.Module) -> Iterator[None]:
+        """Raise Diverged in place of a layer's refusal of weights that are not finite."""
+        try:
+            yield
+        except ValueError:
+            self.check(model)
+            raise
 
     def check(self, model: torch.nn.Module) -> None:
         """Raise Diverged if a loss so far, or a weight, is not finite."""

@@ -5,7 +5,8 @@ import torch
 from torch.nn import functional as F
 
 from firstspike.metrics.cost import ADD_PJ, MULTIPLY_ADD_PJ
-from firstspike.metrics.one_step import FUNCTION_PJ, MULTIPLY_PJ, carry_operations, one_step_report
+from firstspike.metrics.operations import FUNCTION_PJ, MULTIPLY_PJ, carry_operations
+from firstspike.metrics.report import report as measure
 from firstspike.onestep.network import OneStepNetwork
 from firstspike.onestep.settings import WindowCarry
 
@@ -19,7 +20,7 @@ def report(layout, head_size=1, **neuron):
     torch.manual_seed(0)
     net = OneStepNetwork(layout, (1, 6, 6), 3, WindowCarry(**neuron), head_size=head_size)
     net(images())
-    return net, one_step_report(net, images(), torch.arange(7) % 3, batch_size=3)
+    return net.eval(), measure(net, images(), torch.arange(7) % 3, batch_size=3)
 
 
 def walked(net):
@@ -36,27 +37,27 @@ def test_additions_are_spikes_times_fan_out_without_the_border():
     _, first, last = walked(net)
     # Five outputs hear each spike of the first layer; the head adds up the last one's to means.
     expected = float((first.sum(1, keepdim=True) * REACH).sum()) * 5 + float(last.sum())
-    assert found.operations.additions == pytest.approx(expected / 7)
+    assert found.synops == pytest.approx(expected / 7)
     # Numbers are heard by the first layer (no pixel is 0 in [-1, 1]) and by the head.
     means = float((last.sum((2, 3)) > 0).sum()) * 3 / 7
-    assert found.operations.multiply_adds == pytest.approx(float(REACH.sum()) * 4 + means)
+    assert found.multiply_adds == pytest.approx(float(REACH.sum()) * 4 + means)
     # Products with padding are no products.
     assert found.dense_multiply_adds == int(REACH.sum()) * (4 + 5 * 4) + 5 * 3
-    assert found.spikes == pytest.approx(float(first.sum() + last.sum()) / 7)
+    assert found.spikes_to_decision == pytest.approx(float(first.sum() + last.sum()) / 7)
     assert found.spikes_per_neuron_by_layer == pytest.approx(
         [float(first.mean()), float(last.mean())], rel=1e-5
     )
     # Without a carry: one shift per neuron.
-    assert found.operations.neuron_additions == 36 * 4 + 36 * 5
-    assert found.operations.neuron_functions == 0
+    assert found.neuron_operations["additions"] == 36 * 4 + 36 * 5
+    assert found.neuron_operations["functions"] == 0
 
 
 def test_a_head_that_hears_every_place_adds():
     net, found = report("4-5", head_size=6, grid=1, carried="none")
     _, first, last = walked(net)
     expected = float((first.sum(1, keepdim=True) * REACH).sum()) * 5 + float(last.sum()) * 3
-    assert found.operations.additions == pytest.approx(expected / 7)
-    assert found.operations.multiply_adds == pytest.approx(float(REACH.sum()) * 4)
+    assert found.synops == pytest.approx(expected / 7)
+    assert found.multiply_adds == pytest.approx(float(REACH.sum()) * 4)
 
 
 def test_parts_of_a_head_that_overlap_add_a_spike_more_than_once():
@@ -66,7 +67,7 @@ def test_parts_of_a_head_that_overlap_add_a_spike_more_than_once():
     often = torch.tensor([1.0, 2, 1, 1, 2, 1])
     summed = float((last * often[:, None] * often).sum())
     expected = float((first.sum(1, keepdim=True) * REACH).sum()) * 5 + summed
-    assert found.operations.additions == pytest.approx(expected / 7)
+    assert found.synops == pytest.approx(expected / 7)
 
 
 def test_layers_of_a_perceptron_come_in_their_order():
@@ -86,8 +87,8 @@ def test_a_shortcut_adds_each_spike_once_more():
     _, first, last = walked(net)
     head = float(last.sum())
     # A fully connected layer: four targets, and the place itself.
-    assert past.operations.additions == pytest.approx((float(first.sum()) * 5 + head) / 7)
-    assert plain.operations.additions > past.operations.additions
+    assert past.synops == pytest.approx((float(first.sum()) * 5 + head) / 7)
+    assert plain.synops > past.synops
 
 
 def test_an_lstm_by_hand():
@@ -95,12 +96,12 @@ def test_an_lstm_by_hand():
     # Windows of 3 x 3: 36 visits, the recurrence in three of four windows.
     recurrent = 27 * 16 * 4
     assert found.dense_multiply_adds == int(REACH.sum()) * 16 + recurrent + 4 * 3
-    operations = found.operations
-    assert operations.neuron_functions == 5 * 36 * 4
-    assert operations.neuron_additions == 36 * 16
-    assert operations.neuron_multiplies == 2 * 36 * 4
+    neuron_operations = found.neuron_operations
+    assert neuron_operations["functions"] == 5 * 36 * 4
+    assert neuron_operations["additions"] == 36 * 16
+    assert neuron_operations["multiplies"] == 2 * 36 * 4
     # Products of the cells, and the normalisation.
-    assert operations.neuron_multiply_adds == 36 * 4 + 36 * 4
+    assert neuron_operations["multiply_adds"] == 36 * 4 + 36 * 4
 
 
 def test_accuracy_is_that_of_the_highest_output():
@@ -112,8 +113,8 @@ def test_accuracy_is_that_of_the_highest_output():
 def test_fractions_are_multiplied_not_added():
     _, whole = report("4-4-4-4", grid=2)
     _, parts = report("4-4-4-4", grid=2, fractional=True)
-    assert parts.operations.multiply_adds > whole.operations.multiply_adds
-    assert parts.operations.additions < whole.operations.additions
+    assert parts.multiply_adds > whole.multiply_adds
+    assert parts.synops < whole.synops
 
 
 def test_overlapping_windows_visit_places_more_than_once():
@@ -122,18 +123,18 @@ def test_overlapping_windows_visit_places_more_than_once():
     _, both = report("4-4-4", grid=2, windows="dilated", carried="both", projection="linear")
     neurons = 3 * 4 * 36
     # The shift and the reset for each neuron, and a multiply-add each.
-    assert plain.operations.neuron_additions == 2 * neurons
-    assert plain.operations.neuron_multiply_adds == neurons
+    assert plain.neuron_operations["additions"] == 2 * neurons
+    assert plain.neuron_operations["multiply_adds"] == neurons
     # Windows of 5 x 5 over 6 x 6, four of them: 100 visits of 36 places, of which 64 are merged.
     visits = 3 * 4 * 100
-    assert dilated.operations.neuron_additions == neurons + visits + (visits - neurons)
-    assert dilated.operations.neuron_multiply_adds == visits
-    assert dilated.operations.neuron_multiplies == 0
+    assert dilated.neuron_operations["additions"] == neurons + visits + (visits - neurons)
+    assert dilated.neuron_operations["multiply_adds"] == visits
+    assert dilated.neuron_operations["multiplies"] == 0
     # What is left is merged too, as a mean where windows overlap (all places but the corners), and two
     # layers add what the one before left.
     more = (visits - neurons) + 2 * 4 * 100
-    assert both.operations.neuron_additions == dilated.operations.neuron_additions + more
-    assert both.operations.neuron_multiplies == 3 * 4 * (36 - 4)
+    assert both.neuron_operations["additions"] == dilated.neuron_operations["additions"] + more
+    assert both.neuron_operations["multiplies"] == 3 * 4 * (36 - 4)
 
 
 @pytest.mark.parametrize(
@@ -172,4 +173,4 @@ def test_energy_is_the_sum_over_the_constants():
 def test_nothing_to_report_on():
     net = OneStepNetwork("4", (1, 6, 6), 3, WindowCarry())
     with pytest.raises(ValueError, match="no samples"):
-        one_step_report(net, images()[:0], torch.zeros(0, dtype=torch.int64))
+        measure(net, images()[:0], torch.zeros(0, dtype=torch.int64))
