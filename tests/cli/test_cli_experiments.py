@@ -24,7 +24,7 @@ def test_a_quick_look_is_not_taken_for_the_real_run(firstspike, tmp_path):
     run.save_model({})
     before = contents(tmp_path)
     refusal = firstspike("reproduce", "aggressive-ttfs", "--out", tmp_path / "out").refusal
-    epochs = preset("aggressive-ttfs-window").config.epochs
+    epochs = preset("aggressive-ttfs-window").recipe.epochs
     assert refusal == (f"{path} holds another run: epochs 1 there, {epochs} asked for; give another --out")
     assert contents(tmp_path) == before
 

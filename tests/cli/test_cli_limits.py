@@ -7,12 +7,11 @@ import sys
 import pytest
 from commands import contents
 
-from firstspike.cli.evaluate import _flat
 from firstspike.data import load
+from firstspike.metrics.report import table
 from firstspike.recipes import PRESETS, base
 from firstspike.recipes.base import Recipe
 from firstspike.recipes.fields import from_json
-from firstspike.training import run
 
 GAN = ("train", "ann-gan", "--digit", 3, "--dataset", "digits", "--epochs", 1, "--out", "run")
 
@@ -75,7 +74,7 @@ def test_the_folder_is_looked_at_before_the_data(firstspike, ann_gan_run, monkey
     def unwanted(*_):
         raise AssertionError("no data may be loaded for a run that is not trained")
 
-    monkeypatch.setattr(run, "load", unwanted)
+    monkeypatch.setattr(base, "load", unwanted)
     again = [*GAN[:-3], 2, "--out", ann_gan_run]
     assert firstspike(*again).refusal.startswith(f"{ann_gan_run} holds a run already")
     assert "holds another run" in firstspike(*again, "--seed", 1, "--resume").refusal
@@ -112,4 +111,4 @@ def test_the_presets_say_what_differs_on_the_digits(firstspike):
 
 
 def test_a_class_that_does_not_occur_has_a_dash_in_the_table():
-    assert list(_flat({"a": [1.0, None]})) == [("a", "1, -")]
+    assert table({"steps_by_class": [1.5, None, 20.0]}) == "steps_by_class  1.5, -, 20"

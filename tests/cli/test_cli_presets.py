@@ -1,4 +1,4 @@
-"""``firstspike presets``: complete as JSON, readable as a table; one's fields, which ``train --set`` changes."""
+"""``firstspike presets``: complete as JSON, readable as a table; the fields of one."""
 
 import json
 

@@ -23,7 +23,7 @@ REFUSED = [
     *((SHALLOW, "optimizer", value) for value in ("lion", "adam", 3)),
     *((recipe, "ema", value) for recipe in (SHALLOW, WINDOW, GAN) for value in (*NUMBERS, 1.0, 2, "0.5")),
     *((recipe, "warmup", value) for recipe in (SHALLOW, WINDOW) for value in (*NUMBERS, 1.5)),
-    *((recipe, "rate", value) for recipe in (SHALLOW, WINDOW, ONE_STEP) for value in (*NUMBERS, 0)),
+    *((recipe, "rate", value) for recipe in (SHALLOW, WINDOW, ONE_STEP) for value in (*NUMBERS, 0, 1e300)),
     *((recipe, "weight_decay", value) for recipe in (SHALLOW, GAN) for value in NUMBERS),
     *((recipe, "epochs", value) for recipe in (SHALLOW, WINDOW, GAN) for value in (0, 1.5, True, math.nan)),
     *((recipe, "batch_size", value) for recipe in (SHALLOW, WINDOW, GAN) for value in (0, -1)),

@@ -11,12 +11,14 @@ from firstspike.losses import first_spike_cross_entropy
 from firstspike.neurons import Window
 from firstspike.nn import Linear, Stack
 from firstspike.recipes.base import Classifier
-from firstspike.recipes.fields import Count, Positive
+from firstspike.recipes.fields import Count, Positive, Rate
 from firstspike.rules import StraightThroughRule
 from firstspike.support import InputError
 from firstspike.training.evaluation import evaluate
 from firstspike.training.run import train
 from firstspike.training.run_folder import RunFolder
+
+NEURON = Window(low=0.0, out_steps=32, rule=StraightThroughRule(saturation="one_sided"))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,9 +27,9 @@ class OneLayer(Classifier):
 
     dataset: str = "digits"
     steps: Count = 8
-    neuron: Window = Window(low=0.0, out_steps=32, rule=StraightThroughRule(saturation="one_sided"))
+    neuron: Window = NEURON
     sharpness: Positive = 12.0
-    rate: Positive = 1e-2
+    rate: Rate = 1e-2
     batch_size: Count = 32
     epochs: Count = 3
 
@@ -53,7 +55,7 @@ def test_it_trains_and_is_evaluated_from_its_folder(tmp_path):
     assert figures["spikes_to_decision"] > 0
     with pytest.raises(InputError, match="generates nothing"):
         recipe.sample(run.load(), 3)
-    with pytest.raises(InputError, match="holds another run: sharpness 10 there, 12.0 asked for"):
+    with pytest.raises(InputError, match=r"holds another run: sharpness 10 there, 12\.0 asked for"):
         train(tmp_path / "run", "mine", OneLayer(), 0, resume=True)
 
 

@@ -1,9 +1,7 @@
 """``firstspike evaluate``: a run's figures on the test set."""
 
 import argparse
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 from firstspike.cli.options import add_data_dir, add_threads
 
@@ -40,20 +38,6 @@ def run(options: argparse.Namespace) -> None:
 
         print(json.dumps(figures, allow_nan=False))
         return
-    from rich.console import Console
-    from rich.table import Table
+    from firstspike.metrics.report import table
 
-    table = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
-    for name, value in _flat(figures):
-        table.add_row(name, f"{value:.5g}" if isinstance(value, float) else str(value))
-    Console().print(table)
-
-
-def _flat(figures: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    for name, value in figures.items():
-        if isinstance(value, dict):
-            yield from _flat(value, f"{prefix}{name} / ")
-        elif isinstance(value, list):
-            yield f"{prefix}{name}", ", ".join("-" if item is None else f"{item:.5g}" for item in value)
-        else:
-            yield f"{prefix}{name}", value
+    print(table(figures))

@@ -28,6 +28,7 @@ from firstspike.recipes.fields import (
     NotNegative,
     Positive,
     Range,
+    Rate,
     Share,
     ShareBelowOne,
     Steps,
@@ -268,7 +269,7 @@ class Classifier(Recipe):
     """
 
     augmentation: Augmentation = field(default_factory=Augmentation)
-    rate: Positive = 1e-3
+    rate: Rate = 1e-3
     weight_decay: NotNegative = 0.0
     warmup: Share = 0.05
 
@@ -325,7 +326,7 @@ class DeepClassifier(Classifier):
             what the processor or GPU does well, which the run records.
     """
 
-    rate: Positive = 2e-3
+    rate: Rate = 2e-3
     weight_decay: NotNegative = 0.01
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
 

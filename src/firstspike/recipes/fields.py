@@ -42,6 +42,8 @@ class Range:
 Count = Annotated[int, Range(1)]
 Steps = Annotated[int, Range(2, MAX_NUM_STEPS)]
 NotNegative = Annotated[float, Range(0)]
+# More than any loss needs, and less than float32 holds.
+Rate = Annotated[float, Range(0, 1e6, above=True)]
 Positive = Annotated[float, Range(0, above=True)]
 Share = Annotated[float, Range(0, 1)]
 ShareBelowOne = Annotated[float, Range(0, 1, below=True)]

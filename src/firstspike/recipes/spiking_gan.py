@@ -19,7 +19,7 @@ from firstspike.models import AnnDiscriminator, AnnGenerator, SpikingDiscriminat
 from firstspike.neurons import Causal, Neuron, Phased, Window
 from firstspike.nn import Linear, Stack
 from firstspike.recipes.base import Descend, Preset, Recipe
-from firstspike.recipes.fields import Checked, Count, NotNegative, Positive, Range, ShareBelowOne, Steps
+from firstspike.recipes.fields import Checked, Count, NotNegative, Range, Rate, ShareBelowOne, Steps
 from firstspike.rules import StraightThroughRule, TemporalRule
 from firstspike.support import InputError
 
@@ -89,8 +89,8 @@ class GanRecipe(Recipe):
     noise_size: Count = 100
     hidden_features: Count = 400
     optimizer: Literal["adam", "sgd"] = "adam"
-    generator_rate: Positive = 8e-4
-    discriminator_rate: Positive = 8e-4
+    generator_rate: Rate = 8e-4
+    discriminator_rate: Rate = 8e-4
     weight_decay: NotNegative = 0.0
     batch_size: Count = 64
     epochs: Count = 100
