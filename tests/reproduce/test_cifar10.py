@@ -50,7 +50,7 @@ def test_report_and_figures(monkeypatch, made_images, tmp_path, device):
     made_images(cifar10)
     small = {
         name: dataclasses.replace(
-            preset(name), config=dataclasses.replace(preset(name).recipe, layout=layout, epochs=2)
+            preset(name), recipe=dataclasses.replace(preset(name).recipe, layout=layout, epochs=2)
         )
         for name, layout in LAYOUTS.items()
     }
