@@ -10,9 +10,13 @@ os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 import torch
+
+if TYPE_CHECKING:
+    from firstspike.data import ImageSet
 
 torch.set_num_threads(2)
 
@@ -44,6 +48,22 @@ def one_thread() -> Iterator[None]:
 
 
 @pytest.fixture(scope="session")
+def train() -> "ImageSet":
+    """The embedded digits' training split, for runs that end within seconds."""
+    from firstspike.data import load
+
+    return load("digits", "train")
+
+
+@pytest.fixture(scope="session")
+def validation() -> "ImageSet":
+    """Their validation split."""
+    from firstspike.data import load
+
+    return load("digits", "validation")
+
+
+@pytest.fixture(scope="session")
 def gan_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A conditional Spiking-GAN on the small digits, finished after one epoch; not to be written to."""
     return _finished(tmp_path_factory, "spiking-gan-conditional", epochs=1)
@@ -68,7 +88,7 @@ def classifier_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def _finished(factory: pytest.TempPathFactory, name: str, *, epochs: int, digit: int | None = None) -> Path:
-    from firstspike.training.presets import preset
+    from firstspike.recipes import preset
     from firstspike.training.run import train
 
     config = preset(name).configure(dataset="digits", digit=digit, epochs=epochs)

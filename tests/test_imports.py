@@ -29,6 +29,7 @@ ORDER = [
     "data",
     "metrics",
     "plot",
+    "recipes",
     "training",
     "reproduce",
     "bench",

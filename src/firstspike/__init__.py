@@ -11,6 +11,7 @@ from typing import Any
 
 __version__ = "0.1.0"
 
+
 def _public() -> dict[str, str]:
     """Return the module of every name that the stub re-exports."""
     stub = ast.parse(Path(__file__).with_suffix(".pyi").read_text(encoding="utf-8"))

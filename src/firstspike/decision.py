@@ -36,6 +36,11 @@ class Score:
             self.rule,
         )
 
+    @classmethod
+    def none(cls, rule: str) -> "Score":
+        """Return the score of no samples, to which others can be added."""
+        return cls(0, 0, 0, 0, rule)
+
     @property
     def accuracy(self) -> float:
         """Share of samples that are right; NaN of no samples."""

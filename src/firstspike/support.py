@@ -27,6 +27,13 @@ class InputError(ValueError):
     """
 
 
+class Diverged(RuntimeError):
+    """A training whose losses or weights are no finite numbers any more.
+
+    The command line prints it as one line and exits with status 1.
+    """
+
+
 def check_num_steps(num_steps: Any, *, name: str = "num_steps", minimum: int = 2) -> int:
     """Return a number of time steps as an int, refusing what is not an integer in 2 ... 65,535.
 

@@ -85,7 +85,7 @@ def test_a_classifiers_figures_are_those_of_its_weights(firstspike, classifier_r
     config = json.loads((classifier_run / "config.json").read_text())["config"]
     weights = load_file(classifier_run / "model.safetensors")
     test = load("digits", "test")
-    steps = config["num_steps"]
+    steps = config["steps"]
     pixels = test.images.flatten(1).numpy().astype(np.float64)
     pixels[pixels < config["min_intensity"]] = 0
     traced, windows = [np.floor((255 - pixels) / 255 * steps + 1e-9)], [steps]
@@ -138,7 +138,7 @@ def test_a_gans_figures_stand_beside_their_controls(firstspike, gan_run):
     assert 0 < figures["active_share_max"] <= 1
     assert figures["stepped_agreement"] > 0.99
     config = json.loads((gan_run / "config.json").read_text())["config"]
-    assert figures["steps_per_image"] == 3 * config["num_steps"]
+    assert figures["steps_per_image"] == 3 * config["steps"]
     neurons = config["noise_size"] + 10 + config["hidden_features"] + 64
     assert 0 < figures["spikes_per_image"] <= neurons
     assert figures["spikes_per_image"] == pytest.approx(sum(figures["spikes_per_image_by_layer"]))
@@ -193,8 +193,8 @@ def test_an_unfinished_run_is_refused_before_anything_is_measured(
     def unwanted(*_):
         raise AssertionError("nothing may be loaded or trained for a run without weights")
 
-    monkeypatch.setattr("firstspike.reproduce.evaluation.load", unwanted)
-    monkeypatch.setattr("firstspike.reproduce.evaluation.feature_network", unwanted)
+    monkeypatch.setattr("firstspike.recipes.base.load", unwanted)
+    monkeypatch.setattr("firstspike.recipes.spiking_gan.feature_network", unwanted)
     refusal = firstspike("evaluate", run, "--json").refusal
     assert refusal.startswith(f"{run} has no model yet; finish it with firstspike train ")
     assert refusal.endswith(f" --out {run} --resume and the options that it was started with")
@@ -261,19 +261,40 @@ def without(name):
 
 
 BAD_CONFIGS = {
-    "newer format": (at("format", value=2), "has format 2, this firstspike reads 1"),
-    "format as text": (at("format", value="1"), "has format '1', this firstspike reads 1"),
+    "older format": (
+        at("format", value=1),
+        "has format 1, this firstspike reads 2; train the run",
+    ),
+    "newer format": (at("format", value=3), "has format 3, this firstspike reads 2"),
+    "format as text": (at("format", value="2"), "has format '2', this firstspike reads 2"),
     "no format": (without("format"), "is damaged ('format')"),
     "no seed": (without("seed"), "is damaged ('seed')"),
     "seed of another type": (at("seed", value=None), "does not describe a run"),
-    "no configuration": (at("config", value=None), "does not describe a run"),
-    "part of one": (lambda d: d.update(config=d["config"]["hidden_neuron"]), "does not describe a run"),
+    "no precision": (without("precision"), "is damaged ('precision')"),
+    "unknown precision": (at("precision", value="float8"), "does not describe a run"),
+    "no configuration": (at("config", value=None), "configuration must be Recipe; found None"),
+    "part of one": (
+        lambda d: d.update(config=d["config"]["hidden_neuron"]),
+        "configuration of unknown type 'Window'",
+    ),
     "unknown type": (at("config", "type", value=["Config"]), "configuration of unknown type ['Config']"),
-    "size as text": (at("config", "hidden_features", value="9"), "cannot have hidden_features '9'"),
-    "no neurons": (at("config", "hidden_features", value=0), "hidden_features must be 1 or more, found 0"),
-    "T below 2": (at("config", "num_steps", value=1), "num_steps must be in 2 ... 65535, found 1"),
-    "no neuron": (at("config", "hidden_neuron", value=None), "cannot have hidden_neuron None"),
-    "unknown loss": (at("config", "loss", value="hinge"), "cannot have loss 'hinge'"),
+    "size as text": (
+        at("config", "hidden_features", value="9"),
+        "hidden_features in the configuration must be",
+    ),
+    "no neurons": (
+        at("config", "hidden_features", value=0),
+        "an integer of 1 or more; found 0",
+    ),
+    "T below 2": (
+        at("config", "steps", value=1),
+        "an integer in 2 ... 65535; found 1",
+    ),
+    "no neuron": (at("config", "hidden_neuron", value=None), "hidden_neuron in the configuration must be"),
+    "unknown loss": (
+        at("config", "loss", value="hinge"),
+        "must be SpikeLoss; found 'hinge'",
+    ),
     "other data": (at("config", "dataset", value="cifar"), "unknown data set 'cifar'"),
 }
 

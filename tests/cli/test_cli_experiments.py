@@ -3,7 +3,7 @@
 import pytest
 from commands import contents
 
-from firstspike.training.presets import preset
+from firstspike.recipes import preset
 from firstspike.training.run_folder import RunFolder
 
 EXPERIMENTS = ["aggressive-ttfs", "spiking-gan"]
@@ -24,7 +24,7 @@ def test_a_quick_look_is_not_taken_for_the_real_run(firstspike, tmp_path):
     run.save_model({})
     before = contents(tmp_path)
     refusal = firstspike("reproduce", "aggressive-ttfs", "--out", tmp_path / "out").refusal
-    epochs = preset("aggressive-ttfs-window").config.epochs
+    epochs = preset("aggressive-ttfs-window").recipe.epochs
     assert refusal == (f"{path} holds another run: epochs 1 there, {epochs} asked for; give another --out")
     assert contents(tmp_path) == before
 
@@ -55,8 +55,8 @@ def test_a_demo_does_not_go_on_with_an_older_one_unasked(firstspike, gan_run, tm
             "reproduce.run_experiment",
             "; finished epochs are kept, the same command goes on",
         ),
-        ("evaluate RUN", "reproduce.evaluation.evaluate", ""),
-        ("sample RUN --count 3 --out a.png", "training.sampling.sample", ""),
+        ("evaluate RUN", "training.evaluation.evaluate", ""),
+        ("sample RUN --count 3 --out a.png", "recipes.spiking_gan.sample", ""),
     ],
     ids=["train", "demo", "reproduce", "evaluate", "sample"],
 )

@@ -7,11 +7,11 @@ import sys
 import pytest
 from commands import contents
 
-from firstspike.cli.evaluate import _flat
 from firstspike.data import load
-from firstspike.training import run
-from firstspike.training.config import from_json
-from firstspike.training.presets import PRESETS
+from firstspike.metrics.report import table
+from firstspike.recipes import PRESETS, base
+from firstspike.recipes.base import Recipe
+from firstspike.recipes.fields import from_json
 
 GAN = ("train", "ann-gan", "--digit", 3, "--dataset", "digits", "--epochs", 1, "--out", "run")
 
@@ -74,7 +74,7 @@ def test_the_folder_is_looked_at_before_the_data(firstspike, ann_gan_run, monkey
     def unwanted(*_):
         raise AssertionError("no data may be loaded for a run that is not trained")
 
-    monkeypatch.setattr(run, "load", unwanted)
+    monkeypatch.setattr(base, "load", unwanted)
     again = [*GAN[:-3], 2, "--out", ann_gan_run]
     assert firstspike(*again).refusal.startswith(f"{ann_gan_run} holds a run already")
     assert "holds another run" in firstspike(*again, "--seed", 1, "--resume").refusal
@@ -90,7 +90,7 @@ def test_only_a_classifier_reads_the_validation_split(firstspike, monkeypatch):
         splits.append(split)
         return load(name, split, data_dir)
 
-    monkeypatch.setattr(run, "load", noted)
+    monkeypatch.setattr(base, "load", noted)
     assert firstspike(*GAN).status == 0
     assert splits == ["train"]
     line = "train aggressive-ttfs-window --dataset digits --epochs 1 --out classifier"
@@ -101,14 +101,14 @@ def test_only_a_classifier_reads_the_validation_split(firstspike, monkeypatch):
 def test_the_presets_say_what_differs_on_the_digits(firstspike):
     for name, entry in json.loads(firstspike("presets", "--json").out).items():
         if entry["one_dataset"]:
-            assert from_json(entry["config"]) == PRESETS[name].configure()
+            assert from_json(entry["config"], Recipe) == PRESETS[name].configure()
             continue
         digit = 3 if entry["takes_digit"] else None
         changed = entry["config"] | entry["on_digits"] | {"dataset": "digits"}
         if digit is not None:
             changed["digit"] = digit
-        assert from_json(changed) == PRESETS[name].configure(dataset="digits", digit=digit)
+        assert from_json(changed, Recipe) == PRESETS[name].configure(dataset="digits", digit=digit)
 
 
 def test_a_class_that_does_not_occur_has_a_dash_in_the_table():
-    assert list(_flat({"a": [1.0, None]})) == [("a", "1, -")]
+    assert table({"steps_by_class": [1.5, None, 20.0]}) == "steps_by_class  1.5, -, 20"

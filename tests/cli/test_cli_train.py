@@ -14,7 +14,7 @@ from commands import command_line, contents, shell
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
-from firstspike.training.presets import preset
+from firstspike.recipes import preset
 from firstspike.training.run_folder import RunFolder
 
 CLASSIFIER = ("train", "aggressive-ttfs-window", "--dataset", "digits", "--epochs", 2)
@@ -245,3 +245,46 @@ def test_ctrl_c_keeps_the_finished_epochs_and_resume_goes_on(tmp_path, heeded_in
         assert [record["epoch"] for record in now] == list(range(1, len(now) + 1))
         assert len(now) >= already + 3
         records = now
+
+
+SETTING = ("--set", "rate=2e-3", "--set", "hidden_neuron.high=3", "--set", "augmentation.flip=true")
+
+
+def test_any_field_is_set_recorded_and_respected_by_resume(firstspike, tmp_path):
+    assert firstspike(*CLASSIFIER, "--out", "run", *SETTING).status == 0
+    recipe = RunFolder.open(tmp_path / "run").config
+    assert (recipe.rate, recipe.hidden_neuron.high, recipe.augmentation.flip) == (2e-3, 3.0, True)
+    before = contents(tmp_path)
+    assert firstspike(*CLASSIFIER, "--out", "run", *SETTING, "--resume").status == 0
+    refusal = firstspike(
+        *CLASSIFIER, "--out", "run", *SETTING[2:], "--set", "rate=3e-3", "--resume"
+    ).refusal
+    assert refusal == "run holds another run: rate 0.002 there, 0.003 asked for; give another --out"
+    assert contents(tmp_path) == before
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        ("speed=3", ["--set speed=3", "hidden_features", "rate"]),
+        ("hidden_neuron.speed=3", ["--set hidden_neuron.speed=3", "input_low"]),
+        ("rate=fast", ["--set rate=fast", "number"]),
+        ("ema=2", ["--set ema=2", "0 ... 1"]),
+        ("rate", ["expected FIELD=VALUE"]),
+        ("optimizer=lion", ["adamw, sgd"]),
+    ],
+)
+def test_a_field_that_cannot_be_set_is_refused(firstspike, tmp_path, change, named):
+    refusal = firstspike(*CLASSIFIER, "--set", change).refusal
+    assert all(word in refusal for word in named)
+    assert contents(tmp_path) == {}
+
+
+def test_a_training_that_diverges_ends_with_one_line_and_status_1(firstspike, tmp_path):
+    # Logits that leave the numbers.
+    answer = firstspike(*CLASSIFIER, "--out", "run", "--set", "loss.sharpness=1e300")
+    assert (answer.status, answer.out) == (1, "")
+    line = answer.err.splitlines()[-1]
+    assert line.startswith("firstspike: the training diverged in epoch ")
+    assert "lower rate" in line
+    assert "Traceback" not in answer.err

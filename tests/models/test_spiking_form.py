@@ -6,12 +6,12 @@ from torch.nn import functional as F
 
 from firstspike.engine import Engine
 from firstspike.metrics.cost import membrane_updates, multiply_adds, synaptic_operations
-from firstspike.metrics.deep import deep_report
-from firstspike.models.raster.network import RasterNetwork
-from firstspike.models.raster.settings import RasterNeuron, RasterWeights, Readout
+from firstspike.metrics.report import report as measure
 from firstspike.models.spiking_form import spiking_form
-from firstspike.models.window import WindowNetwork
+from firstspike.models.window_network import WindowNetwork
 from firstspike.nn import EarliestPool2d
+from firstspike.raster.network import RasterNetwork
+from firstspike.raster.settings import RasterNeuron, RasterWeights, Readout
 
 IN_SHAPE, CLASSES, T = (2, 12, 12), 4, 5
 RASTER_LAYOUTS = ["6C3-A2-8C3s2-E3-F20", "5C5s2-7C3-A2-9C3-F11", "8C3-A2-F16", "F9-F8"]
@@ -44,9 +44,10 @@ def raster(layout, code, weights, train_steps=0):
         optimizer.step()
     if not train_steps:
         for layer in net.layers:
-            if layer.gain is not None:
-                layer.gain.data.uniform_(0.5, 2)
-                layer.shift.data.uniform_(-0.5, 1.3)
+            owner = layer.norm or layer
+            if owner.gain is not None:
+                owner.gain.data.uniform_(0.5, 2)
+                owner.shift.data.uniform_(-0.5, 1.3)
     return net.eval()
 
 
@@ -67,33 +68,33 @@ def test_a_raster_network_fires_the_same_spikes_as_layers_and_in_the_engine(
 ):
     net = raster(layout, code, RasterWeights(norm=norm, shift=shift), train_steps)
     form = spiking_form(net)
-    received = form.encode(images())
-    traced = form.stack.trace(received)
+    heard = form.encode(images())
+    traced = form.stack.trace(heard)
     kept = unpooled(traced, form.stack)
-    expected = net.trace(images())[1:]
+    expected = net.times(images())
     if code == "current":
-        assert torch.equal(received, expected[0])
+        assert torch.equal(heard, expected[0])
         expected = expected[1:]
     assert len(kept) == len(expected)
     for times, by_raster in zip(kept, expected, strict=True):
         assert torch.equal(times, by_raster)
     if shift == "once":
         engine = Engine(form.stack, form.in_shape)
-        assert torch.equal(engine.run_many(received, early_exit=False).output_times, expected[-1])
+        assert torch.equal(engine.run_many(heard, early_exit=False).output_times, expected[-1])
 
 
 def test_a_forced_last_spike_is_dropped():
     torch.manual_seed(0)
     more = {"weights": RasterWeights(), "readout": Readout(neurons_per_class=3)}
     net = RasterNetwork("8C3-A2-F16", IN_SHAPE, CLASSES, T, neuron=RasterNeuron(fire_last=True), **more)
-    times = spiking_form(net.eval()).stack.trace(net.first_times(images()))[-1]
-    assert torch.equal(times, net.trace(images())[-1])
+    times = spiking_form(net.eval()).stack.trace(net.heard_times(images()))[-1]
+    assert torch.equal(times, net.times(images())[-1])
     net.train()
-    layer, received = list(net._walk(images()))[-1]
-    fired = layer(received).detach()
+    layer, heard = list(net._walk(images()))[-1]
+    flags = layer(heard).detach()
     # With all forced spikes counted, each neuron fires exactly once; up to the step before they agree.
-    assert bool((fired[-1] == 1).all())
-    forced = (fired == 0).sum(0)
+    assert bool((flags[-1] == 1).all())
+    forced = (flags == 0).sum(0)
     assert torch.equal(times.clamp(max=T - 1), forced.to(torch.float32))
 
 
@@ -110,7 +111,7 @@ def test_a_window_network_fires_the_same_spikes_as_layers(layout):
     net.eval()
     form = spiking_form(net)
     with torch.no_grad():
-        *values, _ = net.trace(images())
+        *values, _ = net.walk(images())
         times = net(images())
         traced = form.stack.trace(form.encode(images()))
     kept = [traced[0], *unpooled(traced, form.stack)]
@@ -150,7 +151,7 @@ def test_a_shortcut_costs_its_spikes_times_its_fan_out():
     times = torch.full((1, *IN_SHAPE), 8.0)
     times[0, 1, 0, 0] = 3
     traced = [times, *(torch.full_like(t, 8.0) for t in stack.trace(times)[1:])]
-    # A corner reaches 2 x 2 places of 4 maps through the kernel and 1 place of 4 past it.
+    # A corner is heard by 2 x 2 places of 4 maps through the kernel and by 1 place of 4 past it.
     assert synaptic_operations(stack, traced, until_decision=False).tolist() == [4 * 4 + 4]
     plain = spiking_form(window_network("2R")).stack
     traced = [times, *(torch.full_like(t, 8.0) for t in plain.trace(times)[1:])]
@@ -168,11 +169,11 @@ def test_a_shift_at_every_step_costs_an_addition_at_every_step():
 def test_the_report_counts_what_the_spikes_say():
     net = raster("6C3-A2-8C3s2-F20", "current", RasterWeights())
     labels = torch.arange(6) % CLASSES
-    report = deep_report(spiking_form(net), images(), labels, batch_size=4)
-    times = net.trace(images())[1:]
+    report = measure(spiking_form(net), images(), labels, batch_size=4)
+    times = net.times(images())
     hidden = torch.cat([t.flatten(1) for t in times[:-1]], 1)
-    assert report.spikes_per_neuron == pytest.approx(float((hidden < T).float().mean()))
-    assert report.spikes_per_neuron <= 1
+    assert report.spikes_per_hidden_neuron == pytest.approx(float((hidden < T).float().mean()))
+    assert report.spikes_per_hidden_neuron <= 1
     worth = torch.tensor([1.5**-t for t in range(T)] + [0.0], dtype=torch.float64)
     totals = worth[times[-1].long()].unflatten(1, (CLASSES, 3)).sum(2)
     alone = (totals == totals.max(1, keepdim=True).values).sum(1) == 1
@@ -180,9 +181,9 @@ def test_the_report_counts_what_the_spikes_say():
     assert report.tie_rate == pytest.approx(float((~alone).float().mean()))
     assert sum(report.steps_share) == pytest.approx(1)
     assert report.multiply_adds == 2 * 6 * 34**2
-    adds = 0.9 * (report.synops + report.updates)
+    adds = 0.9 * (report.synops + report.membrane_updates)
     assert report.energy_pj == pytest.approx(adds + 4.6 * report.multiply_adds)
     named = {"accuracy", "tie_rate", "silent_rate", "decision_rule", "accuracy_membrane"}
     assert set(report.as_dict()) >= named
     with pytest.raises(ValueError, match="no samples"):
-        deep_report(spiking_form(net), images()[:0], labels[:0])
+        measure(spiking_form(net), images()[:0], labels[:0])

@@ -3,17 +3,17 @@
 import pytest
 import torch
 
-from firstspike.data import ImageSet, dataset
-from firstspike.reproduce import evaluation
+from firstspike.data import ImageSet
+from firstspike.data.shapes import input_shape
+from firstspike.recipes import base
+from firstspike.training.loop import train_recipe
 from firstspike.training.run_folder import RunFolder
-from firstspike.training.supervised import train_supervised
-from firstspike.training.tasks import task_for
 
 
 def made(name, split, data_dir=None):
     """Forty images of noise, ten classes, of the size that `name` has."""
     source = torch.Generator().manual_seed(len(split))
-    channels, *side = dataset(name).shape
+    channels, *side = input_shape(name)
     shape = (40, *side) if channels == 1 else (40, channels, *side)
     images = torch.randint(0, 256, shape, generator=source).to(torch.uint8)
     return ImageSet(name, split, images, torch.arange(40) % 10, 10)
@@ -28,11 +28,11 @@ def made_images(monkeypatch):
             config = job.config(options)
             run = RunFolder.create(job.folder(options), job.preset, config, job.seed, resume=True)
             data = [made(config.dataset, split) for split in ("train", "validation")]
-            train_supervised(run, task_for(config), *data, show_progress=False)
+            train_recipe(run, *data, show_progress=False)
 
     def patch(module):
         monkeypatch.setattr(module, "train_all", train_all)
-        monkeypatch.setattr(evaluation, "load", made)
+        monkeypatch.setattr(base, "load", made)
         if hasattr(module, "load"):
             monkeypatch.setattr(module, "load", made)
 

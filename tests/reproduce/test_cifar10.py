@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 import torch
 
+from firstspike.recipes import preset
 from firstspike.reproduce import cifar10, plan, run_experiment
 from firstspike.reproduce.plan import Plan
 from firstspike.support import InputError
-from firstspike.training.presets import preset
 
 LAYOUTS = {
     "ettfs-cifar10": "4C3s2-A2-F8",
@@ -27,7 +27,7 @@ def options(out, device="cpu", results=None, seeds=(0, 1)):
 def test_a_gpu_trains_the_presets_and_a_cpu_the_same_for_fewer_epochs():
     for name in LAYOUTS:
         whole, start = cifar10.jobs(name, "cuda", (3,)), cifar10.jobs(name, "cpu", (3,))
-        recipe = preset(name).config
+        recipe = preset(name).recipe
         assert whole[0].config(options(Path())) == recipe
         few = start[0].config(options(Path()))
         assert few.epochs < recipe.epochs
@@ -50,7 +50,7 @@ def test_report_and_figures(monkeypatch, made_images, tmp_path, device):
     made_images(cifar10)
     small = {
         name: dataclasses.replace(
-            preset(name), config=dataclasses.replace(preset(name).config, layout=layout, epochs=2)
+            preset(name), recipe=dataclasses.replace(preset(name).recipe, layout=layout, epochs=2)
         )
         for name, layout in LAYOUTS.items()
     }

@@ -90,8 +90,7 @@ def test_a_second_demo_needs_resume_and_then_trains_nothing(out, monkeypatch):
     def unwanted(*_, **__):
         raise AssertionError("a finished run is not trained again")
 
-    monkeypatch.setattr("firstspike.training.run.train_gan", unwanted)
-    monkeypatch.setattr("firstspike.training.run.train_supervised", unwanted)
+    monkeypatch.setattr("firstspike.training.run.train_recipe", unwanted)
     demo(out, epochs=1, threads=torch.get_num_threads(), resume=True)
     for path, content in before.items():
         if path.suffix in (".safetensors", ".json", ".png"):

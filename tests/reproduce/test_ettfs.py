@@ -11,7 +11,6 @@ from firstspike.data.events import EventSet, Recording
 from firstspike.metrics.stability import input_spread
 from firstspike.reproduce.ettfs import ablations, linear_readout
 from firstspike.reproduce.plan import Job, Plan
-from firstspike.training.deep import build_deep
 
 
 def test_every_ablation_changes_one_thing_and_builds():
@@ -23,7 +22,7 @@ def test_every_ablation_changes_one_thing_and_builds():
             if getattr(recipe, field.name) != getattr(whole[1], field.name)
         ]
         assert len(changed) == 1, name
-        build_deep(recipe, (1, 28, 28), 10)
+        recipe.build((1, 28, 28), 10)
 
 
 def test_each_has_a_folder_of_its_own():

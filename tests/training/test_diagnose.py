@@ -5,17 +5,16 @@ import logging
 
 import pytest
 import torch
-from test_deep_training import ETTFS, WINDOW
+from small_recipes import ETTFS, WINDOW
 
+from firstspike.batch_norm import BatchNorm
 from firstspike.data import load
 from firstspike.models.spiking_form import spiking_form
 from firstspike.nn import EarliestPool2d
-from firstspike.nn.normed import BatchNorm
+from firstspike.recipes import preset
 from firstspike.support import InputError
 from firstspike.training.diagnose import IMAGES, Diary, diagnose, table
-from firstspike.training.presets import preset
 from firstspike.training.run import train
-from firstspike.training.tasks import task_for
 
 
 @pytest.fixture(scope="module")
@@ -25,8 +24,7 @@ def data():
 
 def built(config, data):
     torch.manual_seed(0)
-    task = task_for(config)
-    return task, task.build(data)
+    return config, config.build((1, 8, 8), data.num_classes)
 
 
 def take_statistics(module, values):
@@ -34,16 +32,16 @@ def take_statistics(module, values):
     across = [0, *range(2, values[0].dim())]
     variance, mean = torch.var_mean(values[0].detach().float(), across, correction=0)
     module.running_mean.copy_(mean)
-    module.running_var.copy_(variance)
+    module.running_variance.copy_(variance)
 
 
-def expected_gradients(task, model, data):
+def expected_gradients(recipe, model, data):
     model.zero_grad()
-    task.loss(model, data.images[:IMAGES], data.labels[:IMAGES]).backward()
+    recipe.batch_loss(model, data.images[:IMAGES], data.labels[:IMAGES]).backward()
     norms = [
         float(p.grad.norm())
         for name, p in model.named_parameters()
-        if name.endswith("weight") and p.dim() > 1 and ".past." not in name
+        if name.endswith("weight") and ".past." not in name
     ]
     model.zero_grad()
     return norms
@@ -51,10 +49,10 @@ def expected_gradients(task, model, data):
 
 @pytest.mark.parametrize("config", [ETTFS, WINDOW], ids=["ettfs", "window"])
 def test_a_deep_network_layer_by_layer(config, data):
-    task, model = built(config, data)
+    recipe, model = built(config, data)
     state_before = {name: t.clone() for name, t in model.state_dict().items()}
     model.train()
-    states = diagnose(task, model, data)
+    states = diagnose(recipe, model, data)
     assert model.training
     assert all(torch.equal(t, state_before[name]) for name, t in model.state_dict().items())
     # Normalised by these images, as the report is: the first pass of an average of one.
@@ -64,7 +62,7 @@ def test_a_deep_network_layer_by_layer(config, data):
     if config is WINDOW:
         model.dropout = 0.0
         with torch.no_grad():
-            model.trace(data.images[:IMAGES].unsqueeze(1))
+            model.walk(data.images[:IMAGES].unsqueeze(1))
     for module in model.modules():
         module._forward_pre_hooks.clear()
     form = spiking_form(model.eval())
@@ -73,7 +71,7 @@ def test_a_deep_network_layer_by_layer(config, data):
         pairs = list(zip(form.stack.trace(heard)[1:], form.stack, strict=True))
     traced = [(t, layer.out_steps) for t, layer in pairs if not isinstance(layer, EarliestPool2d)]
     if config is ETTFS:
-        traced = [(heard, config.num_steps), *traced]
+        traced = [(heard, config.steps), *traced]
     assert len(states) == len(traced)
     for state, (times, steps) in zip(states, traced, strict=True):
         spikes = times < steps
@@ -84,29 +82,29 @@ def test_a_deep_network_layer_by_layer(config, data):
         assert state.mean_step == pytest.approx(float(times[spikes].mean()), rel=1e-5, **near)
     model.train()
     assert [s.gradient_norm for s in states] == pytest.approx(
-        expected_gradients(task, model, data), rel=1e-3
+        expected_gradients(recipe, model, data), rel=1e-3
     )
 
 
 def test_a_small_classifier(data):
-    task, model = built(preset("aggressive-ttfs-window").configure(dataset="digits"), data)
-    states = diagnose(task, model, data)
+    recipe, model = built(preset("aggressive-ttfs-window").configure(dataset="digits"), data)
+    states = diagnose(recipe, model, data)
     assert [s.kind for s in states] == ["200 x 64", "10 x 200"]
     assert [s.gradient_norm for s in states] == pytest.approx(
-        expected_gradients(task, model, data), rel=1e-5
+        expected_gradients(recipe, model, data), rel=1e-5
     )
 
 
 def test_a_dead_layer_is_named_plainly(tmp_path, data, caplog):
-    task, model = built(ETTFS, data)
+    recipe, model = built(ETTFS, data)
     model.layers[1].gain.data.zero_()
     model.layers[1].shift.data.fill_(-1)
     told = []
     with caplog.at_level(logging.WARNING):
-        Diary(tmp_path, task, data, told.append)(0, model)
+        Diary(tmp_path, recipe, data, told.append)(0, model)
     assert "layer 2 (32 x 192) is dead: 0.00 % of its neurons fire" in caplog.text
     assert "at initialisation" in told[0]
-    states = diagnose(task, model, data)
+    states = diagnose(recipe, model, data)
     assert states[1].mean_step is None
     assert states[1].dead
     assert "      0.0%" in table(states)

@@ -6,8 +6,8 @@ import json
 import pytest
 import torch
 
+from firstspike.recipes import preset
 from firstspike.support import InputError
-from firstspike.training.presets import preset
 from firstspike.training.run_folder import RunFolder, RunState
 
 CONFIG = preset("ann-gan").configure(dataset="digits", digit=3, epochs=2)
@@ -64,9 +64,12 @@ def test_damage_is_named(tmp_path):
         run.load_model(torch.nn.Linear(2, 2))
     config = run.path / "config.json"
     text = config.read_text()
-    config.write_text(text.replace('"format": 1', '"format": 99'))
-    with pytest.raises(InputError, match="format 99, this firstspike reads 1"):
-        RunFolder.open(run.path)
+    for written in (1, 99):
+        config.write_text(text.replace('"format": 2', f'"format": {written}'))
+        with pytest.raises(
+            InputError, match=f"format {written}, this firstspike reads 2.* into another --out"
+        ):
+            RunFolder.open(run.path)
     config.write_text(text[:50])
     with pytest.raises(InputError, match="damaged"):
         RunFolder.open(run.path)

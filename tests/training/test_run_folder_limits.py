@@ -1,6 +1,5 @@
 """A run's files are checked before training goes on from them; what it holds is its own."""
 
-import dataclasses
 import importlib.metadata
 import json
 import shutil
@@ -10,11 +9,9 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
-from firstspike.neurons import Causal, Phased, Window
+from firstspike.recipes import preset
 from firstspike.support import InputError
-from firstspike.training.classifier import build_classifier
 from firstspike.training.optimizer import expected_tensors, optimizer_tensors
-from firstspike.training.presets import preset
 from firstspike.training.run import train
 from firstspike.training.run_folder import RunFolder
 
@@ -130,7 +127,7 @@ def test_a_run_of_another_version_says_so(unfinished):
     with pytest.raises(InputError) as caught:
         RunFolder.open(unfinished)
     assert str(caught.value) == (
-        f"{file}: ClassifierConfig in the configuration has missing or unknown fields: ema "
+        f"{file}: ShallowRecipe in the configuration has missing or unknown fields: ema "
         "(made by another version of firstspike); train the run again into another --out"
     )
 
@@ -152,12 +149,3 @@ def test_a_lock_that_was_left_is_no_content(tmp_path):
 def test_looking_for_a_run_makes_nothing(tmp_path):
     assert RunFolder.find(tmp_path / "a" / "run", "ann-gan", CONFIG, 0) is None
     assert list(tmp_path.iterdir()) == []
-
-
-def test_every_neuron_but_the_causal_one_has_a_bias():
-    base = preset("aggressive-ttfs-window").configure(dataset="digits")
-    hidden, output = Phased(source=(0, 4), target=(4, 8)), Phased(source=(4, 8), target=(8, 12))
-    for pair in ((Window(), Window()), (hidden, output), (Causal(), Causal())):
-        config = dataclasses.replace(base, hidden_neuron=pair[0], output_neuron=pair[1], num_steps=12)
-        for layer, neuron in zip(build_classifier(config, 64, 10), pair, strict=True):
-            assert (layer.bias is None) == isinstance(neuron, Causal)

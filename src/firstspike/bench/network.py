@@ -20,14 +20,14 @@ from torch.nn import functional as F
 from firstspike.data import ImageSet, load
 from firstspike.losses import aggressive_targets, temporal_least_squares
 from firstspike.neurons import Causal
-from firstspike.nn import Linear, Stack
+from firstspike.nn import Layer, Linear, Stack
+from firstspike.recipes import preset
+from firstspike.recipes.fields import to_json
+from firstspike.recipes.shallow import ShallowRecipe
 from firstspike.spikes import Spikes, encode_latency
 from firstspike.support import InputError, cache_dir
-from firstspike.training.classifier import ClassifierTask, build_classifier
-from firstspike.training.config import ClassifierConfig, to_json
-from firstspike.training.presets import preset
+from firstspike.training.loop import train_recipe
 from firstspike.training.run_folder import RunFolder
-from firstspike.training.supervised import train_supervised
 
 STEPS = 256
 SIZES = (784, 400, 10)
@@ -130,14 +130,13 @@ def _images(data: str, split: str, data_dir: Path | None) -> ImageSet:
 def _trained(data: str, train: ImageSet, validation: ImageSet) -> RunFolder:
     """Return the run that the cache holds; make it first if there is none."""
     config = preset(PRESET).configure(epochs=EPOCHS[data])
-    assert isinstance(config, ClassifierConfig)
     mark = hashlib.sha256(json.dumps(to_json(config), sort_keys=True).encode()).hexdigest()[:8]
     path = cache_dir() / "bench" / f"{PRESET}-{data}-{mark}"
     path.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(path.with_suffix(".lock")):
         folder = RunFolder.create(path, PRESET, config, seed=0, resume=True)
         if not folder.finished:
-            train_supervised(folder, ClassifierTask(config), train, validation, show_progress=False)
+            train_recipe(folder, train, validation, show_progress=False)
     return folder
 
 
@@ -145,27 +144,23 @@ def _weights(folder: RunFolder) -> tuple[Tensor, Tensor]:
     config = folder.config
     sizes = f"{'-'.join(map(str, SIZES))} classifier of causal neurons with {STEPS} steps"
     if (
-        not isinstance(config, ClassifierConfig)
-        or (config.num_steps, config.hidden_features) != (STEPS, SIZES[1])
+        not isinstance(config, ShallowRecipe)
+        or (config.steps, config.hidden_features) != (STEPS, SIZES[1])
         or config.dataset == "digits"
-        or any(
-            not isinstance(n, Causal) or n.synapse != "step"
-            for n in (config.hidden_neuron, config.output_neuron)
-        )
+        or any(n.events() is None for n in (config.hidden_neuron, config.output_neuron))
     ):
         raise InputError(f"{folder.path} is a run of {folder.preset}; expected one of a {sizes}")
-    model = build_classifier(config, SIZES[0], SIZES[2])
+    model = config.build((1, 1, SIZES[0]), SIZES[2])
     folder.load_model(model)
     hidden, output = model
-    assert isinstance(hidden, Linear)
-    assert isinstance(output, Linear)
     return _on_grid(hidden), _on_grid(output)
 
 
-def _on_grid(layer: Linear) -> Tensor:
+def _on_grid(layer: Layer) -> Tensor:
     """Return the layer's weights at threshold 1, rounded."""
-    assert isinstance(layer.neuron, Causal)
-    return torch.round(layer.weight.detach() / layer.neuron.threshold / _GRID) * _GRID
+    events = layer.neuron.events()
+    assert events is not None
+    return torch.round(layer.weight.detach() / events.threshold / _GRID) * _GRID
 
 
 def wide(weights: tuple[Tensor, Tensor], width: int) -> tuple[Tensor, Tensor]:

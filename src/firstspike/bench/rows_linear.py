@@ -1,7 +1,7 @@
 """Rows of the fully connected network 784-400-10 against the dense ReLU network of the same size."""
 
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -19,10 +19,8 @@ from firstspike.bench.network import (
     training_step,
 )
 from firstspike.bench.setting import Measured, Setting
-from firstspike.training.classifier import build_classifier, encode_images
-from firstspike.training.config import ClassifierConfig
-from firstspike.training.levels import level_loss
-from firstspike.training.presets import preset
+from firstspike.recipes import preset
+from firstspike.recipes.shallow import ShallowRecipe, TargetLoss
 
 MANY_STEPS = 4096
 
@@ -45,14 +43,11 @@ def train(setting: Setting) -> Measured:
 
 def levels(setting: Setting) -> Measured:
     """Training step that the preset takes, through cumulative spikes at a few levels."""
-    config = preset("aggressive-ttfs-causal").config
-    assert isinstance(config, ClassifierConfig)
-    how = config.levels
+    recipe = cast(ShallowRecipe, preset("aggressive-ttfs-causal").recipe)
+    how, loss = recipe.levels, cast(TargetLoss, recipe.loss)
     assert how is not None
     model = setting.workload.stack()
-    step = training_step(
-        model, lambda times, labels: level_loss(config, how, model, times, labels), spikes(setting)
-    )
+    step = training_step(model, lambda times, labels: how.loss(model, times, labels, loss), spikes(setting))
     return Measured(
         setting.compare(step, dense_step(setting)).scaled(1e3),
         f"batch {BATCH}, the loss of the preset aggressive-ttfs-causal with plain SGD",
@@ -61,11 +56,10 @@ def levels(setting: Setting) -> Measured:
 
 def window(setting: Setting) -> Measured:
     """Training step of the window preset's layers, with the dense network's loss on their spike times."""
-    config = preset("aggressive-ttfs-window").config
-    assert isinstance(config, ClassifierConfig)
+    recipe = cast(ShallowRecipe, preset("aggressive-ttfs-window").recipe)
     torch.manual_seed(0)
-    model = build_classifier(config, SIZES[0], SIZES[2])
-    data = batches(encode_images(config, setting.workload.images), setting.workload.labels)
+    model = recipe.build((1, 1, SIZES[0]), SIZES[2])
+    data = batches(recipe.encode(setting.workload.images), setting.workload.labels)
     step = training_step(model, lambda spikes, labels: F.cross_entropy(-model(spikes).times, labels), data)
     return Measured(
         setting.compare(step, dense_step(setting)).scaled(1e3),

@@ -13,7 +13,7 @@ from typing import NoReturn
 from firstspike import __version__
 from firstspike.cli import bench, demo, evaluate, presets, reproduce, sample, train
 from firstspike.cli.streams import lasting_streams
-from firstspike.support import InputError, command_line, one_line
+from firstspike.support import Diverged, InputError, command_line, one_line
 
 _VERBS = (demo, train, evaluate, sample, reproduce, bench, presets)
 
@@ -55,6 +55,9 @@ def _answer(arguments: list[str]) -> int:
             sys.stdout.flush()
     except InputError as error:
         return _refuse(str(error))
+    except Diverged as error:
+        _refuse(str(error))
+        return 1
     except OSError as error:
         where = f"{error.filename}: " if error.filename else ""
         advice = f"; {_ADVICE[error.errno]}" if error.errno in _ADVICE else ""

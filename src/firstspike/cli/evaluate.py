@@ -2,12 +2,10 @@
 
 import argparse
 import sys
-from collections.abc import Iterator
 from contextlib import redirect_stdout
-from typing import Any
 
 from firstspike.cli.options import add_data_dir, add_threads, let_waiting_threads_sleep, path
-from firstspike.cli.output import console, print_json
+from firstspike.cli.output import print_json
 
 
 def add_parser(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -34,7 +32,7 @@ def run(options: argparse.Namespace) -> None:
 
     import torch
 
-    from firstspike.reproduce.evaluation import evaluate
+    from firstspike.training.evaluation import evaluate
     from firstspike.training.threads import cores
 
     torch.set_num_threads(options.threads or min(folder.threads, cores()))
@@ -43,19 +41,6 @@ def run(options: argparse.Namespace) -> None:
     if options.json:
         print_json(figures)
         return
-    from rich.table import Table
+    from firstspike.metrics.report import table
 
-    table = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
-    for name, value in _flat(figures):
-        table.add_row(name, f"{value:.5g}" if isinstance(value, float) else str(value))
-    console().print(table)
-
-
-def _flat(figures: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    for name, value in figures.items():
-        if isinstance(value, dict):
-            yield from _flat(value, f"{prefix}{name} / ")
-        elif isinstance(value, list):
-            yield f"{prefix}{name}", ", ".join("-" if item is None else f"{item:.5g}" for item in value)
-        else:
-            yield f"{prefix}{name}", value
+    print(table(figures))

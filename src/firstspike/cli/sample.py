@@ -1,9 +1,14 @@
 """``firstspike sample``: pictures from a trained generator."""
 
 import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 from firstspike.cli.options import between, path, seed, whole
-from firstspike.support import InputError
+from firstspike.support import InputError, atomic_path
+
+if TYPE_CHECKING:
+    from firstspike.metrics.sampling import Samples
 
 
 def add_parser(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -34,9 +39,24 @@ def run(options: argparse.Namespace) -> None:
     from firstspike.training.run_folder import RunFolder
 
     folder = RunFolder.open(options.folder)
-
-    from firstspike.training.sampling import load_generator, sample, write_samples
-
-    samples = sample(load_generator(folder), options.count, options.seed, options.label)
+    samples = folder.config.sample(folder.load(), options.count, options.seed, options.label)
     write_samples(samples, options.out)
     print(options.out)
+
+
+def write_samples(samples: "Samples", path: Path) -> None:
+    """Write the samples: a grid as ``.png``, or arrays images, labels, spikes as ``.npz``."""
+    import numpy as np
+    import torch
+
+    from firstspike.plot import sample_grid, save_figure
+
+    if path.suffix == ".png":
+        columns = min(10, len(samples.images))
+        save_figure(sample_grid(samples.images, columns), path)
+        return
+    total = samples.spikes.sum(1) if samples.spikes.shape[1] else torch.full((len(samples.images),), -1)
+    with atomic_path(path) as temporary:
+        np.savez_compressed(
+            temporary, images=samples.images.numpy(), labels=samples.labels.numpy(), spikes=total.numpy()
+        )

@@ -39,6 +39,16 @@ def add_parser(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> 
     parser.add_argument("--out", type=path, metavar="RUN", help="run folder (default: runs/PRESET-...)")
     parser.add_argument("--epochs", type=positive, metavar="N", help="instead of the preset's")
     parser.add_argument(
+        "--set",
+        type=_change,
+        action="append",
+        default=[],
+        dest="changes",
+        metavar="FIELD=VALUE",
+        help="change a field of the recipe, dotted within another, as neuron.scale=2; firstspike presets "
+        "PRESET lists them; may be given several times",
+    )
+    parser.add_argument(
         "--seed", type=seed, default=0, metavar="S", help="of everything random (default: 0)"
     )
     add_device(parser, "the deep presets, ettfs-..., window-... and onestep-...")
@@ -58,16 +68,25 @@ def add_parser(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> 
     parser.set_defaults(run=run, kept="finished epochs are kept, --resume goes on")
 
 
+def _change(text: str) -> tuple[str, str]:
+    name, equals, value = text.partition("=")
+    if not (name and equals):
+        raise argparse.ArgumentTypeError(f"expected FIELD=VALUE, found {text!r}")
+    return name.strip(), value.strip()
+
+
 def run(options: argparse.Namespace) -> None:
     """Train."""
     let_waiting_threads_sleep()
-    from firstspike.training.presets import preset
+    from firstspike.recipes import preset
 
     check_device(options.device)
     chosen = preset(options.preset)
-    own = chosen.config.dataset if chosen.one_dataset else default_dataset(options.data_dir)
+    own = chosen.recipe.dataset if chosen.one_dataset else default_dataset(options.data_dir)
     data = own if options.dataset is None else options.dataset
-    config = chosen.configure(dataset=data, digit=options.digit, epochs=options.epochs)
+    config = chosen.configure(
+        dataset=data, digit=options.digit, epochs=options.epochs, changes=dict(options.changes)
+    )
     named = [] if chosen.one_dataset else [data]
     parts = [options.preset, *named, *([] if options.digit is None else [str(options.digit)])]
 

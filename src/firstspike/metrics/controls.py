@@ -22,6 +22,8 @@ NEIGHBOURS = 5
 
 _NEAREST_COUNT = 2_000
 
+_SEED = 1
+
 
 def mean_image_control(images: Tensor, count: int, generator: torch.Generator) -> Tensor:
     """Return `count` images whose pixels are drawn independently with the mean of `images`.
@@ -159,6 +161,32 @@ def quality(
         feature_accuracy=features.accuracy,
         feature_sha256=features.sha256,
     )
+
+
+def control_quality(test: ImageSet, train: ImageSet, features: Features) -> dict[str, GenerationQuality]:
+    """Return the quality of the two controls: training images, and pixels of the class mean.
+
+    "real": as many training images as there are test images. "mean image": independent pixels drawn
+    from each class's mean image, which is right to every classifier and wrong to every eye.
+    """
+    count = len(test)
+    source = torch.Generator().manual_seed(_SEED)
+    chosen = torch.randperm(len(train), generator=source)[:count]
+    classes = [int(c) for c in train.labels.unique()]
+    parts = [train.of_class(c).images for c in classes]
+    shares = [count // len(classes) + (i < count % len(classes)) for i in range(len(classes))]
+    drawn = torch.cat(
+        [mean_image_control(part, share, source) for part, share in zip(parts, shares, strict=True)]
+    )
+    asked = torch.cat([torch.full((share,), c) for c, share in zip(classes, shares, strict=True)])
+    # Training images would find themselves as nearest neighbours; the rest of the set is searched.
+    rest = torch.ones(len(train), dtype=torch.bool)
+    rest[chosen] = False
+    others = ImageSet(train.name, train.split, train.images[rest], train.labels[rest], train.num_classes)
+    return {
+        "real": quality(train.images[chosen], train.labels[chosen], test, others, features),
+        "mean image": quality(drawn, asked, test, train, features),
+    }
 
 
 def _spread(images: Tensor) -> Tensor:

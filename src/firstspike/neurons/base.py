@@ -144,6 +144,10 @@ class Neuron:
         """Return the first step of the neuron's window, counted from that of its input."""
         return 0
 
+    def earliest(self) -> int:
+        """Return the first step of its window at which the neuron is asked to fire."""
+        return 0
+
     def ends(self, steps: int) -> int:
         """Return the step of its window after which the neuron does not fire any more."""
         return self.out_steps(steps)

@@ -69,6 +69,10 @@ class Phased(Neuron):
         if isinstance(before, Phased) and before.target != self.source:
             raise ValueError(f"receives in the phase {self.source}, which is not {before.target}")
 
+    def earliest(self) -> int:
+        """Return the first step of its phase."""
+        return self.target[0]
+
     def ends(self, steps: int) -> int:
         """Return the end of its phase."""
         return self.target[1]

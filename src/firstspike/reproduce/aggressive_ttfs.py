@@ -1,15 +1,15 @@
 """``reproduce aggressive-ttfs``: the classifiers, their accuracy and what a decision costs."""
 
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor
 
 from firstspike.data import ImageSet, load
-from firstspike.nn import Linear
+from firstspike.nn import Linear, Stack
 from firstspike.plot import learning_curves, paper, save_figure
-from firstspike.reproduce.evaluation import classify, load_classifier
+from firstspike.recipes import preset
 from firstspike.reproduce.pictures import draw_decision, draw_raster
 from firstspike.reproduce.plan import Job, Plan, train_all
 from firstspike.reproduce.report import Cell, Column, Report
@@ -21,7 +21,6 @@ from firstspike.reproduce.results import (
     show,
     summarise,
 )
-from firstspike.training.presets import preset
 from firstspike.training.run_folder import RunFolder
 
 PRESETS = (
@@ -69,9 +68,7 @@ def reproduce(plan: Plan) -> Path:
     train_all(plan, jobs)
     test = load("mnist", "test", plan.data_dir)
     runs = {
-        name: [
-            {"seed": seed, **classify(Job(name, seed).open(plan), test).as_dict()} for seed in plan.seeds
-        ]
+        name: [{"seed": seed, **_measured(Job(name, seed).open(plan), test)} for seed in plan.seeds]
         for name in PRESETS
     }
     summary = {name: summarise(entries, FIGURES) for name, entries in runs.items()}
@@ -86,6 +83,10 @@ def reproduce(plan: Plan) -> Path:
     }
     keep_results(plan.out, plan.results, "aggressive-ttfs", document)
     return _report(plan, document, test)
+
+
+def _measured(run: RunFolder, test: ImageSet) -> dict[str, Any]:
+    return run.config.report(run.load(), test).as_dict()
 
 
 def _table(summary: dict[str, Any], runs: dict[str, list[dict[str, Any]]]) -> dict[str, Any]:
@@ -276,14 +277,12 @@ def _report(plan: Plan, document: dict[str, Any], test: ImageSet) -> Path:
     report.heading("Presets")
     for name in PRESETS:
         entry = preset(name)
-        report.facts(
-            {"preset": name, "what": entry.summary, "paper": entry.paper, "expected": entry.expected}
-        )
+        report.facts({"preset": name, "what": entry.summary, "source": entry.source})
     return report.write(plan.out / "report.html")
 
 
 def _input_weights(run: RunFolder) -> Tensor:
-    hidden = next(iter(load_classifier(run)))
+    hidden = next(iter(cast(Stack, run.load())))
     assert isinstance(hidden, Linear)
     return hidden.weight.detach()
 

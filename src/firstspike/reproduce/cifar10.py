@@ -8,14 +8,14 @@ from typing import Any
 import torch
 
 from firstspike.plot import learning_curves, save_figure
-from firstspike.reproduce.evaluation import evaluate
+from firstspike.recipes import preset
+from firstspike.recipes.one_step import OneStepRecipe
 from firstspike.reproduce.pictures import add_curves
 from firstspike.reproduce.plan import Job, Plan, train_all
 from firstspike.reproduce.report import Report
 from firstspike.reproduce.results import facts, keep_results, provenance, quick_look, show, spread
 from firstspike.support import InputError
-from firstspike.training.deep_config import OneStepConfig
-from firstspike.training.presets import preset
+from firstspike.training.evaluation import evaluate
 
 # In %, as printed; the window preset is our own.
 PAPER = {"ettfs-cifar10": 90.56, "onestep-cifar10": 93.07, "onestep-lstm-cifar10": 92.68}
@@ -36,7 +36,7 @@ def jobs(name: str, device: str, seeds: Sequence[int]) -> list[Job]:
     """Return the runs of a preset; on the CPU with as few epochs as a core does in about two hours."""
     if device != "cpu":
         return [Job(name, seed) for seed in seeds]
-    start = replace(preset(name).config, epochs=CPU_EPOCHS[name])
+    start = replace(preset(name).recipe, epochs=CPU_EPOCHS[name])
     return [Job(name, seed, variant="start", recipe=start) for seed in seeds]
 
 
@@ -77,7 +77,7 @@ def _measured(plan: Plan, job: Job) -> dict[str, Any]:
 
 
 def _by_spikes(name: str) -> bool:
-    return not isinstance(preset(name).config, OneStepConfig)
+    return not isinstance(preset(name).recipe, OneStepRecipe)
 
 
 def _mean(entries: Sequence[Mapping[str, Any]], figure: str, digits: int, scale: float = 1.0) -> str:
@@ -111,7 +111,7 @@ def _accuracy_table(runs: Mapping[str, list[dict[str, Any]]], *, start: bool) ->
         rows.append(
             [
                 f"`{name}`",
-                f"{len(entries[0]['records'])} of {preset(name).config.epochs}",
+                f"{len(entries[0]['records'])} of {preset(name).recipe.epochs}",
                 accuracy if by_spikes else "-",
                 _mean(entries, "accuracy_membrane", 2, 100) if by_spikes else accuracy,
                 _paper(name),

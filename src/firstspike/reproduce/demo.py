@@ -1,19 +1,22 @@
 """The demo: a small GAN and a classifier on the embedded digits, measured, pictured and reported."""
 
 from pathlib import Path
+from typing import cast
 
 import torch
 
 from firstspike.data import load
+from firstspike.metrics.controls import control_quality
 from firstspike.metrics.features import feature_network
+from firstspike.metrics.report import Report as Figures
+from firstspike.metrics.sampling import generation_cost, sample
 from firstspike.plot import learning_curves, sample_comparison, sample_grid, save_figure
-from firstspike.reproduce.evaluation import classify, control_quality, generate, generation_cost
+from firstspike.recipes import preset
+from firstspike.recipes.spiking_gan import GanRecipe, Generator
 from firstspike.reproduce.pictures import draw_decision, draw_raster
 from firstspike.reproduce.report import Column, Report
 from firstspike.reproduce.results import facts, provenance
-from firstspike.training.presets import preset
 from firstspike.training.run import train
-from firstspike.training.sampling import load_generator, sample
 
 RUNS = {
     "gan": "spiking-gan-conditional",
@@ -53,13 +56,15 @@ def demo(
     pictures = out / "pictures"
     pictures.mkdir(parents=True, exist_ok=True)
 
-    generator = load_generator(runs["gan"])
-    generated = sample(generator, 100, seed)
-    samples, measured = generate(runs["gan"], test, train_set, features)
-    ordinary, reference = generate(runs["ann-gan"], test, train_set, features)
-    controls = control_quality(test, train_set, features, conditional=True)
-    decided = classify(runs["classifier"], test)
-    cost = generation_cost(runs["gan"], samples)
+    generators = {name: cast(Generator, runs[name].load()) for name in ("gan", "ann-gan")}
+    generated = sample(generators["gan"], 100, seed)
+    (samples, measured), (ordinary, reference) = (
+        cast(GanRecipe, runs[name].config).generate(generator, test, train_set, features)
+        for name, generator in generators.items()
+    )
+    controls = control_quality(test, train_set, features)
+    decided = cast(Figures, runs["classifier"].config.report(runs["classifier"].load(), test))
+    cost = generation_cost(generators["gan"], samples)
 
     report = Report("firstspike demo", "Every neuron spikes at most once; 8 x 8 digits, nothing downloaded")
     report.facts(
@@ -112,14 +117,14 @@ def demo(
         ["accuracy %", "ties %", "silent %", "steps to decision", "spikes to decision"],
         [
             [
-                round(100 * decided.strict.accuracy, 2),
-                round(100 * decided.strict.tie_rate, 2),
-                round(100 * decided.strict.silent_rate, 2),
-                round(decided.steps, 1),
-                round(sum(decided.spikes), 1),
+                round(100 * decided.accuracy, 2),
+                round(100 * (decided.tie_rate or 0), 2),
+                round(100 * (decided.silent_rate or 0), 2),
+                round(decided.steps_to_decision, 1),
+                round(decided.spikes_to_decision or 0, 1),
             ]
         ],
-        f"300 test images; {decided.strict.rule}",
+        f"300 test images; {decided.decision_rule}",
     )
     draw_raster(runs["classifier"], test, pictures / "raster.png")
     report.figure(pictures / "raster.png", "Every spike of one decision.")

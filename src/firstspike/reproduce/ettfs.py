@@ -8,14 +8,15 @@ from typing import Any
 import numpy as np
 import torch
 
-from firstspike.data import load
 from firstspike.data.events import EventSet, frames
 from firstspike.data.n_mnist import find_n_mnist, load_n_mnist
 from firstspike.metrics.stability import input_spread
-from firstspike.models.raster.settings import RasterNeuron, RasterWeights, Readout
 from firstspike.plot import save_figure
 from firstspike.plot.deep import depth_curves, latency_shares, layer_bars
-from firstspike.reproduce.evaluation import classify_deeply
+from firstspike.raster.settings import RasterNeuron, RasterWeights, Readout
+from firstspike.recipes import preset
+from firstspike.recipes.base import SpikeClassifier
+from firstspike.recipes.ettfs import EttfsRecipe
 from firstspike.reproduce.pictures import add_curves
 from firstspike.reproduce.plan import Job, Plan, train_all
 from firstspike.reproduce.report import Cell, Column, Report
@@ -28,8 +29,6 @@ from firstspike.reproduce.results import (
     summarise,
 )
 from firstspike.support import InputError
-from firstspike.training.deep_config import DeepConfig, EttfsConfig
-from firstspike.training.presets import preset
 
 # In %; of the window networks no paper reports these data sets.
 PAPER = {"ettfs-mnist": 99.48, "ettfs-fashion-mnist": 92.90}
@@ -60,10 +59,10 @@ STARTS = {
 }
 
 
-def ablations() -> dict[str, EttfsConfig]:
+def ablations() -> dict[str, EttfsRecipe]:
     """Return the ablation's recipes by what each changes, the whole first: a small network, few epochs."""
-    whole = preset("ettfs-fashion-mnist").config
-    assert isinstance(whole, EttfsConfig)
+    whole = preset("ettfs-fashion-mnist").recipe
+    assert isinstance(whole, EttfsRecipe)
     whole = replace(whole, layout="16C5s2-32C3-A2-64C3-F64", epochs=3, weights=RasterWeights())
     return {
         "all parts": whole,
@@ -84,9 +83,9 @@ def ablations() -> dict[str, EttfsConfig]:
         "gradient at the firing step": replace(whole, neuron=replace(whole.neuron, gradient="firing_step")),
         "full BPTT": replace(whole, neuron=replace(whole.neuron, gradient="bptt")),
         # As high at the threshold as the whole's.
-        "sigmoid surrogate": replace(whole, neuron=RasterNeuron(surrogate="sigmoid", width=2)),
-        "triangular surrogate": replace(whole, neuron=RasterNeuron(surrogate="triangular", width=2)),
-        "narrower surrogate": replace(whole, neuron=RasterNeuron(width=0.5)),
+        "sigmoid surrogate": replace(whole, neuron=RasterNeuron(surrogate="sigmoid", scale=2)),
+        "triangular surrogate": replace(whole, neuron=RasterNeuron(surrogate="triangular", scale=0.5)),
+        "narrower surrogate": replace(whole, neuron=RasterNeuron(scale=4)),
         "latency input": replace(whole, code="latency"),
     }
 
@@ -163,9 +162,9 @@ def _events(plan: Plan) -> tuple[EventSet, EventSet, EventSet] | None:
 def _measured(plan: Plan, job: Job) -> dict[str, Any]:
     """The job's figures on the test set."""
     run = job.open(plan)
-    test = load(run.config.dataset, "test", plan.data_dir)
+    test = run.config.data("test", plan.data_dir)
     torch.set_num_threads(1)
-    return {"seed": job.seed, **classify_deeply(run, test).as_dict()}
+    return {"seed": job.seed, **run.config.report(run.load(), test).as_dict()}
 
 
 def _percent(figure: Any, digits: int = 2) -> str:
@@ -294,9 +293,9 @@ def _headlines(summary: dict[str, Any]) -> list[list[str]]:
 
 
 def _num_steps(name: str) -> int:
-    config = preset(name).config
-    assert isinstance(config, DeepConfig)
-    return config.num_steps
+    config = preset(name).recipe
+    assert isinstance(config, SpikeClassifier)
+    return config.steps
 
 
 def _report(plan: Plan, document: dict[str, Any], named: dict[str, list[Job]]) -> Path:

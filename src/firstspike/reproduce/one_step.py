@@ -4,18 +4,22 @@ import math
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch.nn import functional as F
 
-from firstspike.data import load
 from firstspike.metrics.cost import ADD_PJ, MULTIPLY_ADD_PJ
-from firstspike.metrics.one_step import FUNCTION_PJ, MULTIPLY_PJ, RULE
-from firstspike.models.patches.settings import over_activation
+from firstspike.metrics.operations import FUNCTION_PJ, MULTIPLY_PJ
+from firstspike.metrics.report import ONE_STEP_RULE
+from firstspike.onestep.layout import parse_one_step_layout
+from firstspike.onestep.network import OneStepNetwork
+from firstspike.onestep.settings import over_activation
 from firstspike.plot import sample_comparison, save_figure
 from firstspike.plot.deep import depth_curves
-from firstspike.reproduce.evaluation import classify_in_one_step, load_one_step
+from firstspike.recipes import preset
+from firstspike.recipes.base import maps
+from firstspike.recipes.one_step import OneStepRecipe
 from firstspike.reproduce.pictures import add_curves
 from firstspike.reproduce.plan import Job, Plan, train_all
 from firstspike.reproduce.report import Report
@@ -28,9 +32,6 @@ from firstspike.reproduce.results import (
     show,
     summarise,
 )
-from firstspike.training.deep import maps
-from firstspike.training.deep_config import OneStepConfig
-from firstspike.training.presets import preset
 
 TARGETS = {"onestep-mnist": 0.993, "onestep-fashion-mnist": 0.92}
 BASE = "onestep-fashion-mnist"
@@ -50,29 +51,29 @@ FIGURES = (
     "dense_energy_pj",
     "dense_energy_paper_pj",
 )
-CONTROL = "no carry, one patch (control)"
+CONTROL = "no carry, one window (control)"
 PRINTED = "rule as printed, g = 2"
 LINEAR = "membrane of the previous layer, linear, g = 1"
 
 
-def comparison() -> dict[str, OneStepConfig]:
+def comparison() -> dict[str, OneStepRecipe]:
     """Return the recipes that are compared with all seeds, by name; they differ in the neuron only."""
-    whole = preset(BASE).config
-    assert isinstance(whole, OneStepConfig)
-    small = replace(whole, layout="16C3-D-16C3-32G-32C3-D-32C3", epochs=5)
+    whole = preset(BASE).recipe
+    assert isinstance(whole, OneStepRecipe)
+    small = replace(whole, layout="16-F16-16-P32-32-F32-32", epochs=5)
     return {
         CONTROL: _with(small, grid=1, carried="none"),
-        PRINTED: _with(small, grid=2, projection="sine_patch", carried="both", alpha=0.5),
+        PRINTED: _with(small, grid=2, projection="sine_window", carried="both", alpha=0.5),
         LINEAR: small,
     }
 
 
-def ablations() -> dict[str, OneStepConfig]:
+def ablations() -> dict[str, OneStepRecipe]:
     """Return the recipes of the paper's ablations, on a small network trained shortly."""
     short = replace(comparison()[PRINTED], epochs=2)
     variants = {"as printed, alternating, g = 2": short}
     variants |= {
-        f"{kind}, g = {grid}": _with(short, grid=grid, patches=kind)
+        f"{kind}, g = {grid}": _with(short, grid=grid, windows=kind)
         for kind in ("plain", "dilated")
         for grid in (1, 2, 4)
         if grid > 1 or kind == "plain"
@@ -86,11 +87,11 @@ def ablations() -> dict[str, OneStepConfig]:
             short, projection="sine_layer", grid=grid
         )
     variants["fractional spikes (-MSp), g = 2"] = _with(short, fractional=True)
-    variants["membrane of the previous patch only, g = 2"] = _with(short, carried="patch")
+    variants["membrane of the previous window only, g = 2"] = _with(short, carried="window")
     return variants
 
 
-def _with(config: OneStepConfig, **neuron: Any) -> OneStepConfig:
+def _with(config: OneStepRecipe, **neuron: Any) -> OneStepRecipe:
     return replace(config, neuron=replace(config.neuron, **neuron))
 
 
@@ -106,7 +107,7 @@ def reproduce(plan: Plan) -> Path:
     runs = {name: [_measured(plan, job) for job in jobs] for name, jobs in everything.items()}
     summary = {name: summarise(entries, FIGURES) for name, entries in runs.items()}
     document = {
-        "title": "The one-step network: patches instead of time",
+        "title": "The one-step network: windows instead of time",
         "provenance": provenance(plan.seeds),
         "split": "test sets: MNIST and Fashion-MNIST, 10,000 images each",
         "tables": [
@@ -124,7 +125,7 @@ def reproduce(plan: Plan) -> Path:
     return _report(plan, document, named)
 
 
-def _jobs(recipes: dict[str, OneStepConfig], seeds: Sequence[int]) -> dict[str, list[Job]]:
+def _jobs(recipes: dict[str, OneStepRecipe], seeds: Sequence[int]) -> dict[str, list[Job]]:
     return {
         name: [Job(BASE, seed, variant=name, recipe=recipe) for seed in seeds]
         for name, recipe in recipes.items()
@@ -134,9 +135,9 @@ def _jobs(recipes: dict[str, OneStepConfig], seeds: Sequence[int]) -> dict[str, 
 def _measured(plan: Plan, job: Job) -> dict[str, Any]:
     """The job's figures on the test set."""
     run = job.open(plan)
-    test = load(run.config.dataset, "test", plan.data_dir)
+    test = run.config.data("test", plan.data_dir)
     torch.set_num_threads(1)
-    return {"seed": job.seed, **classify_in_one_step(run, test).as_dict()}
+    return {"seed": job.seed, **run.config.report(run.load(), test).as_dict()}
 
 
 def _accuracy_table(summary: dict[str, Any]) -> dict[str, Any]:
@@ -153,10 +154,10 @@ def _accuracy_table(summary: dict[str, Any]) -> dict[str, Any]:
             for name in TARGETS
         ],
         "notes": [
-            f"Decision: {RULE}. The epoch is chosen on 5,000 validation images of the official training "
-            "set; the test set is read once. The paper has no figures for these data sets. Both networks "
-            "have one patch and carry the previous layer's membrane, which beat the printed rule on "
-            "validation."
+            f"Decision: {ONE_STEP_RULE}. The epoch is chosen on 5,000 validation images of the official "
+            "training set; the test set is read once. The paper has no figures for these data sets. Both "
+            "networks have one window and carry the previous layer's membrane, which beat the printed rule "
+            "on validation."
         ],
     }
 
@@ -198,7 +199,7 @@ def _comparison_table(names: Sequence[str], summary: dict[str, Any]) -> dict[str
 def _ablation_table(names: Sequence[str], summary: dict[str, Any]) -> dict[str, Any]:
     recipe = next(iter(ablations().values()))
     return {
-        "caption": f"Patches and projections, {recipe.layout}, {recipe.epochs} epochs, one seed",
+        "caption": f"Windows and projections, {recipe.layout}, {recipe.epochs} epochs, one seed",
         "columns": ["neuron", "membranes decide, %", "spikes per neuron", "energy uJ"],
         "rows": [
             [
@@ -210,7 +211,7 @@ def _ablation_table(names: Sequence[str], summary: dict[str, Any]) -> dict[str, 
             for name in names
         ],
         "notes": [
-            "The first row is the rule as printed, the others have one change each; with one patch its "
+            "The first row is the rule as printed, the others have one change each; with one window its "
             "projection is 0. A short training, "
             "for comparing the parts."
         ],
@@ -255,17 +256,17 @@ def _energy_table(plan: Plan, summary: dict[str, Any]) -> dict[str, Any]:
             "additions by spikes, million",
             "uJ by inputs alone, as papers count",
             "uJ, everything counted",
-            "ANN uJ",
+            "ordinary network uJ",
             "the same as the paper counts it",
         ],
         "rows": rows,
         "notes": [
             f"Constants (45 nm, Horowitz 2014): addition {ADD_PJ} pJ, multiplication {MULTIPLY_PJ} pJ, "
             f"multiply-add {MULTIPLY_ADD_PJ} pJ; a sine, cosine or exponential {FUNCTION_PJ:g} pJ, five "
-            "multiply-adds (our own figure). No memory traffic. The first layer receives the image in "
+            "multiply-adds (our own figure). No memory traffic. The first layer hears the image in "
             "multiply-adds.",
             "The paper leaves the carry out, prints its spiking rows in mJ where they are uJ, and adds an "
-            "addition to every multiply-add of its ANNs.",
+            "addition to every multiply-add of its ordinary networks.",
         ],
     }
 
@@ -326,16 +327,16 @@ def _report(plan: Plan, document: dict[str, Any], named: dict[str, list[Job]]) -
 def _feature_maps(plan: Plan, job: Job) -> Any:
     """A test image above the spikes that it causes, layer by layer, at the image's size."""
     run = job.open(plan)
-    network = load_one_step(run)
-    assert isinstance(run.config, OneStepConfig)
-    image = maps(load(run.config.dataset, "test", plan.data_dir).images[:1])
+    network = cast(OneStepNetwork, run.load())
+    assert isinstance(run.config, OneStepRecipe)
+    image = maps(run.config.data("test", plan.data_dir).images[:1])
     side = image.shape[-1]
     rows = {"image": image[0, 0].expand(8, side, side)}
     names = [
-        f"{k}  {type(part).__name__.lower()} {part.out_shape(shape)[0]}"
-        for k, (part, shape) in enumerate(zip(network.parts, network.shapes, strict=False), 1)
+        f"{k}  {part.kind} {part.channels}"
+        for k, part in enumerate(parse_one_step_layout(run.config.layout), 1)
     ]
-    for name, spikes in zip(names, network.trace(image)[1:], strict=True):
+    for name, spikes in zip(names, network.walk(image)[1:], strict=True):
         # The maps that spike most, so that something is seen.
         chosen = spikes[0].flatten(1).sum(1).topk(min(8, spikes.shape[1])).indices
         scale = math.ceil(side / spikes.shape[-1])

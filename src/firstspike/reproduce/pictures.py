@@ -2,17 +2,17 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import cast
 
 import torch
 
 from firstspike.data import ImageSet
 from firstspike.metrics.cost import steps_to_decision
+from firstspike.nn import Stack
 from firstspike.plot import decision_animation, learning_curves, save_figure, spike_raster
-from firstspike.reproduce.evaluation import load_classifier
+from firstspike.recipes.shallow import ShallowRecipe
 from firstspike.reproduce.plan import Job, Plan
 from firstspike.reproduce.report import Report
-from firstspike.training.classifier import encode_images
-from firstspike.training.config import ClassifierConfig
 from firstspike.training.run_folder import RunFolder
 
 _NAMES = ("input", "hidden", "output")
@@ -52,9 +52,8 @@ def add_curves(
 def _trace(
     run: RunFolder, images: ImageSet, index: int
 ) -> tuple[dict[str, torch.Tensor], dict[str, int], dict[str, int], int | None]:
-    assert isinstance(run.config, ClassifierConfig)
-    stack = load_classifier(run)
-    traced = stack.trace(encode_images(run.config, images.images[index : index + 1]))
+    stack = cast(Stack, run.load())
+    traced = stack.trace(cast(ShallowRecipe, run.config).encode(images.images[index : index + 1]))
     silent = bool(traced[-1].min() == stack.out_steps)
     windows = [stack.num_steps, *(layer.out_steps for layer in stack)]
     return (

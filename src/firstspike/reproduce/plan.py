@@ -11,12 +11,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from firstspike.data import load
-from firstspike.support import command_line
-from firstspike.training.config import Config
-from firstspike.training.presets import preset
-from firstspike.training.progress import bar, watched
+from firstspike.recipes import preset
+from firstspike.recipes.base import Recipe
 from firstspike.training.run import train
 from firstspike.training.run_folder import RunFolder
 
@@ -51,7 +50,7 @@ class Job:
     seed: int
     digit: int | None = None
     variant: str = ""
-    recipe: Config | None = None
+    recipe: Recipe | None = None
 
     def folder(self, plan: Plan) -> Path:
         """Return where its run lies."""
@@ -59,7 +58,7 @@ class Job:
         middle = "-".join(["", *([] if self.digit is None else [f"digit{self.digit}"]), *words])
         return plan.out / "runs" / f"{self.preset}{middle}-seed{self.seed}"
 
-    def config(self, plan: Plan) -> Config:
+    def config(self, plan: Plan) -> Recipe:
         """Return its configuration."""
         chosen = preset(self.preset)
         if self.recipe is not None:
@@ -93,25 +92,32 @@ def train_all(plan: Plan, jobs: list[Job]) -> None:
     """
     waiting = [job for job in jobs if not job.finished(plan)]
     # Before hours of training, not after.
-    for dataset in sorted({job.config(plan).dataset for job in jobs}):
+    for recipe in {config.dataset: config for config in (job.config(plan) for job in jobs)}.values():
         for split in ("train", "test"):
-            load(dataset, split, plan.data_dir)
+            recipe.data(split, plan.data_dir)
     # What is measured afterwards must not depend on how many runs were trained side by side.
     torch.set_num_threads(1)
+    console = Console(stderr=True)
     print(f"{len(jobs)} runs, {len(waiting)} to train, {plan.jobs} at a time", file=sys.stderr)
     context = multiprocessing.get_context("spawn")
     with (
-        bar(sys.stderr if watched(sys.stderr) else None) as progress,
-        ProcessPoolExecutor(plan.jobs, context, _begin_worker, (command_line.get(),)) as pool,
+        Progress(
+            TextColumn("training"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeRemainingColumn(),
+            console=console,
+            disable=not console.is_terminal,
+        ) as progress,
+        ProcessPoolExecutor(plan.jobs, context, _leave_talking_to_the_parent) as pool,
     ):
-        done = len(jobs) - len(waiting)
-        task = progress.add_task("training", total=len(jobs), completed=done, figures=())
+        task = progress.add_task("training", total=len(jobs), completed=len(jobs) - len(waiting))
         futures = {pool.submit(_train_one, plan, job): job for job in waiting}
         try:
             for future in as_completed(futures):
                 future.result()
                 progress.advance(task)
-                print(f"{futures[future].folder(plan).name}: trained", file=sys.stderr)
+                console.print(f"{futures[future].folder(plan).name}: trained", highlight=False)
         except BaseException:
             # A run may be stopped at any moment: its finished epochs are kept.
             pool.shutdown(wait=False, cancel_futures=True)
@@ -120,9 +126,7 @@ def train_all(plan: Plan, jobs: list[Job]) -> None:
             raise
 
 
-def _begin_worker(command: str | None) -> None:
-    command_line.set(command)
-    # Talking is left to the parent.
+def _leave_talking_to_the_parent() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     # The parent has loaded the same data and warned of it.
     logging.getLogger("firstspike").setLevel(logging.ERROR)

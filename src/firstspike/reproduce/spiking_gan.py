@@ -3,15 +3,16 @@
 import statistics
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 
 from firstspike.data import ImageSet, load
-from firstspike.metrics.controls import mean_image_control
+from firstspike.metrics.controls import control_quality, mean_image_control
 from firstspike.metrics.features import Features, feature_network
+from firstspike.metrics.sampling import generation_cost
 from firstspike.plot import learning_curves, paper, sample_comparison, sample_grid, save_figure
-from firstspike.reproduce.evaluation import control_quality, generate, generation_cost
+from firstspike.recipes.spiking_gan import GanRecipe, Generator
 from firstspike.reproduce.plan import Job, Plan, train_all
 from firstspike.reproduce.report import Cell, Column, Report
 from firstspike.reproduce.results import (
@@ -24,7 +25,6 @@ from firstspike.reproduce.results import (
     spread,
     summarise,
 )
-from firstspike.training.sampling import load_generator, sample
 
 WINDOW, ANN = "spiking-gan-window", "ann-gan"
 CONDITIONAL, ANN_CONDITIONAL = "spiking-gan-conditional", "ann-gan-conditional"
@@ -67,10 +67,10 @@ def reproduce(plan: Plan) -> Path:
     for name in (CONDITIONAL, ANN_CONDITIONAL):
         runs[name] = [_measure(Job(name, seed), plan, test, train, features) for seed in plan.seeds]
     controls = {
-        str(digit): _controls(test.of_class(digit), train.of_class(digit), features, False)
+        str(digit): _controls(test.of_class(digit), train.of_class(digit), features)
         for digit in plan.digits
     }
-    controls["all"] = _controls(test, train, features, True)
+    controls["all"] = _controls(test, train, features)
     document = {
         "title": "Generation: Spiking-GAN beside the ordinary GAN",
         "provenance": provenance(plan.seeds),
@@ -92,21 +92,20 @@ def reproduce(plan: Plan) -> Path:
 
 def _measure(job: Job, plan: Plan, test: ImageSet, train: ImageSet, features: Features) -> dict[str, Any]:
     run = job.open(plan)
-    samples, measured = generate(run, test, train, features)
+    generator, recipe = cast(Generator, run.load()), cast(GanRecipe, run.config)
+    samples, measured = recipe.generate(generator, test, train, features)
     seconds = sum(record["seconds"] for record in run.load_state().records)
     return {
         "seed": job.seed,
         "digit": job.digit,
         "training_seconds": seconds,
         **measured.as_dict(),
-        **generation_cost(run, samples),
+        **generation_cost(generator, samples),
     }
 
 
-def _controls(
-    test: ImageSet, train: ImageSet, features: Features, conditional: bool
-) -> dict[str, dict[str, Any]]:
-    measured = control_quality(test, train, features, conditional)
+def _controls(test: ImageSet, train: ImageSet, features: Features) -> dict[str, dict[str, Any]]:
+    measured = control_quality(test, train, features)
     return {name: figures.as_dict() for name, figures in measured.items()}
 
 
@@ -336,7 +335,7 @@ def _report(plan: Plan, document: dict[str, Any], test: ImageSet, train: ImageSe
         report.figure(
             path, f"Digit {digit} (the paper's figure 8), not selected: the first 16 of seed {seed}."
         )
-    generated = sample(load_generator(Job(CONDITIONAL, seed).open(plan)), 100, seed).images
+    generated = _images(Job(CONDITIONAL, seed), plan, 100)
     save_figure(sample_grid(generated, 10), pictures / "conditional.png")
     report.figure(pictures / "conditional.png", "The conditional GAN, one column per digit.")
 
@@ -423,7 +422,13 @@ def _strips(plan: Plan, seed: int, digit: int, test: ImageSet, train: ImageSet) 
             CAUSAL[1]: "Spiking-GAN, causal, as published",
         }
     for name, label in names.items():
-        strips[label] = sample(load_generator(Job(name, seed, digit).open(plan)), 16, seed).images
+        strips[label] = _images(Job(name, seed, digit), plan, 16)
     source = torch.Generator().manual_seed(seed)
     strips["pixels of the class mean"] = mean_image_control(train.of_class(digit).images, 16, source)
     return strips
+
+
+def _images(job: Job, plan: Plan, count: int) -> torch.Tensor:
+    """Images of the job's generator, by its seed."""
+    run = job.open(plan)
+    return run.config.sample(run.load(), count, job.seed).images

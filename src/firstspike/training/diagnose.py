@@ -3,23 +3,17 @@
 import copy
 import json
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import cast
 
 import torch
 from torch import Tensor
 
 from firstspike.data import ImageSet
-from firstspike.models.raster.fire import crossed, spike_times
-from firstspike.models.raster.network import RasterNetwork
-from firstspike.models.window import WindowNetwork
-from firstspike.nn import AvgPool2d, Stack
+from firstspike.recipes.base import Recipe
 from firstspike.support import json_text, write_text
-from firstspike.training.classifier import ClassifierTask, encode_images
-from firstspike.training.deep import EttfsTask, WindowTask, maps
 
 _log = logging.getLogger(__name__)
 
@@ -56,34 +50,30 @@ class LayerState:
         return self.fired < DEAD_BELOW
 
 
-def diagnose(
-    task: ClassifierTask | EttfsTask | WindowTask, model: torch.nn.Module, data: ImageSet
-) -> list[LayerState]:
+def diagnose(recipe: Recipe, model: torch.nn.Module, data: ImageSet) -> list[LayerState]:
     """Return the state of every layer on the first `IMAGES` images of `data`, without dropout."""
     images, labels = data.images[:IMAGES], data.labels[:IMAGES]
     device = next(model.parameters()).device
     images, labels = images.to(device), labels.to(device)
     # A copy, so that nothing about the model changes. Batch normalisation takes the statistics of these
     # images: before the first epoch it has no others.
-    model = copy.deepcopy(model).train(not isinstance(model, Stack))
-    if isinstance(model, WindowNetwork):
-        model.dropout = 0.0
-    task.loss(model, images, labels).backward()
+    model = copy.deepcopy(model).train()
+    if hasattr(model, "dropout"):
+        setattr(model, "dropout", 0.0)  # noqa: B010 - a number, which torch's types do not know of
+    recipe.step(model, images, labels, lambda _, loss: loss.backward())
     norms = [0.0 if w.grad is None else float(w.grad.norm()) for w in _weights(model)]
     with torch.no_grad():
-        seen = list(_layers(task, model, images))
+        seen = list(recipe.layers(model, images))
     states = []
-    for depth, (weight, norm, (times, num_steps, membrane)) in enumerate(
-        zip(_weights(model), norms, seen, strict=True), 1
-    ):
-        spikes = times < num_steps
+    for depth, (weight, norm, layer) in enumerate(zip(_weights(model), norms, seen, strict=True), 1):
+        fires, membrane = ~layer.spikes.silent, layer.membrane
         states.append(
             LayerState(
                 layer=depth,
                 kind=" x ".join(map(str, weight.shape)),
-                fired=float(spikes.float().mean()),
-                never=float((~spikes.flatten(1).any(0)).float().mean()),
-                mean_step=float(times[spikes].float().mean()) if spikes.any() else None,
+                fired=float(fires.float().mean()),
+                never=float((~fires.flatten(1).any(0)).float().mean()),
+                mean_step=float(layer.spikes.times[fires].float().mean()) if fires.any() else None,
                 membrane_mean=float(membrane.float().mean()),
                 membrane_sd=float(membrane.float().std()),
                 gradient_norm=norm,
@@ -99,34 +89,6 @@ def _weights(model: torch.nn.Module) -> list[Tensor]:
         for name, parameter in model.named_parameters()
         if name.endswith("weight") and parameter.dim() > 1 and ".past." not in name
     ]
-
-
-def _layers(
-    task: ClassifierTask | EttfsTask | WindowTask, model: torch.nn.Module, images: Tensor
-) -> Iterator[tuple[Tensor, int, Tensor]]:
-    """Spike times, length of the window, and membranes of the layers that `_weights` lists."""
-    if isinstance(model, RasterNetwork):
-        model.dtype = torch.float32
-        for membrane in model.membranes(maps(images)):
-            yield spike_times(crossed(membrane)), model.num_steps, membrane[-1]
-    elif isinstance(model, WindowNetwork):
-        yield from _window_layers(model, images)
-    else:
-        assert isinstance(task, ClassifierTask)
-        stack = cast(Stack, model)
-        traced = stack.trace(encode_images(task.config, images))
-        for layer, heard, times in zip(stack, traced, traced[1:], strict=False):
-            if not isinstance(layer, AvgPool2d):
-                yield times, layer.out_steps, layer.membrane(heard)
-
-
-def _window_layers(model: WindowNetwork, images: Tensor) -> Iterator[tuple[Tensor, int, Tensor]]:
-    model.dtype = torch.float32
-    _, *values, times = model.trace(maps(images))
-    *membranes, output = model.membranes(maps(images))
-    for value, membrane in zip(values, membranes, strict=True):
-        yield torch.round((1 - value) * model.num_steps), model.num_steps, membrane
-    yield times, model.output_neuron.out_steps_for(0), output
 
 
 def table(states: list[LayerState]) -> str:
@@ -150,7 +112,7 @@ class Diary:
 
     Args:
         folder: the run folder.
-        task: what is trained.
+        recipe: what is trained.
         data: images to look at.
         say: is given each epoch's table.
     """
@@ -158,15 +120,15 @@ class Diary:
     def __init__(
         self,
         folder: Path,
-        task: ClassifierTask | EttfsTask | WindowTask,
+        recipe: Recipe,
         data: ImageSet,
         say: Callable[[str], None],
     ) -> None:
-        self._file, self._task, self._data, self._say = folder / "diagnosis.jsonl", task, data, say
+        self._file, self._recipe, self._data, self._say = folder / "diagnosis.jsonl", recipe, data, say
 
     def __call__(self, epoch: int, model: torch.nn.Module) -> None:
         """Look at `model` after `epoch` epochs; 0 is the freshly drawn one."""
-        states = diagnose(self._task, model, self._data)
+        states = diagnose(self._recipe, model, self._data)
         earlier = []
         if epoch and self._file.exists():
             with suppress(ValueError, KeyError, TypeError):

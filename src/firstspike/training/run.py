@@ -1,4 +1,4 @@
-"""Training a configuration into a folder, whatever its task."""
+"""Training a recipe into a folder."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext, suppress
@@ -6,30 +6,22 @@ from pathlib import Path
 
 import torch
 from filelock import FileLock, Timeout
-from torch import Tensor
 
-from firstspike.data import ImageSet, dataset, load
+from firstspike.data import ImageSet
+from firstspike.recipes.base import Recipe, maps
 from firstspike.support import InputError
-from firstspike.training.config import Config, GanConfig
-from firstspike.training.deep_config import OneStepConfig, SupervisedConfig
 from firstspike.training.diagnose import Diary
-from firstspike.training.gan import build_gan, train_gan
-from firstspike.training.one_step import OneStepTask
+from firstspike.training.loop import alone_in_process, train_recipe
 from firstspike.training.processes import asked_for, first, joined, own_device, wait_for_all
 from firstspike.training.run_folder import RunFolder
 from firstspike.training.seeding import seeded
-from firstspike.training.supervised import train_supervised
-from firstspike.training.tasks import task_for
 from firstspike.training.threads import threads_for
-
-# Of images that a GAN can draw and the feature network can judge.
-_SMALLEST_SIDE = 4
 
 
 def train(
     path: Path,
     preset: str,
-    config: Config,
+    config: Recipe,
     seed: int,
     *,
     data_dir: Path | None = None,
@@ -42,89 +34,72 @@ def train(
 ) -> RunFolder:
     """Train `config` into `path` and return the finished run.
 
-    `threads` are processor threads; without, the work of a step decides, see `threads.threads_for`.
     With `resume` a run that is there goes on from its last finished epoch, with the threads it was
     started with, and ends at the same weights to the bit; a finished one is returned as it is. Under
     ``torchrun`` the processes train one run together; only the first one writes. `diagnose` is told the
-    state of every layer before the first epoch and after each, see `firstspike.training.diagnose`.
+    state of every layer before the first epoch and after each, see `firstspike.training.diagnose`. Without
+    `threads` the work of a step decides, see `firstspike.training.threads`.
 
     Raises:
-        InputError: a GAN or a one-step network with `diagnose`; `device` or `compiled` for a shallow
-            network; another process trains there; or see `processes.asked_for`, `RunFolder.create` and
-            `firstspike.data.load`.
+        InputError: `diagnose`, `device`, `compiled` or ``torchrun`` with a recipe that knows nothing of it;
+            see `RunFolder.create` and `firstspike.data.load`; another process trains there, or another
+            thread of this one.
+        Diverged: a loss or a weight is not finite; finished epochs are kept.
         OSError: the data cannot be read or the folder cannot be written.
     """
-    if asked_for() > 1 and isinstance(config, GanConfig):
-        raise InputError(f"{preset} is a GAN, which trains in one process; start it without torchrun")
-    if diagnose is not None and isinstance(config, GanConfig | OneStepConfig):
+    if asked_for() > 1 and not config.in_processes:
+        raise InputError(f"{preset} trains in one process; start it without torchrun")
+    if diagnose is not None and not config.has_layers:
         raise InputError(
             f"--diagnose reads the spike times of classifiers; {preset} has none; leave it out"
         )
-    if (device != "cpu" or compiled) and not isinstance(config, SupervisedConfig):
+    if (device != "cpu" or compiled) and not config.on_gpu:
         raise InputError(
             f"preset {preset} trains on the CPU, by kernels compiled already; leave --device and --compile "
             "out"
-        )
-    channels, *sides = dataset(config.dataset).shape
-    if isinstance(config, GanConfig) and (channels > 1 or min(sides) < _SMALLEST_SIDE):
-        raise InputError(
-            f"{preset} draws grey images of {_SMALLEST_SIDE} x {_SMALLEST_SIDE} pixels or more, and "
-            f"{config.dataset} has none; give another --dataset"
         )
     # Looked at before the data, which may be a download; made after them, so that none is left empty.
     found = RunFolder.find(path, preset, config, seed, resume=resume)
     if found is not None and found.finished:
         torch.set_num_threads(found.threads)
         return found
-    images = load(config.dataset, "train", data_dir)
-    validation = None if isinstance(config, GanConfig) else load(config.dataset, "validation", data_dir)
+    train_set = config.data("train", data_dir)
+    validation = config.data("validation", data_dir) if config.judged else None
     path.mkdir(parents=True, exist_ok=True)
     device = own_device(device)
-    with joined(device), _alone(path) if first() else nullcontext():
+    with alone_in_process(), joined(device), alone_in(path) if first() else nullcontext():
         if found is None:
-            torch.set_num_threads(threads or threads_for(*_work(config, images)))
-        run = _start(path, preset, config, seed, resume)
+            torch.set_num_threads(threads or _threads_for(config, train_set))
+        run = _start(path, preset, config, seed, resume, device)
         torch.set_num_threads(run.threads)
         # Whoever held the lock before may have finished it.
         if run.finished:
             return run
-        if isinstance(config, GanConfig):
-            train_gan(run, images, show_progress=show_progress)
-        else:
-            assert validation is not None
-            task = task_for(config)
-            watch = None
-            if diagnose is not None and not isinstance(task, OneStepTask):
-                watch = Diary(run.path, task, validation, diagnose)
-            train_supervised(
-                run,
-                task,
-                images,
-                validation,
-                device=device,
-                compiled=compiled,
-                show_progress=show_progress,
-                watch=watch,
-            )
+        watch = None
+        if diagnose is not None and validation is not None:
+            watch = Diary(run.path, run.recipe, validation, diagnose)
+        train_recipe(
+            run,
+            train_set,
+            validation,
+            device=device,
+            compiled=compiled,
+            show_progress=show_progress,
+            watch=watch,
+        )
     return run
 
 
-def _work(config: Config, images: ImageSet) -> tuple[list[torch.nn.Module], Tensor, int]:
-    """What `threads_for` asks about a training: networks, images and how many of them make a batch."""
-    networks: list[torch.nn.Module]
+def _threads_for(config: Recipe, train: ImageSet) -> int:
     with seeded(0):
-        if isinstance(config, GanConfig):
-            height, width = images.images.shape[1:]
-            networks = [*build_gan(config, (height, width), images.num_classes)]
-        else:
-            networks = [task_for(config).build(images)]
-    return networks, images.images, config.batch_size
+        model = config.build(tuple(maps(train.images[:1]).shape[1:]), train.num_classes)
+    return threads_for(model, train.images, config.batch_size)
 
 
-def _start(path: Path, preset: str, config: Config, seed: int, resume: bool) -> RunFolder:
+def _start(path: Path, preset: str, config: Recipe, seed: int, resume: bool, device: str) -> RunFolder:
     """The run that all processes train; the first one makes it, the others wait for it."""
     if first():
-        run = RunFolder.create(path, preset, config, seed, resume=resume)
+        run = RunFolder.create(path, preset, config, seed, resume=resume, device=device)
         wait_for_all()
         return run
     wait_for_all()
@@ -132,7 +107,7 @@ def _start(path: Path, preset: str, config: Config, seed: int, resume: bool) -> 
 
 
 @contextmanager
-def _alone(path: Path) -> Iterator[None]:
+def alone_in(path: Path) -> Iterator[None]:
     """Keep other processes from training in `path`; the system frees the lock of a process that dies."""
     file = path / ".lock"
     try:

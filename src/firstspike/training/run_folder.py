@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy
 import torch
@@ -19,10 +19,14 @@ from safetensors.torch import save
 from torch import Tensor
 
 from firstspike import __version__
+from firstspike.recipes.base import Recipe
+from firstspike.recipes.fields import flat, from_json, to_json
+from firstspike.recipes.precision import Precision
 from firstspike.support import InputError, atomic_path, command_line, json_text, write_text
-from firstspike.training.config import Config, from_json, to_json
+from firstspike.training.seeding import seeded
 
-FORMAT = 1
+FORMAT = 2
+_PRECISIONS = get_args(Precision)
 
 
 @dataclass(frozen=True)
@@ -45,16 +49,23 @@ class RunFolder:
     Attributes:
         path: the folder.
         preset: name of the preset it was started from.
-        config: the configuration.
+        config: the recipe as it was asked for.
         seed: of everything random.
         threads: torch threads it was started with; sums over threads depend on it.
+        precision: of activations, "float32" or "bfloat16", which "auto" stood for when the run was made.
     """
 
     path: Path
     preset: str
-    config: Config
+    config: Recipe
     seed: int
     threads: int
+    precision: Precision
+
+    @property
+    def recipe(self) -> Recipe:
+        """The recipe as it is trained, its precision settled."""
+        return self.config.at(self.precision)
 
     @property
     def finished(self) -> bool:
@@ -63,7 +74,7 @@ class RunFolder:
 
     @staticmethod
     def find(
-        path: Path, preset: str, config: Config, seed: int, *, resume: bool = False
+        path: Path, preset: str, config: Recipe, seed: int, *, resume: bool = False
     ) -> "RunFolder | None":
         """Return the run that is there if `resume` may go on with it, None where a new one may be made.
 
@@ -97,8 +108,12 @@ class RunFolder:
         return None
 
     @staticmethod
-    def create(path: Path, preset: str, config: Config, seed: int, *, resume: bool = False) -> "RunFolder":
+    def create(
+        path: Path, preset: str, config: Recipe, seed: int, *, resume: bool = False, device: str = "cpu"
+    ) -> "RunFolder":
         """Return a new run, or with `resume` the one that is there.
+
+        `device` is where a new one is to be trained, which settles its precision.
 
         Raises:
             InputError: as `find` does.
@@ -107,13 +122,14 @@ class RunFolder:
         found = RunFolder.find(path, preset, config, seed, resume=resume)
         if found is not None:
             return found
-        run = RunFolder(path, preset, config, seed, torch.get_num_threads())
+        run = RunFolder(path, preset, config, seed, torch.get_num_threads(), config.precision_on(device))
         path.mkdir(parents=True, exist_ok=True)
         document = {
             "format": FORMAT,
             "preset": preset,
             "seed": seed,
             "threads": run.threads,
+            "precision": run.precision,
             "command": command_line.get(),
             "versions": {
                 "firstspike": __version__,
@@ -145,22 +161,26 @@ class RunFolder:
         try:
             document = json.loads(file.read_text(encoding="utf-8"))
             written = document["format"]
-            preset, seed, threads = (document[name] for name in ("preset", "seed", "threads"))
-            config = document["config"]
         except (ValueError, KeyError, TypeError) as error:
             raise InputError(f"{file} is damaged ({error}); train the run again") from error
         if written != FORMAT:
             raise InputError(
-                f"{file} has format {written!r}, this firstspike reads {FORMAT}; train the run again"
+                f"{file} has format {written!r}, this firstspike reads {FORMAT}; train the run again into "
+                "another --out, or go on with the firstspike that wrote it"
             )
         try:
-            config = from_json(config)
+            preset, seed, threads = (document[name] for name in ("preset", "seed", "threads"))
+            precision, config = document["precision"], document["config"]
+        except KeyError as error:
+            raise InputError(f"{file} is damaged ({error}); train the run again") from error
+        try:
+            config = from_json(config, Recipe)  # type: ignore[type-abstract]
         except InputError as error:
             raise InputError(f"{file}: {error}; train the run again into another --out") from error
         types = [type(value) for value in (preset, seed, threads)]
-        if not isinstance(config, Config) or types != [str, int, int] or threads < 1:
+        if types != [str, int, int] or threads < 1 or precision not in _PRECISIONS:
             raise InputError(f"{file} does not describe a run; train the run again")
-        return RunFolder(path, preset, config, seed, threads)
+        return RunFolder(path, preset, config, seed, threads, precision)
 
     def load_state(self, expected: Mapping[str, Tensor] | None = None) -> RunState:
         """Return the state after the last finished epoch; an empty one before the first.
@@ -205,6 +225,18 @@ class RunFolder:
         content = save(contiguous, {"format": str(FORMAT)})
         with atomic_path(self.path / "model.safetensors") as temporary:
             temporary.write_bytes(content)
+
+    def load(self) -> torch.nn.Module:
+        """Return the trained network in evaluation mode.
+
+        Raises:
+            InputError: the run is not finished, or its weights are damaged, not finite, or do not fit.
+            OSError: they cannot be read.
+        """
+        with seeded(self.seed, "initial"):
+            model = self.config.kept(self.config.build(*self.config.sizes()))
+        self.load_model(model)
+        return model.eval()
 
     def load_model(self, module: torch.nn.Module) -> None:
         """Fill `module` with the run's weights.
@@ -254,6 +286,6 @@ def _check_fit(file: Path, expected: Mapping[str, Tensor], found: Mapping[str, T
         raise InputError(f"{file} holds weights that are NaN or infinite; train the run again")
 
 
-def _fields(old: Config, new: Config) -> list[tuple[str, Any, Any]]:
-    one, two = to_json(old), to_json(new)
-    return [(name, one.get(name), two.get(name)) for name in sorted({*one, *two})]
+def _fields(old: Recipe, new: Recipe) -> list[tuple[str, Any, Any]]:
+    one, two = ({"recipe": type(recipe).__name__, **dict(flat(recipe))} for recipe in (old, new))
+    return [(name, one.get(name), two.get(name)) for name in {**one, **two}]

@@ -18,12 +18,11 @@ def cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def threads_for(networks: list[nn.Module], images: Tensor, batch_size: int) -> int:
-    """Return how many threads to train `networks` with on `images` ``(count, ..., height, width)``.
+def threads_for(network: nn.Module, images: Tensor, batch_size: int) -> int:
+    """Return how many threads to train `network` with on `images` ``(count, ..., height, width)``.
 
     The weights of a convolution count once for each pixel of the image, as often as they are used at most.
     """
     pixels = images.shape[-2] * images.shape[-1]
-    weights = (p for network in networks for p in network.parameters())
-    step = batch_size * sum(p.numel() * (pixels if p.dim() == 4 else 1) for p in weights)
+    step = batch_size * sum(p.numel() * (pixels if p.dim() == 4 else 1) for p in network.parameters())
     return 1 if step <= SMALL_STEP else max(1, min(MOST, cores() // processes.count_here()))

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from firstspike.training.one_step_presets import ONE_STEP
 from torch.nn import functional as F
 
 from firstspike.models.layout import Conv, Recurrent
@@ -10,7 +11,6 @@ from firstspike.models.patches.grid import merge_patches, patch_grid, split_patc
 from firstspike.models.patches.network import OneStepNetwork
 from firstspike.models.patches.settings import PatchCarry, one_step_parts
 from firstspike.support import InputError
-from firstspike.training.one_step_presets import ONE_STEP
 
 EVERYTHING = "4C3-D-4C3-6G-6L3-3B-6C3"
 

@@ -1,19 +1,18 @@
 """Images from a trained generator, with the spikes that they took."""
 
+import copy
+import math
 from dataclasses import dataclass
-from pathlib import Path
+from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from firstspike.data import dataset
-from firstspike.metrics.cost import spikes_per_layer, synaptic_operations
-from firstspike.models.gan import SpikingGenerator
-from firstspike.support import InputError, atomic_path
-from firstspike.training.config import GanConfig
-from firstspike.training.gan import Generator, build_gan
-from firstspike.training.run_folder import RunFolder
+from firstspike.metrics.cost import energy, spikes_per_layer, synaptic_operations
+from firstspike.models.gan import AnnGenerator, SpikingGenerator
+from firstspike.support import InputError
+
+_SEED = 1
 
 
 @dataclass(frozen=True)
@@ -24,8 +23,8 @@ class Samples:
         images: uint8 ``(count, height, width)``.
         labels: int64 ``(count,)``, the class asked for, -1 where unconditional.
         spikes: int64 ``(count, layers + 1)``, spikes of the noise and of each layer; empty along the
-            layers for an ordinary network.
-        synops: float32 ``(count,)``, synaptic operations of each image, 0 for an ordinary network.
+            layers for an ANN.
+        synops: float32 ``(count,)``, synaptic operations of each image, 0 for an ANN.
     """
 
     images: Tensor
@@ -34,27 +33,14 @@ class Samples:
     synops: Tensor
 
 
-def load_generator(run: RunFolder) -> Generator:
-    """Return the run's averaged generator.
-
-    Raises:
-        InputError: the run is no GAN, is not finished or is damaged.
-    """
-    config = run.config
-    if not isinstance(config, GanConfig):
-        raise InputError(f"{run.path} holds a classifier ({run.preset}); give the folder of a GAN")
-    data = dataset(config.dataset)
-    generator, _ = build_gan(config, data.shape[1:], data.classes)
-    run.load_model(generator)
-    return generator.eval()
-
-
 @torch.no_grad()
-def sample(generator: Generator, count: int, seed: int = 0, label: int | None = None) -> Samples:
+def sample(
+    generator: SpikingGenerator | AnnGenerator, count: int, seed: int = 0, label: int | None = None
+) -> Samples:
     """Return `count` samples; the noise is a function of `seed`.
 
     Args:
-        generator: spiking or ordinary.
+        generator: spiking or an ANN.
         count: number of images.
         seed: of the noise.
         label: class for a conditional generator; None takes all classes in turn.
@@ -92,16 +78,41 @@ def sample(generator: Generator, count: int, seed: int = 0, label: int | None = 
     )
 
 
-def write_samples(samples: Samples, path: Path) -> None:
-    """Write the samples: a grid as ``.png``, or arrays images, labels, spikes as ``.npz``."""
-    if path.suffix == ".png":
-        from firstspike.plot import sample_grid, save_figure
+@torch.no_grad()
+def generation_cost(generator: SpikingGenerator | AnnGenerator, samples: Samples) -> dict[str, Any]:
+    """Return spikes, steps and energy per image of `samples` by `generator`; empty for an ANN."""
+    if not isinstance(generator, SpikingGenerator):
+        return {}
+    stack = generator.stack
+    spikes = samples.spikes.to(torch.float32)
+    neurons = torch.tensor([float(math.prod(shape)) for shape in stack.shapes()])
+    per_neuron = spikes / neurons
+    cost = energy(stack, float(samples.synops.mean()))
+    return {
+        "spikes_per_image": float(spikes.sum(1).mean()),
+        "spikes_per_image_by_layer": spikes.mean(0).tolist(),
+        "active_share_max": float(per_neuron.max()),
+        "stepped_agreement": stepped_agreement(generator),
+        "steps_per_image": stack.last_step,
+        "synops": cost.synops,
+        "membrane_updates": cost.updates,
+        "energy_pj": cost.spiking_pj,
+        "dense_energy_pj": cost.dense_pj,
+    }
 
-        columns = min(10, len(samples.images))
-        save_figure(sample_grid(samples.images, columns), path)
-        return
-    total = samples.spikes.sum(1) if samples.spikes.shape[1] else torch.full((len(samples.images),), -1)
-    with atomic_path(path) as temporary:
-        np.savez_compressed(
-            temporary, images=samples.images.numpy(), labels=samples.labels.numpy(), spikes=total.numpy()
-        )
+
+def stepped_agreement(generator: SpikingGenerator, count: int = 4) -> float:
+    """Return the share of spike times that a step-by-step simulation of `count` images gives too.
+
+    `Neuron.simulate` fires a neuron once and then holds it, step by step, in float64. The rest, if any, are
+    membranes within rounding of a step's boundary.
+    """
+    source = torch.Generator().manual_seed(_SEED)
+    labels = torch.arange(count) % generator.num_classes if generator.num_classes else None
+    traced = generator.trace(generator.noise(count, source), labels)
+    exact = copy.deepcopy(generator.stack).double()
+    equal = total = 0
+    for layer, inputs, outputs in zip(exact, traced, traced[1:], strict=False):
+        equal += int((layer.simulate(inputs).times == outputs.times).sum())
+        total += outputs.times.numel()
+    return equal / total

@@ -6,25 +6,26 @@ import numpy as np
 import pytest
 import torch
 
-from firstspike.models.gan import AnnGenerator, SpikingGenerator
+from firstspike.cli.sample import write_samples
+from firstspike.metrics.sampling import sample
+from firstspike.models import AnnGenerator, SpikingGenerator
 from firstspike.support import InputError
 from firstspike.training.run_folder import RunFolder
-from firstspike.training.sampling import load_generator, sample, write_samples
 
 
 @pytest.fixture(scope="module")
 def conditional(gan_run):
-    return load_generator(RunFolder.open(gan_run))
+    return RunFolder.open(gan_run).load()
 
 
 @pytest.fixture(scope="module")
 def unconditional(digit_gan_run):
-    return load_generator(RunFolder.open(digit_gan_run))
+    return RunFolder.open(digit_gan_run).load()
 
 
 @pytest.fixture(scope="module")
 def ordinary(ann_gan_run):
-    return load_generator(RunFolder.open(ann_gan_run))
+    return RunFolder.open(ann_gan_run).load()
 
 
 def test_the_loaded_generator_has_the_runs_weights(gan_run, conditional, ordinary):
@@ -42,13 +43,13 @@ def test_the_loaded_generator_has_the_runs_weights(gan_run, conditional, ordinar
 
 def test_a_classifier_generates_nothing(classifier_run):
     with pytest.raises(InputError, match="holds a classifier"):
-        load_generator(RunFolder.open(classifier_run))
+        RunFolder.open(classifier_run).config.sample(None, 3)
 
 
 def test_an_unfinished_run_generates_nothing(gan_run, tmp_path):
     run = dataclasses.replace(RunFolder.open(gan_run), path=tmp_path)
     with pytest.raises(InputError, match="has no model yet"):
-        load_generator(run)
+        run.load()
 
 
 def test_samples_are_the_generators_images_of_the_seeds_noise(conditional):

@@ -10,12 +10,11 @@ import torch
 from safetensors.torch import load_file
 
 from firstspike.data import load
-from firstspike.training import gan
-from firstspike.training.config import GanConfig
-from firstspike.training.gan import build_gan, encode_images, train_gan
-from firstspike.training.presets import PRESETS, preset
+from firstspike.metrics.sampling import sample
+from firstspike.recipes import PRESETS, preset
+from firstspike.recipes.spiking_gan import AnnGan, Gan, GanRecipe, SpikingGan
+from firstspike.training.loop import _descent, train_recipe
 from firstspike.training.run_folder import RunFolder
-from firstspike.training.sampling import load_generator, sample
 
 # A core that is shared makes two threads wait for each other.
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -53,24 +52,36 @@ def small(request):
 
 def networks(config, seed=0):
     torch.manual_seed(seed)
-    return build_gan(config, (8, 8), 10)
+    gan = config.build((1, 8, 8), 10)
+    return gan.generator, gan.discriminator
 
 
 def batch(config, digits, count=12):
     chosen = digits if config.digit is None else digits.of_class(config.digit)
     labels = chosen.labels[:count] if config.conditional else None
-    return encode_images(config, chosen.images[:count]), labels
+    return config.encode(chosen.images[:count]), labels
 
 
 def error(config, verdict, desired):
     """The loss by its definition: on one probability, or on the times of "fake" and "real"."""
-    if config.kind == "ann":
+    if isinstance(config, AnnGan):
         return ((verdict - desired) ** 2).sum() / 2 / len(verdict)
     first = verdict.detach().min(1).values
-    early = torch.where(first == config.num_steps, 0, first) if config.targets == "dynamic" else 0
-    target = torch.full_like(verdict, config.num_steps)
+    early = torch.where(first == config.steps, 0, first) if config.targets == "dynamic" else 0
+    target = torch.full_like(verdict, config.steps)
     target[:, desired] = early
-    return (((verdict - target) / config.num_steps) ** 2).sum() / 2 / len(verdict)
+    return (((verdict - target) / config.steps) ** 2).sum() / 2 / len(verdict)
+
+
+def step(config, generator, discriminator, rates, real, labels):
+    """One step of plain gradient descent at these rates; returns both losses."""
+    gan = Gan(generator, discriminator)
+    optimizers = {
+        name: torch.optim.SGD(getattr(gan, name).parameters(), rate) for name, rate in rates.items()
+    }
+    given = torch.zeros(len(real), dtype=torch.int64) if labels is None else labels
+    losses = config.step(gan, real, given, _descent(gan, optimizers, 1.0))
+    return [losses[f"{name}_loss"].item() for name in ("generator", "discriminator")]
 
 
 def descended(module, loss, rate):
@@ -98,15 +109,12 @@ def test_one_step_is_the_discriminators_then_the_generators_through_it(small, di
     makers_loss = error(small, judge(fake, labels), 1)
     makers_gradients = descended(by_hand, makers_loss, small.generator_rate)
 
-    optimizers = [
-        torch.optim.SGD(generator.parameters(), small.generator_rate),
-        torch.optim.SGD(discriminator.parameters(), small.discriminator_rate),
-    ]
+    rates = {"generator": small.generator_rate, "discriminator": small.discriminator_rate}
     before = copy.deepcopy((generator, discriminator))
     torch.manual_seed(1)
-    losses = gan._step(small, generator, discriminator, optimizers, real, labels)
+    losses = step(small, generator, discriminator, rates, real, labels)
 
-    assert losses.tolist() == pytest.approx([makers_loss.item(), judges_loss.item()], rel=1e-5)
+    assert losses == pytest.approx([makers_loss.item(), judges_loss.item()], rel=1e-5)
     for module, expected, gradients, old in (
         (generator, by_hand, makers_gradients, before[0]),
         (discriminator, judge, judges_gradients, before[1]),
@@ -125,11 +133,8 @@ def test_a_rate_of_zero_keeps_a_network_as_it_is(small, digits):
     for still in (0, 1):
         pair = networks(small)
         before = copy.deepcopy(pair)
-        optimizers = [
-            torch.optim.SGD(module.parameters(), 0.0 if index == still else 0.5)
-            for index, module in enumerate(pair)
-        ]
-        gan._step(small, *pair, optimizers, real, labels)
+        rates = {"generator": 0.5, "discriminator": 0.5} | {("generator", "discriminator")[still]: 0.0}
+        step(small, *pair, rates, real, labels)
         for index, (module, old) in enumerate(zip(pair, before, strict=True)):
             same = [p.equal(q) for p, q in zip(module.parameters(), old.parameters(), strict=True)]
             assert all(same) if index == still else not any(same)
@@ -155,21 +160,22 @@ def test_the_label_reaches_both_networks(kind, digits):
 def test_the_shapes_are_the_papers():
     """100-400-784 and 784-400-2; the ordinary discriminator gives one probability."""
     for name, verdicts in (("spiking-gan-window", 2), ("ann-gan", 1)):
-        generator, discriminator = build_gan(preset(name).configure(digit=0), (28, 28), 10)
+        gan = preset(name).configure(digit=0).build((1, 28, 28), 10)
         shapes = [
-            [tuple(p.shape) for p in m.parameters() if p.dim() == 2] for m in (generator, discriminator)
+            [tuple(p.shape) for p in m.parameters() if p.dim() == 2]
+            for m in (gan.generator, gan.discriminator)
         ]
         assert shapes == [[(400, 100), (784, 400)], [(400, 784), (verdicts, 400)]]
 
 
 def test_the_networks_see_the_images_in_their_own_code():
     images = torch.tensor([[[0, 255], [128, 1]]], dtype=torch.uint8)
-    spiking = GanConfig(dataset="digits", num_steps=256)
+    spiking = SpikingGan(dataset="digits", steps=256)
     # floor((255 - I) / 255 T), and T for black.
-    assert encode_images(spiking, images).tolist() == [[256.0, 0.0, 127.0, 254.0]]
-    ordinary = GanConfig(dataset="digits", kind="ann")
+    assert spiking.encode(images).tolist() == [[256.0, 0.0, 127.0, 254.0]]
+    ordinary = AnnGan(dataset="digits")
     expected = [[-1.0, 1.0, 128 / 127.5 - 1, 1 / 127.5 - 1]]
-    assert torch.allclose(encode_images(ordinary, images), torch.tensor(expected), atol=1e-6)
+    assert torch.allclose(ordinary.encode(images), torch.tensor(expected), atol=1e-6)
 
 
 def started(path, config, seed=0):
@@ -178,7 +184,7 @@ def started(path, config, seed=0):
 
 def trained(path, config, digits, seed=0):
     run = started(path, config, seed)
-    train_gan(run, digits, show_progress=False)
+    train_recipe(run, digits, show_progress=False)
     return load_file(run.path / "state" / "latest.safetensors"), load_file(run.path / "model.safetensors")
 
 
@@ -214,10 +220,10 @@ def test_an_interrupted_run_ends_as_an_uninterrupted_one(tmp_path, few, kind, mo
     with monkeypatch.context() as patch:
         patch.setattr(RunFolder, "save_state", save_and_stop)
         with pytest.raises(KeyboardInterrupt):
-            train_gan(run, few, show_progress=False)
+            train_recipe(run, few, show_progress=False)
     assert run.load_state().epoch == 2
     assert not (run.path / "model.safetensors").exists()
-    train_gan(run, few, show_progress=False)
+    train_recipe(run, few, show_progress=False)
     assert same(whole[0], load_file(run.path / "state" / "latest.safetensors"))
     assert same(whole[1], load_file(run.path / "model.safetensors"))
     lines = [
@@ -232,34 +238,34 @@ def test_the_kept_weights_are_the_generators_moving_average(tmp_path, digits, mo
     """Recomputed from the weights after each step: ``a = d a + (1 - d) w`` from the initial ones."""
     config = dataclasses.replace(KINDS["spiking"], **SMALL | {"epochs": 1, "optimizer": "adam"}, ema=0.7)
     passed = []
-    step = gan._step
+    step = GanRecipe.step
 
-    def watched(config, generator, *rest):
+    def watched(self, gan, *rest):
         if not passed:
-            passed.append({n: t.clone() for n, t in generator.state_dict().items()})
-        losses = step(config, generator, *rest)
-        passed.append({n: t.clone() for n, t in generator.state_dict().items()})
+            passed.append({n: t.clone() for n, t in gan.generator.state_dict().items()})
+        losses = step(self, gan, *rest)
+        passed.append({n: t.clone() for n, t in gan.generator.state_dict().items()})
         return losses
 
-    monkeypatch.setattr(gan, "_step", watched)
+    monkeypatch.setattr(GanRecipe, "step", watched)
     state, model = trained(tmp_path / "run", config, digits)
     for name, average in passed[0].items():
         for weights in passed[1:]:
             average = 0.7 * average + 0.3 * weights[name]
         assert torch.allclose(model[name], average, atol=1e-6)
         assert model[name].equal(state[f"average/{name}"])
-        assert passed[-1][name].equal(state[f"generator/{name}"])
+        assert passed[-1][name].equal(state[f"model/generator.{name}"])
         assert not model[name].equal(passed[-1][name])
 
 
 def test_an_epoch_shows_each_image_of_the_digit_once_and_drops_a_short_rest(tmp_path, digits, monkeypatch):
     config = dataclasses.replace(KINDS["spiking"], **SMALL | {"epochs": 1})
     shown = []
-    monkeypatch.setattr(gan, "_step", lambda c, g, d, o, real, labels: shown.append(real) or torch.zeros(2))
+    monkeypatch.setattr(GanRecipe, "step", lambda self, gan, real, *_: shown.append(real) or {})
     trained(tmp_path / "run", config, digits)
     threes = digits.of_class(3)
     assert [len(real) for real in shown] == [32] * (len(threes) // 32)
-    there = {tuple(times) for times in encode_images(config, threes.images).tolist()}
+    there = {tuple(times) for times in config.encode(threes.images).tolist()}
     seen = [tuple(times) for times in torch.cat(shown).tolist()]
     assert set(seen) <= there
     assert len(set(seen)) > 0.9 * len(seen)
@@ -271,39 +277,19 @@ def test_an_epoch_shows_each_image_of_the_digit_once_and_drops_a_short_rest(tmp_
     assert [len(real) for real in shown] == [20]
 
 
-def test_the_rates_fall_linearly_to_their_final_share(tmp_path, few, monkeypatch):
-    config = dataclasses.replace(
-        KINDS["spiking"],
-        **SMALL | {"epochs": 5},
-        generator_rate=0.4,
-        discriminator_rate=0.2,
-        final_rate=0.5,
-    )
-    rates = []
-
-    def watched(config, generator, discriminator, optimizers, *rest):
-        rates.append([optimizer.param_groups[0]["lr"] for optimizer in optimizers])
-        return torch.zeros(2)
-
-    monkeypatch.setattr(gan, "_step", watched)
-    trained(tmp_path / "run", config, few)
-    for (maker, judge), share in zip(rates, (1, 0.875, 0.75, 0.625, 0.5), strict=True):
-        assert (maker, judge) == (pytest.approx(0.4 * share), pytest.approx(0.2 * share))
-
-
 def test_it_learns_the_digit(tmp_path, digits):
     """The mean sample comes much closer to the mean image than the untrained one's."""
     rates = {"generator_rate": 8e-4, "discriminator_rate": 8e-4, "ema": 0.9}
     config = dataclasses.replace(KINDS["spiking"], epochs=40, batch_size=32, hidden_features=100, **rates)
     run = started(tmp_path / "run", config)
-    train_gan(run, digits, show_progress=False)
+    train_recipe(run, digits, show_progress=False)
     target = digits.of_class(3).images.float().mean(0)
 
     def distance(generator):
         return (sample(generator, 200).images.float().mean(0) - target).square().mean().sqrt()
 
     untrained, _ = networks(config)
-    after = distance(load_generator(run))
+    after = distance(run.load())
     assert after < 0.4 * distance(untrained)
     assert all(
         math.isfinite(record[name])
@@ -312,16 +298,16 @@ def test_it_learns_the_digit(tmp_path, digits):
     )
 
 
-@pytest.mark.parametrize("name", [n for n, p in PRESETS.items() if isinstance(p.config, GanConfig)])
+@pytest.mark.parametrize("name", [n for n, p in PRESETS.items() if isinstance(p.recipe, GanRecipe)])
 def test_every_preset_takes_an_epoch_and_spikes_at_most_once(tmp_path, few, name):
     digit = 3 if PRESETS[name].takes_digit else None
     config = preset(name).configure(dataset="digits", digit=digit, epochs=1)
     run = RunFolder.create(tmp_path / "run", name, config, 0)
-    train_gan(run, few, show_progress=False)
+    train_recipe(run, few, show_progress=False)
     assert [record["epoch"] for record in run.load_state().records] == [1]
     # Loading refuses weights that are not finite.
-    samples = sample(load_generator(run), 20)
+    samples = sample(run.load(), 20)
     assert samples.images.shape == (20, 8, 8)
-    if config.kind == "spiking":
+    if isinstance(config, SpikingGan):
         inputs = config.noise_size + (10 if config.conditional else 0)
         assert (samples.spikes <= torch.tensor([inputs, config.hidden_features, 64])).all()

@@ -1,73 +1,45 @@
 """Deep networks in the training loop: they learn, resume, and several processes make one."""
 
 import dataclasses
-import json
 import os
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import torch
+from small_recipes import DEEP, ETTFS, WINDOW
 
 from firstspike.data import ImageSet
-from firstspike.models.raster.settings import RasterWeights, Readout
-from firstspike.reproduce.evaluation import classify_deeply
+from firstspike.raster.settings import RasterWeights, Readout
+from firstspike.recipes import PRESETS
+from firstspike.recipes.base import Augmentation
 from firstspike.support import InputError
-from firstspike.training import supervised
-from firstspike.training.config import from_json, to_json
-from firstspike.training.deep import build_deep
-from firstspike.training.deep_config import (
-    DeepWindowConfig,
-    EttfsConfig,
-    ImageAugmentation,
-    OneStepConfig,
-)
-from firstspike.training.one_step import build_one_step
-from firstspike.training.presets import PRESETS, preset
+from firstspike.training import loop
+from firstspike.training.loop import train_recipe
 from firstspike.training.run_folder import RunFolder
-from firstspike.training.supervised import train_supervised
-from firstspike.training.tasks import task_for
 
-ETTFS = EttfsConfig(
-    dataset="digits",
-    layout="12C3-A2-F32",
-    epochs=4,
-    batch_size=32,
-    rate=1e-2,
-)
-WINDOW = DeepWindowConfig(
-    dataset="digits",
-    layout="12C3-E2-12R-F32",
-    epochs=4,
-    batch_size=32,
-    rate=1e-2,
-    dropout=0.1,
-    spike_penalty=0.1,
-    augmentation=ImageAugmentation(rotation_deg=5, scale=0.05),
-)
-CONFIGS = {"ettfs": ETTFS, "window": WINDOW}
-ONE_STEP = OneStepConfig(dataset="digits", layout="12C3-D-16G-16L3", head_size=2, batch_size=32, rate=1e-2)
-WITH_ONE_STEP = CONFIGS | {"onestep": ONE_STEP}
+SPIKING = {"ettfs": ETTFS, "window": WINDOW}
 
 
 def trained(path, config, train, validation, seed=0):
     run = RunFolder.create(path, "x", config, seed, resume=True)
-    train_supervised(run, task_for(config), train, validation, show_progress=False)
+    train_recipe(run, train, validation, show_progress=False)
     return run
 
 
-@pytest.mark.parametrize("kind", CONFIGS)
+@pytest.mark.parametrize("kind", SPIKING)
 def test_it_learns_the_digits(tmp_path, kind, train, validation):
-    run = trained(tmp_path / "run", CONFIGS[kind], train, validation)
+    run = trained(tmp_path / "run", SPIKING[kind], train, validation)
     records = run.load_state().records
     assert records[-1]["loss"] < 0.5 * records[0]["loss"]
     best = max(record["validation_accuracy"] for record in records)
     assert best > 0.85
     # What evaluate measures is what training measured.
-    report = classify_deeply(run, validation)
+    report = run.config.report(run.load(), validation)
     assert report.accuracy == pytest.approx(best)
-    assert report.spikes_per_neuron <= 1
+    assert report.spikes_per_hidden_neuron <= 1
 
 
 @pytest.mark.parametrize(
@@ -91,15 +63,15 @@ def test_every_variant_learns(tmp_path, config, train, validation):
         assert records[-1]["validation_accuracy"] == records[-1]["validation_accuracy_spikes"]
 
 
-@pytest.mark.parametrize("kind", CONFIGS)
+@pytest.mark.parametrize("kind", SPIKING)
 def test_a_run_killed_in_the_schedule_goes_on_to_the_same_bits(
     tmp_path, kind, train, validation, monkeypatch
 ):
-    augmentation = ImageAugmentation(shift_px=1, flip=True, cutout_px=2)
-    config = dataclasses.replace(CONFIGS[kind], epochs=3, augmentation=augmentation)
+    augmentation = Augmentation(shift_px=1, flip=True, cutout_px=2)
+    config = dataclasses.replace(SPIKING[kind], epochs=3, augmentation=augmentation)
     few = ImageSet("digits", "train", train.images[:200], train.labels[:200], 10)
     whole = trained(tmp_path / "whole", config, few, validation)
-    step, calls = supervised.set_rate, []
+    step, calls = loop.set_rate, []
 
     def killed(optimizer, rate):
         calls.append(rate)
@@ -107,7 +79,7 @@ def test_a_run_killed_in_the_schedule_goes_on_to_the_same_bits(
             raise KeyboardInterrupt
         step(optimizer, rate)
 
-    monkeypatch.setattr(supervised, "set_rate", killed)
+    monkeypatch.setattr(loop, "set_rate", killed)
     with pytest.raises(KeyboardInterrupt):
         trained(tmp_path / "parts", config, few, validation)
     monkeypatch.undo()
@@ -124,26 +96,21 @@ def test_weights_of_another_architecture_are_refused(tmp_path, train, validation
     run = trained(tmp_path / "run", dataclasses.replace(ETTFS, epochs=1), few, validation)
     other = dataclasses.replace(ETTFS, layout="16C3-A2-24C3-F64", epochs=1)
     with pytest.raises(InputError, match="does not fit its configuration") as caught:
-        RunFolder(run.path, "x", other, 0, 1).load_model(build_deep(other, (1, 8, 8), 10))
+        dataclasses.replace(run, config=other).load()
     assert "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize("name", [name for name in PRESETS if PRESETS[name].one_dataset])
-def test_presets_build_and_come_back_from_json(name):
-    config = preset(name).configure()
-    assert from_json(json.loads(json.dumps(to_json(config)))) == config
-    from firstspike.data.shapes import input_shape, number_of_classes
-
-    shape, classes = input_shape(config.dataset), number_of_classes(config.dataset)
-    build = build_one_step if isinstance(config, OneStepConfig) else build_deep
+def test_presets_build_for_their_data_set_only(name):
+    recipe = PRESETS[name].configure()
     with torch.device("meta"):
-        build(config, shape, classes)
-    with pytest.raises(InputError, match=f"is made for {config.dataset}; leave --dataset out"):
-        preset(name).configure(dataset="digits")
+        recipe.build(*recipe.sizes())
+    with pytest.raises(InputError, match=f"is made for {recipe.dataset}; leave --dataset out"):
+        PRESETS[name].configure(dataset="digits")
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("kind", WITH_ONE_STEP)
+@pytest.mark.parametrize("kind", DEEP)
 def test_two_processes_train_like_one(tmp_path, kind):
     """By gloo: the gradients of each step, and the weights after two epochs."""
     script = tmp_path / "train.py"
@@ -152,17 +119,16 @@ def test_two_processes_train_like_one(tmp_path, kind):
 import dataclasses, pathlib, sys
 import torch
 sys.path.insert(0, sys.argv[2])
-from test_deep_training import WITH_ONE_STEP
-from firstspike.data import ImageSet, load
+from small_recipes import DEEP
+from firstspike.data import ImageSet
 from firstspike.training import processes
+from firstspike.training.loop import train_recipe
 from firstspike.training.run_folder import RunFolder
-from firstspike.training.supervised import train_supervised
-from firstspike.training.tasks import task_for
 
 torch.set_num_threads(1)
 kind, out = sys.argv[3], pathlib.Path(sys.argv[1])
 config = dataclasses.replace(
-    WITH_ONE_STEP[kind], epochs=2, precision="float32", rate=1e-3, batch_size=64
+    DEEP[kind], epochs=2, precision="float32", rate=1e-3, batch_size=64
 )
 if kind == "window":
     config = dataclasses.replace(config, dropout=0.0)
@@ -179,7 +145,7 @@ with processes.joined("cpu"):
         RunFolder.create(out, "x", config, 0)
     processes.wait_for_all()
     run = RunFolder.open(out)
-    train_supervised(run, task_for(config), train, load("digits", "validation"), show_progress=False)
+    train_recipe(run, train, load("digits", "validation"), show_progress=False)
     if processes.first():
         torch.save(gradients, out / "gradients.pt")
         print(processes.count())
@@ -189,7 +155,7 @@ with processes.joined("cpu"):
     for count in (1, 2):
         line = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={count}"]
         out = tmp_path / f"run{count}"
-        arguments = [str(script), str(out), os.path.dirname(__file__), kind]
+        arguments = [str(script), str(out), str(Path(__file__).parents[1]), kind]
         done = subprocess.run(
             [*line, *arguments], capture_output=True, text=True, timeout=900, check=False,
             env=os.environ | {"OMP_NUM_THREADS": "1"},
@@ -208,22 +174,21 @@ with processes.joined("cpu"):
 @pytest.mark.slow
 @pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler")
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::UserWarning", "ignore::FutureWarning")
-@pytest.mark.parametrize("kind", WITH_ONE_STEP)
+@pytest.mark.parametrize("kind", DEEP)
 def test_compiled_layers_give_the_same_gradients(kind, train):
     torch._dynamo.reset()
-    config = dataclasses.replace(WITH_ONE_STEP[kind], precision="float32")
+    config = dataclasses.replace(DEEP[kind], precision="float32")
     if kind == "window":
         config = dataclasses.replace(config, dropout=0.0)
-    task = task_for(config)
     torch.manual_seed(0)
-    model = task.build(train)
+    model = config.build((1, 8, 8), train.num_classes)
     found = []
     for compiled in (False, True):
         if compiled:
-            for layer in task.compilable(model):
+            for layer in config.compilable(model):
                 layer.compile()
         model.zero_grad()
-        loss = task.loss(model, train.images[:32], train.labels[:32])
+        loss = config.batch_loss(model, train.images[:32], train.labels[:32])
         loss.backward()
         found.append((float(loss.detach()), torch.cat([p.grad.flatten() for p in model.parameters()])))
     (one, first), (two, second) = found

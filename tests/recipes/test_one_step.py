@@ -6,26 +6,23 @@ import pytest
 import torch
 
 from firstspike.data import ImageSet
-from firstspike.models.patches.settings import PatchCarry
-from firstspike.reproduce.evaluation import classify_deeply, classify_in_one_step, evaluate
+from firstspike.onestep.settings import WindowCarry
+from firstspike.recipes.base import Augmentation
+from firstspike.recipes.one_step import OneStepRecipe, mix
 from firstspike.support import InputError
-from firstspike.training.config import from_json, to_json
-from firstspike.training.deep_config import ImageAugmentation, OneStepConfig
-from firstspike.training.one_step import OneStepTask, mix
-from firstspike.training.presets import PRESETS
+from firstspike.training.evaluation import evaluate
+from firstspike.training.loop import train_recipe
 from firstspike.training.run import train as train_run
 from firstspike.training.run_folder import RunFolder
-from firstspike.training.supervised import train_supervised
-from firstspike.training.tasks import task_for
 
-SMALL = OneStepConfig(
-    dataset="digits", layout="16C3-D-16C3-24G-24C3", head_size=2, epochs=3, batch_size=32, rate=1e-2
+SMALL = OneStepRecipe(
+    dataset="digits", layout="16-F16-16-P24-24", head_size=2, epochs=3, batch_size=32, rate=1e-2
 )
 
 
 def trained(path, config, train, validation):
     run = RunFolder.create(path, "x", config, 0, resume=True)
-    train_supervised(run, task_for(config), train, validation, show_progress=False)
+    train_recipe(run, train, validation, show_progress=False)
     return run
 
 
@@ -33,9 +30,9 @@ def trained(path, config, train, validation):
     "config",
     [
         SMALL,
-        dataclasses.replace(SMALL, layout="16L3-8B-16C3", precision="float32", epochs=5),
-        dataclasses.replace(SMALL, neuron=PatchCarry(grid=1, projection="sine_layer")),
-        dataclasses.replace(SMALL, neuron=PatchCarry(fractional=True), dropout=0.1),
+        dataclasses.replace(SMALL, layout="L16-M8-16", precision="float32", epochs=5),
+        dataclasses.replace(SMALL, neuron=WindowCarry(grid=1, projection="sine_layer")),
+        dataclasses.replace(SMALL, neuron=WindowCarry(fractional=True), dropout=0.1),
         dataclasses.replace(SMALL, optimizer="sgd", rate=0.1, mixup=0.1, clip_norm=20, label_smoothing=0.1),
     ],
     ids=["cnn", "lstm", "swapped", "fractions", "sgd"],
@@ -44,7 +41,7 @@ def test_it_learns_the_digits(tmp_path, config, train, validation):
     run = trained(tmp_path / "run", config, train, validation)
     best = max(record["validation_accuracy"] for record in run.load_state().records)
     assert best > 0.8
-    report = classify_in_one_step(run, validation)
+    report = run.config.report(run.load(), validation)
     assert report.accuracy == pytest.approx(best)
     assert 0 < report.spikes_per_neuron < 1
 
@@ -52,7 +49,7 @@ def test_it_learns_the_digits(tmp_path, config, train, validation):
 def test_a_run_goes_on_to_the_same_bits(tmp_path, train, validation):
     few = ImageSet("digits", "train", train.images[:150], train.labels[:150], 10)
     config = dataclasses.replace(
-        SMALL, epochs=3, optimizer="sgd", mixup=0.2, augmentation=ImageAugmentation(shift_px=1, flip=True)
+        SMALL, epochs=3, optimizer="sgd", mixup=0.2, augmentation=Augmentation(shift_px=1, flip=True)
     )
     whole = trained(tmp_path / "whole", config, few, validation)
     parts = RunFolder.create(tmp_path / "parts", "x", config, 0, resume=True)
@@ -62,7 +59,7 @@ def test_a_run_goes_on_to_the_same_bits(tmp_path, train, validation):
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        train_supervised(parts, task_for(config), few, validation, show_progress=False, watch=stop)
+        train_recipe(parts, few, validation, show_progress=False, watch=stop)
     assert parts.load_state().epoch == 1
     parts = trained(tmp_path / "parts", config, few, validation)
     one, two = whole.load_state(), parts.load_state()
@@ -87,33 +84,23 @@ def test_mixed_labels_are_the_shares_of_the_mixed_images():
 
 
 def test_gradients_are_bounded_before_each_step(train):
-    config = dataclasses.replace(SMALL, optimizer="sgd", momentum=0.0, clip_norm=0.5, weight_decay=0.0)
-    task = OneStepTask(config)
+    config = dataclasses.replace(SMALL, optimizer="sgd", clip_norm=0.5, weight_decay=0.0)
     torch.manual_seed(0)
-    model = task.build(train)
-    optimizer = task.optimizer(model)
+    model = config.build((1, 8, 8), train.num_classes)
+    optimizer = config.optimizers(model)["optimizer"]
     before = [p.detach().clone() for p in model.parameters()]
-    (1e4 * task.loss(model, train.images[:32], train.labels[:32])).backward()
+    (1e4 * config.batch_loss(model, train.images[:32], train.labels[:32])).backward()
     optimizer.step()
     moved = torch.cat([(p.detach() - b).flatten() for p, b in zip(model.parameters(), before, strict=True)])
     assert float(moved.norm()) == pytest.approx(0.5 * config.rate, rel=1e-3)
 
 
-@pytest.mark.parametrize("name", [name for name in PRESETS if name.startswith("onestep")])
-def test_presets_go_through_json_and_fit_their_data(name):
-    chosen = PRESETS[name]
-    assert from_json(to_json(chosen.config)) == chosen.config
-    assert chosen.one_dataset
-
-
-def test_evaluate_reports_the_run_and_refuses_others(tmp_path, train, validation):
+def test_evaluate_reports_the_run(tmp_path, train, validation):
     run = trained(tmp_path / "run", dataclasses.replace(SMALL, epochs=1), train, validation)
     figures = evaluate(run)
     assert figures["split"] == "test"
     assert figures["steps_to_decision"] == 1
     assert "no spike decision" in figures["decision_rule"]
-    with pytest.raises(InputError, match="holds no deep network"):
-        classify_deeply(run, validation)
 
 
 def test_diagnose_is_refused_for_one_step(tmp_path):
@@ -123,8 +110,8 @@ def test_diagnose_is_refused_for_one_step(tmp_path):
 
 @pytest.mark.parametrize(
     ("field", "value"),
-    [("layout", "8C3-F9"), ("optimizer", "adam"), ("dropout", 1.0), ("mixup", -1.0), ("clip_norm", -1.0)],
+    [("layout", "8-F9"), ("optimizer", "adam"), ("dropout", 1.0), ("mixup", -1.0), ("clip_norm", -1.0)],
 )
 def test_wrong_numbers_are_refused(field, value):
     with pytest.raises((InputError, ValueError), match=field):
-        OneStepConfig(**{field: value})
+        OneStepRecipe(**{field: value})

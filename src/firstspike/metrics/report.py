@@ -1,0 +1,302 @@
+"""How well and how cheaply a network decides: one report for every classifier."""
+
+import copy
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, fields
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from firstspike.decision import FirstSpike, Score
+from firstspike.metrics.cost import (
+    ADD_PJ,
+    MULTIPLY_ADD_PJ,
+    membrane_updates,
+    multiply_adds,
+    spikes_per_layer,
+    spikes_to_decision,
+    synaptic_operations,
+)
+from firstspike.metrics.operations import FUNCTION_PJ, MULTIPLY_PJ, energy_pj, inputs_pj
+from firstspike.models.patches.network import OneStepNetwork
+from firstspike.models.patches.operations import Operations
+from firstspike.models.raster.network import RasterNetwork
+from firstspike.models.spiking_form import SpikingForm, spiking_form
+from firstspike.models.window import WindowNetwork
+from firstspike.nn import AvgPool2d, Stack
+from firstspike.spikes import Spikes, check_spikes
+
+# A tie that holds the label counts as right (S4NN's and Spiking-GAN's evaluation).
+PAPERS = FirstSpike(ties="label")
+ONE_STEP_RULE = "highest output of the head, a membrane; no spike decision"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Report:
+    """Accuracy and the mean cost of a decision; None is what a network has not.
+
+    Attributes:
+        accuracy: share decided rightly by `decision_rule`.
+        tie_rate, silent_rate: shares without a single winner, all counted wrong.
+        decision_rule: in words.
+        accuracy_papers_rule: share right if a tie that holds the label counts, which `papers_rule` says.
+        accuracy_membrane: share that the highest output membrane names, which is no spike decision.
+        count: images.
+        steps_to_decision: mean step, on the input's clock, after which the decision stands.
+        steps_share: share of images decided after each step, from the first input step on.
+        last_step: steps until the last layer's window ends.
+        spikes_per_hidden_neuron: mean spikes of a hidden neuron over the whole window, at most 1.
+        spikes_per_neuron: of all places of a one-step network; fractions count as such.
+        spikes_per_neuron_by_layer: over the whole window, of the input (if it spikes) and of each layer.
+        spikes_to_decision, spikes_to_decision_by_layer: mean spikes up to it, of the input and each layer.
+        synops: mean additions that these cause.
+        membrane_updates: additions per image that no spike causes.
+        multiply_adds: mean multiply-adds caused by numbers that are no spikes.
+        neuron_operations: of a one-step network's neurons, whether or not anything spikes.
+        energy_pj: of every operation.
+        energy_of_inputs_pj: of what inputs cause, which is what papers count.
+        dense_multiply_adds, dense_energy_pj: of the ANN of the same layout.
+        dense_energy_paper_pj: the same with an addition more per multiply-add, as one paper counts.
+        energy_constants_pj: energy of each operation.
+        steps_by_class, spikes_by_class: means per label, None for one that does not occur.
+    """
+
+    accuracy: float
+    tie_rate: float | None = None
+    silent_rate: float | None = None
+    decision_rule: str
+    accuracy_papers_rule: float | None = None
+    papers_rule: str | None = None
+    accuracy_membrane: float | None = None
+    count: int
+    steps_to_decision: float
+    steps_share: tuple[float, ...] | None = None
+    last_step: int | None = None
+    spikes_per_hidden_neuron: float | None = None
+    spikes_per_neuron: float | None = None
+    spikes_per_neuron_by_layer: tuple[float, ...] | None = None
+    spikes_to_decision: float | None = None
+    spikes_to_decision_by_layer: tuple[float, ...] | None = None
+    synops: float | None = None
+    membrane_updates: int | None = None
+    multiply_adds: float | None = None
+    neuron_operations: dict[str, float] | None = None
+    energy_pj: float | None = None
+    energy_of_inputs_pj: float | None = None
+    dense_multiply_adds: int | None = None
+    dense_energy_pj: float | None = None
+    dense_energy_paper_pj: float | None = None
+    energy_constants_pj: dict[str, float] | None = None
+    steps_by_class: tuple[float | None, ...] | None = None
+    spikes_by_class: tuple[float | None, ...] | None = None
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the figures that there are, under the names that ``firstspike evaluate --json`` prints."""
+        found = {field.name: getattr(self, field.name) for field in fields(self)}
+        return {
+            name: list(value) if isinstance(value, tuple) else value
+            for name, value in found.items()
+            if value is not None
+        }
+
+    def __str__(self) -> str:
+        """Return the figures as a table, a line each."""
+        return table(self.as_dict())
+
+
+def table(figures: dict[str, Any]) -> str:
+    """Return named figures as lines of text; those of a dictionary within as ``name / inner name``."""
+    rows = list(_rows(figures))
+    width = max((len(name) for name, _ in rows), default=0)
+    return "\n".join(f"{name:<{width}}  {text}" for name, text in rows)
+
+
+def _rows(figures: dict[str, Any], prefix: str = "") -> list[tuple[str, str]]:
+    rows = []
+    for name, value in figures.items():
+        if isinstance(value, dict):
+            rows += _rows(value, f"{prefix}{name} / ")
+        elif isinstance(value, list):
+            rows.append((f"{prefix}{name}", ", ".join("-" if v is None else f"{v:.5g}" for v in value)))
+        else:
+            rows.append((f"{prefix}{name}", f"{value:.5g}" if isinstance(value, float) else str(value)))
+    return rows
+
+
+def report(
+    network: torch.nn.Module | SpikingForm,
+    images: Tensor,
+    labels: Tensor,
+    *,
+    encode: Callable[[Tensor], Spikes] | None = None,
+    batch_size: int = 250,
+) -> Report:
+    """Return how well and how cheaply a network decides on images.
+
+    Args:
+        network: a `Stack`, a `SpikingForm` or a trained network that has one, a one-step network; or any
+            other module, called with the images, that returns `Spikes` ``(batch, classes)``: then cost is
+            the step of the first spike alone. Measured in evaluation mode; its mode is put back.
+        images: uint8 ``(samples, channels, y, x)``, or what `network` or `encode` takes.
+        labels: int64 ``(samples,)``.
+        encode: from images to a `Stack`'s input spikes; its own `encode` by default.
+        batch_size: samples at a time.
+
+    Raises:
+        ValueError: there are no samples.
+    """
+    if not len(labels):
+        raise ValueError("there are no samples to report on")
+    if isinstance(network, SpikingForm):
+        return _by_spikes(network, images, labels, batch_size)
+    if isinstance(network, RasterNetwork | WindowNetwork):
+        # Spike times have their fast kernels on the CPU, and are the same everywhere.
+        form = spiking_form(copy.deepcopy(network).cpu().eval())
+        return _by_spikes(form, images, labels, batch_size)
+    was_training = network.training
+    network.eval()
+    try:
+        if isinstance(network, OneStepNetwork):
+            return _in_one_step(network, images, labels, batch_size)
+        if isinstance(network, Stack):
+            return _by_spikes(_form(network, images, encode), images, labels, batch_size)
+        return _by_output(network, images, labels, batch_size)
+    finally:
+        network.train(was_training)
+
+
+def _form(stack: Stack, images: Tensor, encode: Callable[[Tensor], Spikes] | None) -> SpikingForm:
+    """The stack as what is measured: with its encoder, and the first spike for its decision."""
+    encode = encode or stack.encode
+    in_shape = tuple(encode(images[:1]).shape[1:])
+    return SpikingForm(encode, stack, FirstSpike(), in_shape, multiply_adds(stack, in_shape), 0)
+
+
+@torch.no_grad()
+def _by_spikes(form: SpikingForm, images: Tensor, labels: Tensor, batch_size: int) -> Report:
+    stack, decoder, count = form.stack, form.decoder, len(labels)
+    by_first_spike = decoder == FirstSpike()
+    membrane_right, strict, papers = 0, Score.none(decoder.spikes.rule), Score.none(PAPERS.rule)
+    steps, fired, spikes, operations = [], [], [], []
+    for part, part_labels in zip(images.split(batch_size), labels.split(batch_size), strict=True):
+        traced, membrane = stack.read(form.encode(part))
+        verdict = decoder.spikes.decide(traced[-1])
+        strict += verdict.score(part_labels)
+        if by_first_spike:
+            papers += PAPERS.decide(traced[-1]).score(part_labels)
+        membrane = decoder.mean_membrane(membrane)
+        membrane_right += int((membrane.argmax(1) == part_labels).sum())
+        decision = verdict.steps + stack.offsets[-1]
+        steps.append(decision)
+        fired.append(spikes_per_layer(stack, traced))
+        spikes.append(spikes_to_decision(stack, traced, decision))
+        operations.append(synaptic_operations(stack, traced, decision=decision))
+        classes = membrane.shape[1]
+    all_steps, all_spikes, per_layer = torch.cat(steps), torch.cat(spikes), torch.cat(fired).mean(0)
+    sizes = torch.tensor([float(math.prod(shape)) for shape in stack.shapes(form.in_shape)])
+    hidden = [1 + depth for depth, layer in enumerate(stack) if not isinstance(layer, AvgPool2d)][:-1]
+    if form.current_multiply_adds:
+        # What the stack receives are the spikes of the layer that received the current.
+        hidden = [0, *hidden]
+    synops = float(torch.cat(operations).mean())
+    updates = membrane_updates(stack, form.in_shape)
+    if form.current_multiply_adds:
+        updates += math.prod(form.in_shape) * stack.steps
+    of_class = [labels == c for c in range(classes)]
+    return Report(
+        accuracy=strict.accuracy,
+        tie_rate=strict.tie_rate,
+        silent_rate=strict.silent_rate,
+        decision_rule=strict.rule,
+        accuracy_papers_rule=papers.accuracy if by_first_spike else None,
+        papers_rule=papers.rule if by_first_spike else None,
+        accuracy_membrane=membrane_right / count,
+        count=count,
+        steps_to_decision=float(all_steps.mean()),
+        steps_share=tuple(
+            (torch.bincount(all_steps.long(), minlength=stack.last_step + 1) / count).tolist()
+        ),
+        last_step=stack.last_step,
+        spikes_per_hidden_neuron=float(per_layer[hidden].sum() / sizes[hidden].sum()) if hidden else None,
+        spikes_per_neuron_by_layer=tuple((per_layer / sizes).tolist()),
+        spikes_to_decision=sum(all_spikes.mean(0).tolist()),
+        spikes_to_decision_by_layer=tuple(all_spikes.mean(0).tolist()),
+        synops=synops,
+        membrane_updates=updates,
+        multiply_adds=form.current_multiply_adds,
+        energy_pj=(synops + updates) * ADD_PJ + form.current_multiply_adds * MULTIPLY_ADD_PJ,
+        dense_energy_pj=form.multiply_adds * MULTIPLY_ADD_PJ,
+        energy_constants_pj={"add": ADD_PJ, "multiply_add": MULTIPLY_ADD_PJ},
+        steps_by_class=tuple(_mean(all_steps[c]) for c in of_class),
+        spikes_by_class=tuple(_mean(all_spikes.sum(1)[c]) for c in of_class),
+    )
+
+
+def _mean(values: Tensor) -> float | None:
+    return float(values.mean()) if len(values) else None
+
+
+@torch.no_grad()
+def _by_output(network: torch.nn.Module, images: Tensor, labels: Tensor, batch_size: int) -> Report:
+    """What the output spikes alone tell."""
+    parts = [check_spikes(network(part)) for part in images.split(batch_size)]
+    out = parts[0].with_times(torch.cat([part.times for part in parts]))
+    strict, papers = (rule.decide(out).score(labels) for rule in (FirstSpike(), PAPERS))
+    return Report(
+        accuracy=strict.accuracy,
+        tie_rate=strict.tie_rate,
+        silent_rate=strict.silent_rate,
+        decision_rule=strict.rule,
+        accuracy_papers_rule=papers.accuracy,
+        papers_rule=papers.rule,
+        count=strict.count,
+        steps_to_decision=float(out.first().mean()),
+    )
+
+
+@torch.no_grad()
+def _in_one_step(network: OneStepNetwork, images: Tensor, labels: Tensor, batch_size: int) -> Report:
+    count, device = len(labels), network.head.weight.device
+    total, fired, sizes, right = Operations(), [], [], 0
+    for part, part_labels in zip(images.split(batch_size), labels.split(batch_size), strict=True):
+        spikes = []
+        for layer, received, out in network.each_layer(part.to(device)):
+            total += layer.operations(received, out)
+            spikes.append(out.spikes)
+        right += int((network.head(spikes[-1]).argmax(1).cpu() == part_labels).sum())
+        total += network.head.operations(out)
+        fired.append(torch.stack([layer.sum(dtype=torch.float64) for layer in spikes]).cpu())
+        sizes = [layer[0].numel() for layer in spikes]
+    operations, per_layer = total.times(1 / count), torch.stack(fired).sum(0) / count
+    dense = round(operations.dense_multiply_adds)
+    return Report(
+        accuracy=right / count,
+        decision_rule=ONE_STEP_RULE,
+        count=count,
+        steps_to_decision=1,
+        spikes_per_neuron=float(per_layer.sum() / sum(sizes)),
+        spikes_per_neuron_by_layer=tuple((per_layer / torch.tensor(sizes)).tolist()),
+        spikes_to_decision=float(per_layer.sum()),
+        synops=operations.additions,
+        multiply_adds=operations.multiply_adds,
+        neuron_operations={
+            "additions": operations.neuron_additions,
+            "multiplies": operations.neuron_multiplies,
+            "multiply_adds": operations.neuron_multiply_adds,
+            "functions": operations.neuron_functions,
+        },
+        energy_pj=energy_pj(operations),
+        energy_of_inputs_pj=inputs_pj(operations),
+        dense_multiply_adds=dense,
+        dense_energy_pj=dense * MULTIPLY_ADD_PJ,
+        # The paper's rows add an addition to every multiply-add, which holds one already.
+        dense_energy_paper_pj=dense * (MULTIPLY_ADD_PJ + ADD_PJ),
+        energy_constants_pj={
+            "add": ADD_PJ,
+            "multiply": MULTIPLY_PJ,
+            "multiply_add": MULTIPLY_ADD_PJ,
+            "function": FUNCTION_PJ,
+        },
+    )

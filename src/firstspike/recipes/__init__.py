@@ -1,0 +1,25 @@
+"""The recipes: one file for each family, with its presets."""
+
+import difflib
+
+from firstspike.recipes import ettfs, one_step, shallow, spiking_gan, window
+from firstspike.recipes.base import Preset
+from firstspike.support import InputError
+
+# A new family is entered here.
+_FAMILIES = (shallow, spiking_gan, ettfs, window, one_step)
+
+PRESETS: dict[str, Preset] = {entry.name: entry for family in _FAMILIES for entry in family.PRESETS}
+
+
+def preset(name: str) -> Preset:
+    """Return the preset called `name`.
+
+    Raises:
+        InputError: there is none.
+    """
+    if name not in PRESETS:
+        close = difflib.get_close_matches(name, PRESETS, 3)
+        meant = f"did you mean {' or '.join(close)}? " if close else ""
+        raise InputError(f"unknown preset {name!r}; {meant}firstspike presets lists them")
+    return PRESETS[name]

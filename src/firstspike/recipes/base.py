@@ -1,0 +1,465 @@
+"""What a recipe is: one frozen value that builds its network, trains it, judges it and reports on it.
+
+`firstspike.training.loop` trains any `Recipe`. A family of recipes is one file: a subclass and its presets.
+"""
+
+import dataclasses
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Any, ClassVar, Literal, Protocol, Self
+
+import torch
+from torch import Tensor
+
+from firstspike.data import ImageSet, dataset, load
+from firstspike.data.augment import cut_out, distort, flip_horizontally
+from firstspike.losses import first_spike_cross_entropy
+from firstspike.metrics.report import Report, report
+from firstspike.metrics.sampling import Samples
+from firstspike.models.layout import parse_layout
+from firstspike.recipes.fields import (
+    Checked,
+    Count,
+    NotNegative,
+    Positive,
+    Range,
+    Rate,
+    Share,
+    ShareBelowOne,
+    Steps,
+    changed,
+)
+from firstspike.recipes.precision import Precision, fast_precision
+from firstspike.spikes import Spikes
+from firstspike.support import InputError
+
+# Takes the name of an optimiser and a loss, a mean over the samples given: gradients, then a step.
+Descend = Callable[[str, Tensor], None]
+
+
+def maps(images: Tensor) -> Tensor:
+    """Return images ``(batch, height, width)`` or ``(batch, channels, height, width)`` with channels."""
+    return images.unsqueeze(1) if images.dim() == 3 else images
+
+
+class Figures(Protocol):
+    """What a recipe reports."""
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the figures under the names that ``firstspike evaluate --json`` prints."""
+        ...
+
+
+@dataclass(frozen=True)
+class LayerActivity:
+    """What the neurons of a layer do on some images.
+
+    Attributes:
+        spikes: theirs, ``(batch, ...)``.
+        membrane: at the end of the inputs, ``(batch, ...)``.
+    """
+
+    spikes: Spikes
+    membrane: Tensor
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe(Checked, ABC):
+    """Everything that defines a run but its seed: data, network, loss, optimisers, schedule.
+
+    Attributes:
+        dataset: name known to `firstspike.data.load`.
+        batch_size, epochs: of the training.
+        ema: decay per step of the moving average of the weights, which is what is kept; 0 for none.
+    """
+
+    dataset: str = "mnist"
+    batch_size: Count = 128
+    epochs: Count = 20
+    ema: ShareBelowOne = 0.0
+
+    # Whether a last batch of fewer samples is left out, where there are others.
+    drops_last: ClassVar[bool] = False
+    # Whether its epochs are judged on the validation split.
+    judged: ClassVar[bool] = True
+    # Whether it trains on a GPU and gains by torch.compile; under torchrun; is looked into by --diagnose.
+    on_gpu: ClassVar[bool] = False
+    in_processes: ClassVar[bool] = True
+    has_layers: ClassVar[bool] = False
+
+    def data(self, split: str, data_dir: Path | None = None) -> ImageSet:
+        """Return a split of the data set.
+
+        Raises:
+            InputError: see `firstspike.data.load`.
+        """
+        return load(self.dataset, split, data_dir)
+
+    def sizes(self) -> tuple[tuple[int, ...], int]:
+        """Return the shape ``(channels, height, width)`` of a sample and the number of classes."""
+        known = dataset(self.dataset)
+        return known.shape, known.classes
+
+    def precision_on(self, device: str) -> Precision:
+        """Return the precision of a training on `device`."""
+        return "float32"
+
+    def at(self, precision: Precision) -> Self:
+        """Return the recipe with its precision settled."""
+        return self
+
+    @abstractmethod
+    def build(self, shape: tuple[int, ...], classes: int) -> torch.nn.Module:
+        """Return all that is trained, freshly drawn; the weights come from torch's global random state.
+
+        Args:
+            shape: ``(channels, height, width)`` of a sample.
+            classes: how many there are.
+        """
+
+    def kept(self, model: torch.nn.Module) -> torch.nn.Module:
+        """Return the part of what `build` returns that is averaged, judged and kept: all of it."""
+        return model
+
+    @abstractmethod
+    def optimizers(self, model: torch.nn.Module) -> dict[str, torch.optim.Optimizer]:
+        """Return the optimisers of what `build` returned by name, at their full learning rates."""
+
+    def rate_factor(self, step: int, total: int) -> float:
+        """Return what the learning rates are multiplied by in step `step` of `total`."""
+        return 1.0
+
+    def examples(self, train: ImageSet) -> tuple[Tensor, Tensor]:
+        """Return the inputs and labels that batches are taken from."""
+        return train.images, train.labels
+
+    def augment(self, inputs: Tensor) -> Tensor:
+        """Return a batch of inputs, changed at random."""
+        return inputs
+
+    def plain(self, inputs: Tensor) -> Tensor:
+        """Return inputs as `kept` takes them."""
+        return maps(inputs)
+
+    @abstractmethod
+    def step(
+        self, model: torch.nn.Module, inputs: Tensor, labels: Tensor, descend: Descend
+    ) -> dict[str, Tensor]:
+        """Take one step on a batch and return its losses, scalars by name.
+
+        Args:
+            model: what `build` returned.
+            inputs, labels: the batch, on the model's device.
+            descend: updates by an optimiser's name and a loss; sums gradients over processes.
+        """
+
+    def judge(self, model: torch.nn.Module, validation: ImageSet) -> dict[str, Any]:
+        """Return an epoch's figures on the validation split, for recipes that are `judged`."""
+        return {}
+
+    def score(self, figures: Mapping[str, Any]) -> float:
+        """Return what the best epoch has most of; of equals the later is kept."""
+        return float(figures.get("validation_accuracy", 0.0))
+
+    def compilable(self, model: torch.nn.Module) -> list[torch.nn.Module]:
+        """Return the layers that gain by torch.compile."""
+        return []
+
+    def layers(self, model: torch.nn.Module, images: Tensor) -> Iterator[LayerActivity]:
+        """Yield what each layer of neurons does, from the input on; for recipes that `has_layers`."""
+        raise NotImplementedError
+
+    @abstractmethod
+    def report(self, model: torch.nn.Module, test: ImageSet, data_dir: Path | None = None) -> Figures:
+        """Return every figure of a trained model on the test set.
+
+        Args:
+            model: what was kept.
+            test: the test set.
+            data_dir: for other splits that the figures need.
+        """
+
+    def sample(
+        self, model: torch.nn.Module, count: int, seed: int = 0, label: int | None = None
+    ) -> Samples:
+        """Return `count` generated images.
+
+        Raises:
+            InputError: the recipe makes no generator.
+        """
+        raise InputError("this run holds a classifier, which generates nothing; give the folder of a GAN")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Augmentation(Checked):
+    """Random changes of training images: `firstspike.data.augment`'s.
+
+    Attributes:
+        shift_px, rotation_deg, scale, shear, elastic_px: the arguments of `distort`.
+        flip: mirror every other image left to right.
+        cutout_px: side of a black square at a random place; 0 for none.
+    """
+
+    shift_px: NotNegative = 0.0
+    rotation_deg: NotNegative = 0.0
+    scale: ShareBelowOne = 0.0
+    shear: NotNegative = 0.0
+    elastic_px: NotNegative = 0.0
+    flip: bool = False
+    cutout_px: Annotated[int, Range(0)] = 0
+
+    def __call__(self, images: Tensor) -> Tensor:
+        """Return images uint8 ``(batch, ..., height, width)``, changed at random."""
+        images = distort(
+            images,
+            shift_px=self.shift_px,
+            rotation_deg=self.rotation_deg,
+            scale=self.scale,
+            shear=self.shear,
+            elastic_px=self.elastic_px,
+        )
+        if self.flip:
+            images = flip_horizontally(images)
+        return cut_out(images, self.cutout_px) if self.cutout_px else images
+
+
+@dataclass(frozen=True, kw_only=True)
+class SpikeLoss(Checked, ABC):
+    """A loss on output spikes."""
+
+    @abstractmethod
+    def __call__(self, out: Spikes, labels: Tensor) -> Tensor:
+        """Return the mean loss, a scalar, of spikes ``(batch, classes)``."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class FirstSpikeLoss(SpikeLoss):
+    """The cross-entropy of the output times: the earlier, the likelier.
+
+    Attributes:
+        sharpness: logit between a spike at step 0 and silence.
+        label_delay: steps by which the label's spike counts as later than it is; the loss is content only
+            once the label leads by so much, which makes ties rare.
+        label_smoothing: of the cross-entropy.
+    """
+
+    sharpness: Positive = 12.0
+    label_delay: NotNegative = 0.0
+    label_smoothing: Share = 0.0
+
+    def __call__(self, out: Spikes, labels: Tensor) -> Tensor:
+        """Return the mean loss."""
+        return first_spike_cross_entropy(
+            out,
+            labels,
+            sharpness=self.sharpness,
+            label_delay=self.label_delay,
+            label_smoothing=self.label_smoothing,
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Classifier(Recipe):
+    """A network that decides, trained by one loss and one optimiser; a subclass gives both.
+
+    Attributes:
+        augmentation: random changes of the training images.
+        rate, weight_decay: the optimiser's; the rate falls to 0 along a cosine,
+        warmup: after rising over this share of all steps.
+    """
+
+    augmentation: Augmentation = field(default_factory=Augmentation)
+    rate: Rate = 1e-3
+    weight_decay: NotNegative = 0.0
+    warmup: Share = 0.05
+
+    def optimizers(self, model: torch.nn.Module) -> dict[str, torch.optim.Optimizer]:
+        """Return AdamW, under which weights decay and the other parameters do not."""
+        groups = parameter_groups(model, self.weight_decay)
+        return {"optimizer": torch.optim.AdamW(groups, self.rate, fused=True)}
+
+    def rate_factor(self, step: int, total: int) -> float:
+        """Return the factor: up linearly over the share `warmup`, times a half cosine down to 0."""
+        rise = min(1.0, (step + 1) / max(self.warmup * total, 1))
+        return rise * 0.5 * (1 + math.cos(math.pi * step / total))
+
+    def augment(self, inputs: Tensor) -> Tensor:
+        """Return images as `augmentation` changes them."""
+        return self.augmentation(inputs)
+
+    @abstractmethod
+    def batch_loss(self, model: torch.nn.Module, images: Tensor, labels: Tensor) -> Tensor:
+        """Return the mean loss of a batch of images uint8, a scalar."""
+
+    def step(
+        self, model: torch.nn.Module, inputs: Tensor, labels: Tensor, descend: Descend
+    ) -> dict[str, Tensor]:
+        """Take one step down the loss."""
+        loss = self.batch_loss(model, inputs, labels)
+        descend("optimizer", loss)
+        return {"loss": loss}
+
+    def judge(self, model: torch.nn.Module, validation: ImageSet) -> dict[str, Any]:
+        """Return the figures of the validation split; the accuracy by the network's own rule chooses."""
+        found = self.report(model, validation)
+        return {
+            f"validation_{name}": value
+            for name, value in (
+                ("accuracy", found.accuracy),
+                ("tie_rate", found.tie_rate),
+                ("silent_rate", found.silent_rate),
+            )
+            if value is not None
+        }
+
+    def report(self, model: torch.nn.Module, test: ImageSet, data_dir: Path | None = None) -> Report:
+        """Return accuracy and cost on images, see `firstspike.metrics.report.report`."""
+        return report(model, maps(test.images), test.labels)
+
+
+@dataclass(frozen=True, kw_only=True)
+class DeepClassifier(Classifier):
+    """A classifier of several layers given by a layout, on maps; it trains on a GPU too.
+
+    Attributes:
+        precision: of activations during training; weights, validation and tests are float32. "auto" takes
+            what the processor or GPU does well, which the run records.
+    """
+
+    rate: Rate = 2e-3
+    weight_decay: NotNegative = 0.01
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+
+    on_gpu: ClassVar[bool] = True
+
+    def precision_on(self, device: str) -> Precision:
+        """Return the precision of a training on `device`."""
+        return fast_precision(device) if self.precision == "auto" else self.precision
+
+    def at(self, precision: Precision) -> Self:
+        """Return the recipe with its precision settled."""
+        return dataclasses.replace(self, precision=precision)
+
+    def _dtype(self, images: Tensor) -> torch.dtype:
+        """The type of activations on the images' device."""
+        return torch.bfloat16 if self.precision_on(str(images.device)) == "bfloat16" else torch.float32
+
+
+@dataclass(frozen=True, kw_only=True)
+class SpikeClassifier(DeepClassifier):
+    """A deep network that is trained without spike times and measured on its layers of spike times.
+
+    Attributes:
+        layout: the hidden layers, see `firstspike.models.layout.parse_layout`.
+        steps: ``T`` of every layer.
+    """
+
+    layout: str = "32C5s2-64C3-A2-128C3-F128"
+    steps: Steps = 8
+
+    has_layers: ClassVar[bool] = True
+    # The parts of a layout that the network is built of.
+    parts: ClassVar[Sequence[type]]
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        parse_layout(self.layout, self.parts)
+
+    def judge(self, model: torch.nn.Module, validation: ImageSet) -> dict[str, Any]:
+        """Return the figures of the validation split; the accuracy by output spikes chooses."""
+        found = self.report(model, validation)
+        return {
+            "validation_accuracy": found.accuracy,
+            "validation_accuracy_spikes": found.accuracy,
+            "validation_accuracy_membrane": found.accuracy_membrane,
+            "validation_tie_rate": found.tie_rate,
+            "validation_silent_rate": found.silent_rate,
+            "steps_to_decision": found.steps_to_decision,
+            "spikes_per_hidden_neuron": found.spikes_per_hidden_neuron,
+        }
+
+
+def parameter_groups(model: torch.nn.Module, weight_decay: float) -> list[dict[str, Any]]:
+    """Return `model`'s parameters for an optimiser: weights decay, the others do not."""
+    # Gains, shifts and biases have one axis; pulling them to 0 would silence neurons.
+    groups = [
+        {
+            "params": [p for p in model.parameters() if (p.dim() > 1) == decays],
+            "weight_decay": weight_decay if decays else 0.0,
+        }
+        for decays in (True, False)
+    ]
+    return [group for group in groups if group["params"]]
+
+
+@dataclass(frozen=True)
+class Preset:
+    """A named recipe.
+
+    Attributes:
+        name: as the command line knows it.
+        summary: one line.
+        source: the paper that it comes from.
+        recipe: on MNIST, or its own data set.
+        paper: what the paper measured, by the name of the figure in a report; shares, not percent.
+        target: what it should reach, by the name of the figure.
+        on_digits: fields that differ on the small embedded digits.
+        takes_digit: whether ``--digit`` chooses the class.
+        one_dataset: the recipe is for its own data set only.
+    """
+
+    name: str
+    summary: str
+    source: str
+    recipe: Recipe
+    paper: Mapping[str, float] = field(default_factory=dict)
+    target: Mapping[str, float] = field(default_factory=dict)
+    on_digits: Mapping[str, Any] = field(default_factory=dict)
+    takes_digit: bool = False
+    one_dataset: bool = False
+
+    def configure(
+        self,
+        *,
+        dataset: str | None = None,
+        digit: int | None = None,
+        epochs: int | None = None,
+        changes: Mapping[str, str] | None = None,
+    ) -> Recipe:
+        """Return the recipe for a data set, a digit and a number of epochs.
+
+        Args:
+            dataset, digit, epochs: instead of the preset's own.
+            changes: other fields by their dotted names, as texts for `firstspike.recipes.fields.changed`.
+
+        Raises:
+            InputError: a digit that the preset does not take, lacks, or that does not exist; another data
+                set than its only one; a field that does not exist, or a value that it refuses.
+        """
+        recipe = self.recipe
+        if dataset is not None:
+            if self.one_dataset and dataset != recipe.dataset:
+                raise InputError(f"preset {self.name} is made for {recipe.dataset}; leave --dataset out")
+            own = self.on_digits if dataset == "digits" else {}
+            recipe = dataclasses.replace(recipe, dataset=dataset, **own)
+        if self.takes_digit:
+            if digit is None:
+                raise InputError(f"preset {self.name} learns one class; give --digit 0 ... 9")
+            if not 0 <= digit <= 9:
+                raise InputError(f"--digit must be 0 ... 9, found {digit}")
+            recipe = changed(recipe, "digit", str(digit))
+        elif digit is not None:
+            raise InputError(f"preset {self.name} takes no --digit")
+        if epochs is not None:
+            if epochs < 1:
+                raise InputError(f"--epochs must be 1 or more, found {epochs}")
+            recipe = dataclasses.replace(recipe, epochs=epochs)
+        for name, text in (changes or {}).items():
+            try:
+                recipe = changed(recipe, name, text)
+            except InputError as error:
+                raise InputError(f"--set {name}={text}: {error}") from error
+        return recipe

@@ -1,0 +1,390 @@
+"""GANs of the paper's shape, spiking and their ANN references (Spiking-GAN)."""
+
+from abc import abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Annotated, Any, ClassVar, Literal, cast
+
+import torch
+from torch import Tensor
+
+from firstspike.data import ImageSet
+from firstspike.losses import gan_targets, temporal_least_squares
+from firstspike.metrics.controls import GenerationQuality, control_quality, quality
+from firstspike.metrics.features import Features, feature_network
+from firstspike.metrics.sampling import Samples, generation_cost, sample
+from firstspike.models.gan import AnnDiscriminator, AnnGenerator, SpikingDiscriminator, SpikingGenerator
+from firstspike.neurons import Causal, Neuron, Phased, Window
+from firstspike.nn import Linear, Stack
+from firstspike.recipes.base import Descend, Preset, Recipe
+from firstspike.recipes.fields import Checked, Count, NotNegative, Range, Rate, ShareBelowOne, Steps
+from firstspike.spikes import Spikes
+from firstspike.support import InputError
+
+SPIKING_GAN = "Kotariya & Ganguly 2021, arXiv 2106.15420 (Spiking-GAN)"
+
+Generator = SpikingGenerator | AnnGenerator
+Discriminator = SpikingDiscriminator | AnnDiscriminator
+# Spikes, or numbers of an ANN.
+Pixels = Spikes | Tensor
+
+SAMPLE_SEED = 1
+
+
+def _both(one: Any, two: Any) -> Any:
+    """Two batches as one."""
+    if isinstance(one, Spikes):
+        return one.with_times(torch.cat([one.times, two.times]))
+    return torch.cat([one, two])
+
+
+class Gan(torch.nn.Module):
+    """Both networks."""
+
+    def __init__(self, generator: Generator, discriminator: Discriminator) -> None:
+        super().__init__()
+        self.generator, self.discriminator = generator, discriminator
+
+
+@dataclass(frozen=True, kw_only=True)
+class Uniform(Checked):
+    """Bounds of initial weights."""
+
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class GenerationReport:
+    """Quality of as many samples as there are test images.
+
+    Attributes:
+        quality: of the samples.
+        cost: per image, see `firstspike.metrics.sampling.generation_cost`.
+        controls: quality of real images and of the class mean's pixels.
+    """
+
+    quality: GenerationQuality
+    cost: Mapping[str, Any]
+    controls: Mapping[str, GenerationQuality]
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the figures under the names that ``firstspike evaluate --json`` prints."""
+        controls = {name: figures.as_dict() for name, figures in self.controls.items()}
+        return self.quality.as_dict() | dict(self.cost) | {"controls": controls}
+
+
+@dataclass(frozen=True, kw_only=True)
+class GanRecipe(Recipe):
+    """What the GANs have in common; a subclass gives networks, code and loss.
+
+    A step: the discriminator learns on a batch of real and a batch of generated images, then the generator
+    learns through the discriminator's new weights on the same generated images. The generator's moving
+    average after the last epoch is kept.
+
+    Attributes:
+        digit: class to learn; None for all.
+        conditional: give the label to both networks; needs ``digit`` None.
+        noise_size, hidden_features: sizes of both networks.
+        optimizer: "adam" (betas 0.5, 0.999) or "sgd" (plain, the paper's).
+        generator_rate, discriminator_rate: learning rates.
+        weight_decay: the paper's ``lambda``.
+    """
+
+    digit: Annotated[int, Range(0)] | None = None
+    conditional: bool = False
+    noise_size: Count = 100
+    hidden_features: Count = 400
+    optimizer: Literal["adam", "sgd"] = "adam"
+    generator_rate: Rate = 8e-4
+    discriminator_rate: Rate = 8e-4
+    weight_decay: NotNegative = 0.0
+    batch_size: Count = 64
+    epochs: Count = 100
+    ema: ShareBelowOne = 0.998
+
+    drops_last: ClassVar[bool] = True
+    judged: ClassVar[bool] = False
+    in_processes: ClassVar[bool] = False
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.conditional and self.digit is not None:
+            raise InputError("a conditional GAN learns all classes; leave out --digit")
+
+    @abstractmethod
+    def networks(self, image_shape: tuple[int, int], classes: int) -> tuple[Generator, Discriminator]:
+        """Return freshly drawn networks; `classes` is 0 unless conditional."""
+
+    @abstractmethod
+    def encode(self, images: Tensor) -> Pixels:
+        """Return images ``(batch, height, width)`` as the networks take them, ``(batch, pixels)``."""
+
+    @abstractmethod
+    def verdict_loss(self, verdict: Any, desired: int) -> Tensor:
+        """Return the least squares of a discriminator's output towards "real" (1) or "fake" (0)."""
+
+    def build(self, shape: tuple[int, ...], classes: int) -> Gan:
+        """Return both networks, freshly drawn."""
+        return Gan(*self.networks((shape[-2], shape[-1]), classes if self.conditional else 0))
+
+    def kept(self, model: torch.nn.Module) -> torch.nn.Module:
+        """Return the generator."""
+        return cast(Gan, model).generator
+
+    def optimizers(self, model: torch.nn.Module) -> dict[str, torch.optim.Optimizer]:
+        """Return one optimiser for each network."""
+
+        def optimizer(module: torch.nn.Module, rate: float) -> torch.optim.Optimizer:
+            parameters, decay = module.parameters(), self.weight_decay
+            if self.optimizer == "sgd":
+                return torch.optim.SGD(parameters, rate, weight_decay=decay)
+            return torch.optim.Adam(parameters, rate, (0.5, 0.999), weight_decay=decay, fused=True)
+
+        gan = cast(Gan, model)
+        return {
+            "generator": optimizer(gan.generator, self.generator_rate),
+            "discriminator": optimizer(gan.discriminator, self.discriminator_rate),
+        }
+
+    def examples(self, train: ImageSet) -> tuple[Any, Tensor]:
+        """Return the encoded images to learn and their labels."""
+        chosen = self._chosen(train)
+        return self.encode(chosen.images), chosen.labels
+
+    def step(
+        self, model: torch.nn.Module, inputs: Any, labels: Tensor, descend: Descend
+    ) -> dict[str, Tensor]:
+        """Update both networks on one batch."""
+        gan, count = cast(Gan, model), len(inputs)
+        asked = labels if self.conditional else None
+        fake = gan.generator(gan.generator.noise(count), asked)
+        both = _both(inputs, fake.detach())
+        verdict = gan.discriminator(both, None if asked is None else torch.cat([asked, asked]))
+        discriminator_loss = self.verdict_loss(verdict[:count], 1) + self.verdict_loss(verdict[count:], 0)
+        descend("discriminator", discriminator_loss)
+
+        gan.discriminator.requires_grad_(False)
+        generator_loss = self.verdict_loss(gan.discriminator(fake, asked), 1)
+        descend("generator", generator_loss)
+        gan.discriminator.requires_grad_(True)
+        return {"generator_loss": generator_loss, "discriminator_loss": discriminator_loss}
+
+    def report(
+        self, model: torch.nn.Module, test: ImageSet, data_dir: Path | None = None
+    ) -> GenerationReport:
+        """Return quality, cost and controls, measured against the test images of the class."""
+        generator = cast(Generator, model)
+        test, train = self._chosen(test), self._chosen(self.data("train", data_dir))
+        features = feature_network(self.dataset, data_dir)
+        samples, measured = self.generate(generator, test, train, features)
+        return GenerationReport(
+            measured, generation_cost(generator, samples), control_quality(test, train, features)
+        )
+
+    def generate(
+        self, generator: Generator, test: ImageSet, train: ImageSet, features: Features
+    ) -> tuple[Samples, GenerationQuality]:
+        """Return as many samples as there are test images of the class, and their quality."""
+        samples = sample(generator, len(test), SAMPLE_SEED)
+        labels = samples.labels if self.digit is None else torch.full((len(test),), self.digit)
+        asked = labels if int(labels.min()) >= 0 else None
+        return samples, quality(samples.images, asked, test, train, features)
+
+    def sample(
+        self, model: torch.nn.Module, count: int, seed: int = 0, label: int | None = None
+    ) -> Samples:
+        """Return `count` generated images, see `firstspike.metrics.sampling.sample`."""
+        return sample(cast(Generator, model), count, seed, label)
+
+    def _chosen(self, images: ImageSet) -> ImageSet:
+        return images if self.digit is None else images.of_class(self.digit)
+
+
+@dataclass(frozen=True, kw_only=True)
+class SpikingGan(GanRecipe):
+    """A GAN of which both networks spike at most once per neuron.
+
+    Attributes:
+        steps: ``T`` of every window.
+        hidden_neuron: neuron model of the generator's hidden layer.
+        critic_neuron: of the discriminator's; None for the same.
+        pixel_neuron: of the generator's output.
+        verdict_neuron: of the discriminator's output.
+        hidden_init, pixel_init, verdict_init: initial weights of both hidden layers, the generator's and
+            the discriminator's output; None for the layer's own.
+        targets: "static" or "dynamic" (the paper's) targets of the temporal least squares.
+    """
+
+    steps: Steps = 256
+    hidden_neuron: Neuron = field(default_factory=Window)
+    pixel_neuron: Neuron = field(default_factory=Window)
+    verdict_neuron: Neuron = field(default_factory=Window)
+    critic_neuron: Neuron | None = None
+    hidden_init: Uniform | None = None
+    pixel_init: Uniform | None = None
+    verdict_init: Uniform | None = None
+    targets: Literal["static", "dynamic"] = "static"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        neurons = (self.hidden_neuron, self.pixel_neuron, self.verdict_neuron, self.critic_neuron)
+        if any(n is not None and n.out_steps(self.steps) != self.steps for n in neurons):
+            raise InputError(f"the windows of a GAN all have steps = {self.steps}; leave the neurons' out")
+
+    def networks(self, image_shape: tuple[int, int], classes: int) -> tuple[Generator, Discriminator]:
+        """Return freshly drawn networks."""
+
+        def layer(inputs: int, outputs: int, neuron: Neuron, init: Uniform | None) -> Linear:
+            made = Linear(inputs, outputs, neuron)
+            if init is not None:
+                torch.nn.init.uniform_(made.weight, init.low, init.high)
+            return made
+
+        pixels, hidden = image_shape[0] * image_shape[1], self.hidden_features
+        generator = Stack(
+            layer(self.noise_size + classes, hidden, self.hidden_neuron, self.hidden_init),
+            layer(hidden, pixels, self.pixel_neuron, self.pixel_init),
+            steps=self.steps,
+        )
+        discriminator = Stack(
+            layer(pixels + classes, hidden, self._critic, self.hidden_init),
+            layer(hidden, 2, self.verdict_neuron, self.verdict_init),
+            steps=self.steps,
+        )
+        return (
+            SpikingGenerator(generator, self.noise_size, image_shape, classes),
+            SpikingDiscriminator(discriminator, classes),
+        )
+
+    @property
+    def _critic(self) -> Neuron:
+        return self.critic_neuron or self.hidden_neuron
+
+    def encode(self, images: Tensor) -> Spikes:
+        """Return the pixels' spikes, as the discriminator reads them."""
+        return self._critic.encode(images.flatten(1), self.steps)
+
+    def verdict_loss(self, verdict: Spikes, desired: int) -> Tensor:
+        """Return the temporal least squares of the two output spikes."""
+        wanted = gan_targets(verdict.detach(), desired, self.targets, self.verdict_neuron.earliest())
+        return temporal_least_squares(verdict, wanted)
+
+
+@dataclass(frozen=True, kw_only=True)
+class AnnGan(GanRecipe):
+    """The ANN GAN of the same size."""
+
+    def networks(self, image_shape: tuple[int, int], classes: int) -> tuple[Generator, Discriminator]:
+        """Return freshly drawn networks."""
+        pixels = image_shape[0] * image_shape[1]
+        return (
+            AnnGenerator(self.noise_size, self.hidden_features, image_shape, classes),
+            AnnDiscriminator(pixels, self.hidden_features, classes),
+        )
+
+    def encode(self, images: Tensor) -> Tensor:
+        """Return the pixels in [-1, 1]."""
+        return images.flatten(1).to(torch.float32) / 127.5 - 1
+
+    def verdict_loss(self, verdict: Tensor, desired: int) -> Tensor:
+        """Return the least squares of a probability."""
+        return 0.5 * (verdict - desired).square().mean()
+
+
+_PIXEL = Window(low=-1.0, high=1.0, input_low=0.0, input_high=4.0, saturation="smooth")
+_WINDOW = SpikingGan(
+    hidden_neuron=Window(low=0.0, high=4.0, input_low=-1.0, input_high=1.0),
+    pixel_neuron=_PIXEL,
+    verdict_neuron=replace(_PIXEL, saturation="one_sided"),
+)
+_ANN = AnnGan()
+# One clock for everything: noise, G's hidden layer, pixels, D's hidden layer, D's two outputs.
+_NOISE, _G_HIDDEN, _PIXELS, _D_HIDDEN, _VERDICTS = (0, 24), (16, 56), (48, 160), (136, 208), (192, 256)
+_PHASED_HIDDEN = Phased(source=_NOISE, target=_G_HIDDEN, input_low=-1.0, input_high=1.0)
+_PHASED_OUTPUT = Phased(
+    source=_G_HIDDEN, target=_PIXELS, low=-1.0, high=1.0, input_low=0.0, input_high=4.0, saturates=True
+)
+_PHASED = SpikingGan(
+    hidden_neuron=_PHASED_HIDDEN,
+    pixel_neuron=_PHASED_OUTPUT,
+    critic_neuron=replace(_PHASED_HIDDEN, source=_PIXELS, target=_D_HIDDEN),
+    verdict_neuron=replace(_PHASED_OUTPUT, source=_D_HIDDEN, target=_VERDICTS),
+    pixel_init=Uniform(low=-0.1, high=0.1),
+    verdict_init=Uniform(low=-0.1, high=0.1),
+    generator_rate=6e-4,
+    discriminator_rate=6e-4,
+    epochs=50,
+)
+# The paper gives neither threshold, rates, weights nor batch size: the first are S4NN's.
+_PUBLISHED_NEURON = Causal(threshold=100.0, norm="l1")
+_PUBLISHED = SpikingGan(
+    hidden_neuron=_PUBLISHED_NEURON,
+    pixel_neuron=_PUBLISHED_NEURON,
+    verdict_neuron=_PUBLISHED_NEURON,
+    hidden_init=Uniform(low=0.0, high=5.0),
+    pixel_init=Uniform(low=0.0, high=5.0),
+    verdict_init=Uniform(low=-40.0, high=56.0),
+    targets="dynamic",
+    optimizer="sgd",
+    generator_rate=0.2,
+    discriminator_rate=0.2,
+    weight_decay=1e-6,
+    batch_size=32,
+    epochs=20,
+    ema=0.0,
+)
+_SMALL = {"hidden_features": 200, "noise_size": 32}
+_ON_DIGITS = {**_SMALL, "epochs": 600, "batch_size": 32}
+_CONDITIONAL_ON_DIGITS = {**_SMALL, "epochs": 100, "batch_size": 32}
+_CAUSAL_ON_DIGITS = {**_SMALL, "epochs": 300, "batch_size": 16}
+
+PRESETS = (
+    Preset(
+        "spiking-gan-window",
+        "GAN of window neurons, one digit, 100-400-784 and 784-400-2",
+        SPIKING_GAN,
+        _WINDOW,
+        on_digits=_ON_DIGITS,
+        takes_digit=True,
+    ),
+    Preset(
+        "spiking-gan-conditional",
+        "GAN of window neurons that takes the label, all ten digits",
+        SPIKING_GAN,
+        replace(_WINDOW, conditional=True, epochs=30),
+        on_digits=_CONDITIONAL_ON_DIGITS,
+    ),
+    Preset(
+        "spiking-gan-causal",
+        "GAN of phased causal neurons, both networks on one clock of 256 steps, one digit",
+        SPIKING_GAN,
+        _PHASED,
+        on_digits=_CAUSAL_ON_DIGITS,
+        takes_digit=True,
+    ),
+    Preset(
+        "spiking-gan-causal-published",
+        "the paper's causal rule: step synapse, hard masks, L1 norm, dynamic targets, SGD; learns no digit",
+        SPIKING_GAN,
+        _PUBLISHED,
+        on_digits=_CAUSAL_ON_DIGITS,
+        takes_digit=True,
+    ),
+    Preset(
+        "ann-gan",
+        "the paper's ANN GAN of the same size, one digit",
+        SPIKING_GAN,
+        _ANN,
+        on_digits=_ON_DIGITS,
+        takes_digit=True,
+    ),
+    Preset(
+        "ann-gan-conditional",
+        "the ANN GAN of the same size that takes the label",
+        SPIKING_GAN,
+        replace(_ANN, conditional=True, epochs=30),
+        on_digits=_CONDITIONAL_ON_DIGITS,
+    ),
+)

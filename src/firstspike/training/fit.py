@@ -1,0 +1,195 @@
+"""Training of any torch module on any data, by the loop and into the run folder of the recipes."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from firstspike.data import ImageSet
+from firstspike.metrics.report import Report, report
+from firstspike.recipes.base import Classifier
+from firstspike.recipes.fields import Count
+from firstspike.support import InputError
+from firstspike.training.loop import alone_in_process, train_recipe
+from firstspike.training.run import alone_in
+from firstspike.training.run_folder import RunFolder
+
+# Takes what the module returns and the labels or targets; returns a mean over the batch, a scalar.
+Loss = Callable[[Any, Tensor], Tensor]
+Data = ImageSet | tuple[Any, Any]
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """What `fit` made.
+
+    Attributes:
+        model: the module that was given, with the weights of the epoch that was chosen, in evaluation mode.
+        records: one record of figures per epoch.
+        path: the run folder.
+    """
+
+    model: torch.nn.Module
+    records: list[dict[str, Any]]
+    path: Path
+
+
+@dataclass(frozen=True, kw_only=True)
+class Fit(Classifier):
+    """What `fit` was asked to do, as far as a file can hold it; its module and loss are named only.
+
+    Attributes:
+        network, loss: names of the module's class and of the loss function.
+        parameters, samples: numbers of them.
+    """
+
+    network: str
+    loss: str
+    parameters: int
+    samples: Count
+
+    def sizes(self) -> tuple[tuple[int, ...], int]:
+        """Refuse: the module is the caller's."""
+        raise InputError(
+            f"this run holds the weights of a module {self.network} that firstspike.fit was given; make "
+            "one and fill it by RunFolder.open(...).load_model(module)"
+        )
+
+    def build(self, shape: tuple[int, ...], classes: int) -> torch.nn.Module:
+        """Refuse: the module is the caller's."""
+        raise NotImplementedError
+
+    def batch_loss(self, model: torch.nn.Module, images: Tensor, labels: Tensor) -> Tensor:
+        """Refuse: the loss is the caller's."""
+        raise NotImplementedError
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Fitting(Fit):
+    """The same with the loss function."""
+
+    function: Loss
+
+    def examples(self, train: Data) -> tuple[Any, Any]:
+        """Return inputs and targets."""
+        return _pair(train)
+
+    def plain(self, inputs: Any) -> Any:
+        """Return inputs as they are."""
+        return inputs
+
+    def batch_loss(self, model: torch.nn.Module, images: Any, labels: Tensor) -> Tensor:
+        """Return the function's value."""
+        return self.function(model(images), labels)
+
+    @torch.no_grad()
+    def judge(self, model: torch.nn.Module, validation: Data) -> dict[str, Any]:
+        """Return the mean loss on the validation data."""
+        model.eval()
+        inputs, targets = _pair(validation)
+        device, total = _device(model), 0.0
+        for start in range(0, len(inputs), self.batch_size):
+            part = slice(start, start + self.batch_size)
+            loss = self.function(model(inputs[part].to(device)), targets[part].to(device))
+            total += float(loss) * len(targets[part])
+        return {"validation_loss": total / len(inputs)}
+
+    def score(self, figures: Mapping[str, Any]) -> float:
+        """Return the validation loss with its sign changed; without one all epochs are equal."""
+        return -float(figures.get("validation_loss", 0.0))
+
+    def report(self, model: torch.nn.Module, test: ImageSet, data_dir: Path | None = None) -> Report:
+        """Return accuracy and cost on images."""
+        return report(model, test.images, test.labels)
+
+
+def fit(
+    net: torch.nn.Module,
+    data: Data,
+    *,
+    loss: Loss,
+    out: str | Path,
+    validation: Data | None = None,
+    epochs: int = 20,
+    batch_size: int = 128,
+    rate: float = 1e-3,
+    weight_decay: float = 0.0,
+    warmup: float = 0.05,
+    ema: float = 0.0,
+    seed: int = 0,
+    resume: bool = False,
+    show_progress: bool = True,
+) -> Fitted:
+    """Train a module from its own weights on its own device; return it with those of the best epoch.
+
+    AdamW; the rate rises over the share `warmup` of all steps and falls to 0 along a cosine. Each finished
+    epoch is kept in the run folder: killed at any moment, the same call with `resume` goes on to the same
+    weights to the bit.
+
+    Args:
+        net: any module; it is trained in place.
+        data: inputs and targets, indexed along their first axis, or an `ImageSet`.
+        loss: of what `net` returns and the targets, a mean over the batch.
+        out: the run folder.
+        validation: like `data`; the epoch of the lowest loss on it is chosen, without it the last.
+        epochs, batch_size, rate, weight_decay, warmup, ema: as in `firstspike.recipes.base.Classifier`.
+        seed: of everything random.
+        resume: go on with the run in `out`, if there is one.
+        show_progress: draw a bar on stderr.
+
+    Raises:
+        InputError: `out` holds something else or a run of other settings; another thread or process trains.
+        ValueError: a number out of range, or inputs and targets of different lengths.
+        Diverged: a loss or a weight is not finite; finished epochs are kept.
+    """
+    inputs, targets = _pair(data)
+    if len(inputs) != len(targets):
+        raise ValueError(f"expected one target for each input, found {len(inputs)} and {len(targets)}")
+    name = getattr(loss, "__qualname__", type(loss).__qualname__)
+    settings = Fit(
+        dataset=data.name if isinstance(data, ImageSet) else "own",
+        network=type(net).__name__,
+        loss=name,
+        parameters=sum(p.numel() for p in net.parameters()),
+        samples=len(inputs),
+        epochs=epochs,
+        batch_size=batch_size,
+        rate=rate,
+        weight_decay=weight_decay,
+        warmup=warmup,
+        ema=ema,
+    )
+    path = Path(out)
+    RunFolder.find(path, "fit", settings, seed, resume=resume)
+    path.mkdir(parents=True, exist_ok=True)
+    threads = torch.get_num_threads()
+    with alone_in_process(), alone_in(path):
+        run = RunFolder.create(path, "fit", settings, seed, resume=resume)
+        if not run.finished:
+            given = {field.name: getattr(settings, field.name) for field in fields(settings)}
+            torch.set_num_threads(run.threads)
+            try:
+                train_recipe(
+                    run,
+                    data,
+                    validation,
+                    recipe=_Fitting(**given, function=loss),
+                    model=net,
+                    device=str(_device(net)),
+                    show_progress=show_progress,
+                )
+            finally:
+                torch.set_num_threads(threads)
+        run.load_model(net)
+    return Fitted(net.eval(), run.load_state().records, path)
+
+
+def _pair(data: Data) -> tuple[Any, Any]:
+    return (data.images, data.labels) if isinstance(data, ImageSet) else data
+
+
+def _device(module: torch.nn.Module) -> torch.device:
+    return next(iter(module.parameters()), torch.empty(0)).device

@@ -1,0 +1,193 @@
+"""One report for every classifier."""
+
+import json
+import math
+
+import pytest
+import torch
+from torch import Tensor
+
+import firstspike
+from firstspike.coding import encode_latency
+from firstspike.metrics.report import Report, report
+from firstspike.models.spiking_form import spiking_form
+from firstspike.models.window_network import WindowNetwork
+from firstspike.neurons import Causal, Neuron, Window
+from firstspike.nn import Conv2d, Linear, Stack
+
+T, CLASSES = 16, 4
+
+
+def make_stack(neuron: Neuron) -> Stack:
+    """Return a random network that leaves some samples undecided and, of window neurons, tied."""
+    generator = torch.Generator().manual_seed(0)
+    stack = Stack(
+        [
+            Linear(12, 9, T, neuron, generator=generator),
+            Linear(9, CLASSES, T, neuron, generator=generator),
+        ]
+    )
+    with torch.no_grad():
+        for layer in stack:
+            layer.weight.mul_(2)
+    return stack
+
+
+def some_samples(count: int = 60) -> tuple[Tensor, Tensor]:
+    generator = torch.Generator().manual_seed(1)
+    times = torch.randint(0, T + 1, (count, 12), generator=generator).float()
+    return times, torch.randint(0, CLASSES, (count,), generator=generator)
+
+
+def classified(stack: Stack, times: Tensor, labels: Tensor, batch_size: int = 250) -> Report:
+    """Return the report on spike times."""
+    return report(stack, times, labels, encode=lambda times: times, batch_size=batch_size)
+
+
+@pytest.mark.parametrize("neuron", [Causal(), Window(low=0.25, high=0.75)])
+def test_the_report_is_that_of_a_loop_over_samples(neuron: Neuron) -> None:
+    stack = make_stack(neuron)
+    times, labels = some_samples()
+    latest = 2 * T if isinstance(neuron, Window) else 0
+    strict = papers = ties = silent = 0
+    steps, spikes, synops = [], [], []
+    with torch.no_grad():
+        for sample, label in zip(times, labels.tolist(), strict=True):
+            layers = [sample.tolist()]
+            for layer in stack:
+                layers.append(layer(torch.tensor([layers[-1]]))[0].tolist())
+            first = min(layers[2])
+            leading = [j for j, t in enumerate(layers[2]) if t == first and first < T]
+            strict += leading == [label]
+            papers += label in leading
+            ties += len(leading) > 1
+            silent += not leading
+            steps.append(first + latest)
+            if isinstance(neuron, Window):
+                counted = [sum(t < T for t in layers[0]), sum(t < T for t in layers[1]), len(leading)]
+            else:
+                counted = [sum(t < T and t <= first for t in layer) for layer in layers]
+            spikes.append(counted)
+            synops.append(counted[0] * 9 + counted[1] * CLASSES)
+    found = classified(stack, times, labels, batch_size=7)
+    assert 0 < strict < 60
+    assert silent > 0
+    assert ties > 0 or isinstance(neuron, Causal)
+    assert found.accuracy == strict / 60
+    assert found.accuracy_papers_rule == papers / 60
+    assert (found.tie_rate, found.silent_rate, found.count) == (ties / 60, silent / 60, 60)
+    assert found.steps_to_decision == pytest.approx(sum(steps) / 60)
+    assert found.spikes_to_decision_by_layer == pytest.approx(
+        [sum(column) / 60 for column in zip(*spikes, strict=True)]
+    )
+    assert found.synops == pytest.approx(sum(synops) / 60)
+    assert found.membrane_updates == (0 if latest == 0 else (9 + CLASSES) * 2 * T)
+    assert found.energy_pj == pytest.approx((found.synops + found.membrane_updates) * 0.9)
+    assert found.dense_energy_pj == pytest.approx((12 * 9 + 9 * CLASSES) * 4.6)
+    for c in range(CLASSES):
+        mine = [k for k, label in enumerate(labels.tolist()) if label == c]
+        assert found.steps_by_class[c] == pytest.approx(sum(steps[k] for k in mine) / len(mine))
+        assert found.spikes_by_class[c] == pytest.approx(sum(sum(spikes[k]) for k in mine) / len(mine))
+
+
+def test_batches_do_not_change_the_report() -> None:
+    stack, samples = make_stack(Causal()), some_samples()
+    reports = [classified(stack, *samples, batch_size=size) for size in (1, 13, 60, 1000)]
+    assert all(found == reports[0] for found in reports)
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_the_mode_is_put_back(training: bool) -> None:
+    stack = make_stack(Causal()).train(training)
+    classified(stack, *some_samples())
+    assert stack.training == training
+    assert all(layer.training == training for layer in stack)
+
+
+def test_a_class_without_samples_has_no_mean() -> None:
+    times, _ = some_samples(5)
+    found = classified(make_stack(Causal()), times, torch.zeros(5, dtype=torch.int64))
+    for means in (found.steps_by_class, found.spikes_by_class):
+        assert math.isfinite(means[0])
+        assert means[1:] == (None,) * (CLASSES - 1)
+    json.dumps(found.as_dict(), allow_nan=False)
+
+
+def test_no_samples_are_refused() -> None:
+    with pytest.raises(ValueError, match="there are no samples to report on"):
+        classified(make_stack(Causal()), torch.zeros(0, 12), torch.zeros(0).long())
+
+
+def test_the_dictionary_has_the_names_of_the_command_line() -> None:
+    found = classified(make_stack(Causal()), *some_samples())
+    figures = found.as_dict()
+    assert figures["decision_rule"] == "first spike; ties wrong; silence wrong"
+    assert figures["spikes_to_decision"] == pytest.approx(sum(found.spikes_to_decision_by_layer))
+    assert figures["energy_constants_pj"] == {"add": 0.9, "multiply_add": 4.6}
+    expected = {"accuracy", "tie_rate", "silent_rate", "accuracy_papers_rule", "papers_rule", "count"}
+    expected |= {"steps_to_decision", "spikes_to_decision", "synops", "energy_pj", "dense_energy_pj"}
+    assert expected <= figures.keys()
+    assert json.loads(json.dumps(figures)) == figures
+
+
+def test_it_prints_as_a_table() -> None:
+    lines = str(classified(make_stack(Causal()), *some_samples())).splitlines()
+    names = [line.split("  ")[0] for line in lines]
+    assert {"accuracy", "steps_to_decision", "energy_constants_pj / add"} <= set(names)
+    starts = {len(line) - len(line[len(name) :].lstrip()) for name, line in zip(names, lines, strict=True)}
+    assert len(starts) == 1
+
+
+def test_a_stack_takes_images() -> None:
+    stack = make_stack(Window(low=0.25, high=0.75))
+    images = torch.randint(0, 256, (20, 3, 4), generator=torch.Generator().manual_seed(0)).to(torch.uint8)
+    labels = torch.arange(20) % CLASSES
+    times = encode_latency(images.flatten(1), T)
+    assert firstspike.report(stack, images, labels) == classified(stack, times, labels)
+
+
+def test_a_network_is_reported_by_its_spiking_form() -> None:
+    torch.manual_seed(0)
+    net = WindowNetwork("4C3-F8", (1, 6, 6), 3, in_steps=8, num_steps=8, out_steps=16, clip=2.0)
+    images = torch.randint(0, 256, (12, 1, 6, 6)).to(torch.uint8)
+    labels = torch.arange(12) % 3
+    net(images)
+    found = report(net.train(), images, labels)
+    assert net.training
+    assert found == report(spiking_form(net.eval()), images, labels)
+    assert 0 < found.spikes_per_hidden_neuron <= 1
+
+
+def test_any_module_of_spike_times_has_accuracy_and_steps() -> None:
+    class Wrapped(torch.nn.Module):
+        out_steps = T
+
+        def __init__(self, stack: Stack) -> None:
+            super().__init__()
+            self.stack = stack
+
+        def forward(self, times: Tensor) -> Tensor:
+            assert not self.training
+            return self.stack(times)
+
+    stack, samples = make_stack(Causal()), some_samples()
+    found, whole = report(Wrapped(stack), *samples), classified(stack, *samples)
+    assert found.synops is None
+    assert found.as_dict().items() <= whole.as_dict().items()
+
+
+@pytest.mark.parametrize("neuron", [Causal(), Window(low=0.25, high=0.75)])
+def test_a_convolution_that_covers_its_map_costs_what_the_fully_connected_layer_does(
+    neuron: Neuron,
+) -> None:
+    dense = make_stack(neuron)
+    hidden, output = dense
+    conv = Conv2d(3, 9, 2, T, neuron)
+    with torch.no_grad():
+        conv.weight.copy_(hidden.weight.unflatten(1, (3, 2, 2)))
+    times, labels = some_samples()
+    expected = classified(dense, times, labels)
+    maps = classified(Stack([conv, output]), times.unflatten(1, (3, 2, 2)), labels, 7)
+    found = maps.as_dict()
+    for name, value in expected.as_dict().items():
+        assert found[name] == pytest.approx(value), name

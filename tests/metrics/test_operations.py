@@ -1,0 +1,176 @@
+"""Operations of a one-step network, counted by hand."""
+
+import pytest
+import torch
+from torch.nn import functional as F
+
+from firstspike.metrics.cost import ADD_PJ, MULTIPLY_ADD_PJ
+from firstspike.metrics.operations import FUNCTION_PJ, MULTIPLY_PJ, carry_operations
+from firstspike.metrics.report import report as measure
+from firstspike.onestep.network import OneStepNetwork
+from firstspike.onestep.settings import WindowCarry
+
+
+def images(count=7, shape=(1, 6, 6)):
+    source = torch.Generator().manual_seed(3)
+    return torch.randint(1, 256, (count, *shape), generator=source).to(torch.uint8)
+
+
+def report(layout, head_size=1, **neuron):
+    torch.manual_seed(0)
+    net = OneStepNetwork(layout, (1, 6, 6), 3, WindowCarry(**neuron), head_size=head_size)
+    net(images())
+    return net.eval(), measure(net, images(), torch.arange(7) % 3, batch_size=3)
+
+
+def walked(net):
+    with torch.no_grad():
+        return net.walk(images())
+
+
+# A transposed convolution of ones says how many targets each place has.
+REACH = F.conv_transpose2d(torch.ones(1, 1, 6, 6), torch.ones(1, 1, 3, 3), padding=1)
+
+
+def test_additions_are_spikes_times_fan_out_without_the_border():
+    net, found = report("4-5", grid=1, carried="none")
+    _, first, last = walked(net)
+    # Five outputs hear each spike of the first layer; the head adds up the last one's to means.
+    expected = float((first.sum(1, keepdim=True) * REACH).sum()) * 5 + float(last.sum())
+    assert found.synops == pytest.approx(expected / 7)
+    # Numbers are heard by the first layer (no pixel is 0 in [-1, 1]) and by the head.
+    means = float((last.sum((2, 3)) > 0).sum()) * 3 / 7
+    assert found.multiply_adds == pytest.approx(float(REACH.sum()) * 4 + means)
+    # Products with padding are no products.
+    assert found.dense_multiply_adds == int(REACH.sum()) * (4 + 5 * 4) + 5 * 3
+    assert found.spikes_to_decision == pytest.approx(float(first.sum() + last.sum()) / 7)
+    assert found.spikes_per_neuron_by_layer == pytest.approx(
+        [float(first.mean()), float(last.mean())], rel=1e-5
+    )
+    # Without a carry: one shift per neuron.
+    assert found.neuron_operations["additions"] == 36 * 4 + 36 * 5
+    assert found.neuron_operations["functions"] == 0
+
+
+def test_a_head_that_hears_every_place_adds():
+    net, found = report("4-5", head_size=6, grid=1, carried="none")
+    _, first, last = walked(net)
+    expected = float((first.sum(1, keepdim=True) * REACH).sum()) * 5 + float(last.sum()) * 3
+    assert found.synops == pytest.approx(expected / 7)
+    assert found.multiply_adds == pytest.approx(float(REACH.sum()) * 4)
+
+
+def test_parts_of_a_head_that_overlap_add_a_spike_more_than_once():
+    net, found = report("4-5", head_size=4, grid=1, carried="none")
+    _, first, last = walked(net)
+    # torch's parts of 6 places into 4: 0-1, 1-2, 3-4, 4-5.
+    often = torch.tensor([1.0, 2, 1, 1, 2, 1])
+    summed = float((last * often[:, None] * often).sum())
+    expected = float((first.sum(1, keepdim=True) * REACH).sum()) * 5 + summed
+    assert found.synops == pytest.approx(expected / 7)
+
+
+def test_layers_of_a_perceptron_come_in_their_order():
+    net, found = report("8-M3-8-M5", grid=1, carried="none")
+    seen = walked(net)
+    sizes = [8, 3, 8, 8, 5, 8]
+    places = [
+        share * size * 36 for share, size in zip(found.spikes_per_neuron_by_layer, sizes, strict=True)
+    ]
+    for k, block in {0: 1, 2: 2, 3: 3, 5: 4}.items():
+        assert places[k] == pytest.approx(float(seen[block].sum()) / 7, rel=1e-5)
+
+
+def test_a_shortcut_adds_each_spike_once_more():
+    _, plain = report("4-4", grid=1, carried="none")
+    net, past = report("4-F4", grid=1, carried="none")
+    _, first, last = walked(net)
+    head = float(last.sum())
+    # A fully connected layer: four targets, and the place itself.
+    assert past.synops == pytest.approx((float(first.sum()) * 5 + head) / 7)
+    assert plain.synops > past.synops
+
+
+def test_an_lstm_by_hand():
+    _, found = report("L4", grid=2, windows="plain", carried="none")
+    # Windows of 3 x 3: 36 visits, the recurrence in three of four windows.
+    recurrent = 27 * 16 * 4
+    assert found.dense_multiply_adds == int(REACH.sum()) * 16 + recurrent + 4 * 3
+    neuron_operations = found.neuron_operations
+    assert neuron_operations["functions"] == 5 * 36 * 4
+    assert neuron_operations["additions"] == 36 * 16
+    assert neuron_operations["multiplies"] == 2 * 36 * 4
+    # Products of the cells, and the normalisation.
+    assert neuron_operations["multiply_adds"] == 36 * 4 + 36 * 4
+
+
+def test_accuracy_is_that_of_the_highest_output():
+    net, found = report("4-5", grid=2)
+    expected = (net(images()).argmax(1) == torch.arange(7) % 3).float().mean()
+    assert found.accuracy == pytest.approx(float(expected))
+
+
+def test_fractions_are_multiplied_not_added():
+    _, whole = report("4-4-4-4", grid=2)
+    _, parts = report("4-4-4-4", grid=2, fractional=True)
+    assert parts.multiply_adds > whole.multiply_adds
+    assert parts.synops < whole.synops
+
+
+def test_overlapping_windows_visit_places_more_than_once():
+    _, plain = report("4-4-4", grid=2, windows="plain", carried="window", projection="linear")
+    _, dilated = report("4-4-4", grid=2, windows="dilated", carried="window", projection="linear")
+    _, both = report("4-4-4", grid=2, windows="dilated", carried="both", projection="linear")
+    neurons = 3 * 4 * 36
+    # The shift and the reset for each neuron, and a multiply-add each.
+    assert plain.neuron_operations["additions"] == 2 * neurons
+    assert plain.neuron_operations["multiply_adds"] == neurons
+    # Windows of 5 x 5 over 6 x 6, four of them: 100 visits of 36 places, of which 64 are merged.
+    visits = 3 * 4 * 100
+    assert dilated.neuron_operations["additions"] == neurons + visits + (visits - neurons)
+    assert dilated.neuron_operations["multiply_adds"] == visits
+    assert dilated.neuron_operations["multiplies"] == 0
+    # What is left is merged too, as a mean where windows overlap (all places but the corners), and two
+    # layers add what the one before left.
+    more = (visits - neurons) + 2 * 4 * 100
+    assert both.neuron_operations["additions"] == dilated.neuron_operations["additions"] + more
+    assert both.neuron_operations["multiplies"] == 3 * 4 * (36 - 4)
+
+
+@pytest.mark.parametrize(
+    ("projection", "before", "windows", "functions"),
+    [
+        ("sine_window", True, True, 2),
+        ("sine_window", False, True, 1),
+        ("sine_window", True, False, 0),
+        ("sine_layer", True, False, 1),
+        ("sine_layer", False, True, 0),
+        ("tanh", True, True, 1),
+        ("linear", True, True, 0),
+    ],
+)
+def test_functions_of_each_projection(projection, before, windows, functions):
+    found = carry_operations(WindowCarry(projection=projection), before=before, windows=windows)
+    assert found.neuron_functions == functions
+
+
+def test_energy_is_the_sum_over_the_constants():
+    _, found = report("4-4", grid=2, projection="sine_layer")
+    entries = found.as_dict()
+    carry = entries["neuron_operations"]
+    paper = entries["synops"] * ADD_PJ + entries["multiply_adds"] * MULTIPLY_ADD_PJ
+    assert entries["energy_of_inputs_pj"] == pytest.approx(paper)
+    assert entries["energy_pj"] == pytest.approx(
+        paper
+        + carry["additions"] * ADD_PJ
+        + carry["multiplies"] * MULTIPLY_PJ
+        + carry["multiply_adds"] * MULTIPLY_ADD_PJ
+        + carry["functions"] * FUNCTION_PJ
+    )
+    assert entries["dense_energy_paper_pj"] == pytest.approx(entries["dense_energy_pj"] * 5.5 / 4.6)
+
+
+def test_nothing_to_report_on():
+    net = OneStepNetwork("4", (1, 6, 6), 3, WindowCarry())
+    with pytest.raises(ValueError, match="no samples"):
+        measure(net, images()[:0], torch.zeros(0, dtype=torch.int64))

@@ -1,0 +1,35 @@
+"""Recipes that train on the embedded digits within seconds."""
+
+from firstspike.neurons import Window
+from firstspike.recipes.base import Augmentation, FirstSpikeLoss
+from firstspike.recipes.ettfs import EttfsRecipe
+from firstspike.recipes.one_step import OneStepRecipe
+from firstspike.recipes.shallow import ShallowRecipe
+from firstspike.recipes.window import WindowRecipe
+from firstspike.rules import StraightThroughRule
+
+SHALLOW = ShallowRecipe(
+    dataset="digits",
+    hidden_features=100,
+    steps=8,
+    hidden_neuron=Window(low=0.0, high=2.0),
+    output_neuron=Window(low=0.0, high=1.0, out_steps=32, rule=StraightThroughRule(saturation="one_sided")),
+    loss=FirstSpikeLoss(label_delay=3),
+    augmentation=Augmentation(rotation_deg=5),
+    rate=5e-3,
+    batch_size=32,
+    epochs=8,
+)
+ETTFS = EttfsRecipe(dataset="digits", layout="12C3-A2-F32", epochs=4, batch_size=32, rate=1e-2)
+WINDOW = WindowRecipe(
+    dataset="digits",
+    layout="12C3-E2-12R-F32",
+    epochs=4,
+    batch_size=32,
+    rate=1e-2,
+    dropout=0.1,
+    spike_penalty=0.1,
+    augmentation=Augmentation(rotation_deg=5, scale=0.05),
+)
+ONE_STEP = OneStepRecipe(dataset="digits", layout="12-F12-P16-L16", head_size=2, batch_size=32, rate=1e-2)
+DEEP = {"ettfs": ETTFS, "window": WINDOW, "onestep": ONE_STEP}

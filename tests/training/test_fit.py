@@ -1,0 +1,150 @@
+"""Any module on any data: the loop, the run folder, and the same bits after an interruption."""
+
+import json
+import math
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from torch.nn import functional as F
+
+import firstspike
+from firstspike.data import ImageSet
+from firstspike.support import Diverged, InputError
+from firstspike.training.fit import Fitted
+from firstspike.training.run_folder import RunFolder
+
+# A core that is shared makes two threads wait for each other.
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+
+def network(seed=0):
+    torch.manual_seed(seed)
+    return torch.nn.Sequential(
+        torch.nn.Linear(4, 16), torch.nn.ReLU(), torch.nn.BatchNorm1d(16), torch.nn.Linear(16, 1)
+    )
+
+
+def data(count=200, seed=1):
+    source = torch.Generator().manual_seed(seed)
+    inputs = torch.randn(count, 4, generator=source)
+    return inputs, inputs.square().sum(1, keepdim=True)
+
+
+def fitted(path, net, **options):
+    options = {"loss": F.mse_loss, "validation": data(50, 2), "epochs": 6, "batch_size": 25} | options
+    return firstspike.fit(net, data(), out=path, rate=3e-2, ema=0.5, show_progress=False, **options)
+
+
+def test_it_learns_and_keeps_the_epoch_of_the_lowest_validation_loss(tmp_path):
+    net = network()
+    fit = fitted(tmp_path / "run", net)
+    assert isinstance(fit, Fitted)
+    assert fit.model is net
+    assert not net.training
+    losses = [record["validation_loss"] for record in fit.records]
+    assert losses[-1] < 0.5 * losses[0]
+    inputs, targets = data(50, 2)
+    with torch.no_grad():
+        assert float(F.mse_loss(net(inputs), targets)) == pytest.approx(min(losses), rel=1e-4)
+    kept = load_file(fit.path / "model.safetensors")
+    assert all(kept[name].equal(tensor) for name, tensor in net.state_dict().items())
+    lines = [json.loads(line) for line in (fit.path / "metrics.jsonl").read_text().splitlines()]
+    assert lines == fit.records
+
+
+def test_the_modules_weights_are_the_initial_ones(tmp_path):
+    """And with the same seed and weights every bit is the same."""
+    one, two, other = (
+        fitted(tmp_path / name, network(seed)) for name, seed in (("a", 0), ("b", 0), ("c", 5))
+    )
+    assert [r | {"seconds": 0} for r in one.records] == [r | {"seconds": 0} for r in two.records]
+    assert one.records[0]["loss"] != other.records[0]["loss"]
+
+
+@pytest.mark.parametrize("stop_after", [1, 4, 6])
+def test_an_interrupted_fit_ends_as_an_uninterrupted_one(tmp_path, monkeypatch, stop_after):
+    whole = fitted(tmp_path / "whole", network())
+    save_state = RunFolder.save_state
+
+    def save_and_stop(self, state):
+        save_state(self, state)
+        if state.epoch == stop_after:
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(RunFolder, "save_state", save_and_stop)
+        with pytest.raises(KeyboardInterrupt):
+            fitted(tmp_path / "run", network())
+    # Another start: what counts is what the folder holds.
+    again = fitted(tmp_path / "run", network(9), resume=True)
+    expected, found = whole.model.state_dict(), again.model.state_dict()
+    assert all(expected[name].equal(found[name]) for name in expected)
+    assert [r | {"seconds": 0} for r in whole.records] == [r | {"seconds": 0} for r in again.records]
+    # A finished one is taken as it is.
+    finished = fitted(tmp_path / "run", network(3), resume=True)
+    assert finished.records == again.records
+    assert all(found[name].equal(tensor) for name, tensor in finished.model.state_dict().items())
+
+
+def test_a_run_is_neither_overwritten_nor_gone_on_with_by_other_settings(tmp_path):
+    fitted(tmp_path / "run", network(), epochs=1)
+    with pytest.raises(InputError, match="holds a run already"):
+        fitted(tmp_path / "run", network(), epochs=1)
+    for options, named in (
+        ({"epochs": 2}, "epochs 1 there, 2 asked for"),
+        ({"epochs": 1, "seed": 3}, "seed 0 there, 3 asked for"),
+        ({"epochs": 1, "loss": F.l1_loss}, "loss mse_loss there, l1_loss asked for"),
+    ):
+        with pytest.raises(InputError, match=named):
+            fitted(tmp_path / "run", network(), resume=True, **options)
+    with pytest.raises(InputError, match="network Sequential there, Linear asked for"):
+        fitted(tmp_path / "run", torch.nn.Linear(4, 1), epochs=1, resume=True)
+
+
+def test_its_weights_go_into_a_module_of_the_callers(tmp_path):
+    fit = fitted(tmp_path / "run", network(), epochs=1)
+    run = RunFolder.open(fit.path)
+    with pytest.raises(InputError, match="load_model"):
+        run.load()
+    run.load_model(other := network(7))
+    assert all(t.equal(other.state_dict()[name]) for name, t in fit.model.state_dict().items())
+
+
+def test_an_image_set_and_no_validation(tmp_path, train):
+    few = ImageSet("digits", "train", train.images[:100], train.labels[:100], 10)
+    net = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(64, 10))
+
+    def loss(out, labels):
+        return F.cross_entropy(out, labels)
+
+    fit = firstspike.fit(
+        torch.nn.Sequential(Scale(), net), few, loss=loss, out=tmp_path / "run", epochs=8, batch_size=20,
+        rate=1e-2, show_progress=False,
+    )  # fmt: skip
+    assert "validation_loss" not in fit.records[0]
+    assert fit.records[-1]["loss"] < 0.7 * fit.records[0]["loss"]
+    right = (fit.model(few.images).argmax(1) == few.labels).float().mean()
+    assert float(right) > 0.8
+
+
+class Scale(torch.nn.Module):
+    """Bytes to numbers."""
+
+    def forward(self, images):
+        return images.float() / 255
+
+
+def test_wrong_numbers_and_data_are_refused_before_anything_is_made(tmp_path):
+    for options in ({"epochs": 0}, {"batch_size": -1}, {"warmup": math.nan}, {"weight_decay": -1}):
+        with pytest.raises(ValueError, match=next(iter(options))):
+            fitted(tmp_path / "run", network(), **options)
+    inputs, targets = data()
+    with pytest.raises(ValueError, match="200 and 199"):
+        firstspike.fit(network(), (inputs, targets[:-1]), loss=F.mse_loss, out=tmp_path / "run")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_fit_that_diverges_says_so(tmp_path):
+    with pytest.raises(Diverged, match="epoch 1"):
+        fitted(tmp_path / "run", network(), loss=lambda out, targets: (out / 0).sum())
