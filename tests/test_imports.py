@@ -78,7 +78,7 @@ SOURCES = sorted(path for path in ROOT.rglob("*.py") if part_of(path) not in FAC
         ("from firstspike import coding, losses", {"coding", "losses"}),
         ("def f():\n    from firstspike.plot import sample_grid", {"plot"}),
         ("if TYPE_CHECKING:\n    from firstspike.cli import main", {"cli"}),
-        ("from . import if_step", {"kernels"}),
+        ("from . import dispatch", {"kernels"}),
         ("from .. import plot", {"plot"}),
         ("from ..nn.linear import Linear", {"nn"}),
         ("import torch, firstspike", {"__init__"}),

@@ -341,8 +341,8 @@ class Walk:
     ) -> tuple[np.ndarray, np.ndarray | None]:
         """Return the gradients of `current` and `before`, given those of both results of `fire`."""
         grad_current = np.empty_like(current)
-        hears = before is not None and self._carried & 2
-        grad_before = np.empty_like(current) if hears else np.zeros_like(current[:0])
+        receives = before is not None and self._carried & 2
+        grad_before = np.empty_like(current) if receives else np.zeros_like(current[:0])
         arguments = (
             current,
             current if before is None else before,
@@ -358,7 +358,7 @@ class Walk:
         threads.run(_share_gradient, _gradient, len(current), *arguments)
         if before is None:
             return grad_current, None
-        return grad_current, grad_before if hears else np.zeros_like(current)
+        return grad_current, grad_before if receives else np.zeros_like(current)
 
     def _kinds_with(self, before: np.ndarray | None) -> tuple[int, int, int, bool]:
         """Without a previous layer of the same shape only the patches' part is carried."""
