@@ -1,12 +1,13 @@
 """Recipes that train on the embedded digits within seconds."""
 
+from firstspike.rules import StraightThroughRule
+
 from firstspike.neurons import Window
 from firstspike.recipes.base import Augmentation, FirstSpikeLoss
 from firstspike.recipes.ettfs import EttfsRecipe
 from firstspike.recipes.one_step import OneStepRecipe
 from firstspike.recipes.shallow import ShallowRecipe
 from firstspike.recipes.window import WindowRecipe
-from firstspike.rules import StraightThroughRule
 
 SHALLOW = ShallowRecipe(
     dataset="digits",

@@ -5,10 +5,10 @@ import os
 import numpy as np
 import pytest
 import torch
+from firstspike.coding import encode_latency
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from firstspike.coding import encode_latency
 from firstspike.data import load
 from firstspike.data.dvs_gesture import load_dvs_gesture, read_dvs_gesture
 from firstspike.data.events import EventSet, Recording, first_spike_maps, frames

@@ -6,10 +6,10 @@ import math
 import numpy as np
 import pytest
 import torch
+from firstspike.coding import encode_latency
 from hypothesis import given
 from hypothesis import strategies as st
 
-from firstspike.coding import encode_latency
 from firstspike.data import SPLITS, load
 from firstspike.data.yin_yang import DOT, YANG, YIN, region
 

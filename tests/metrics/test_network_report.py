@@ -5,13 +5,13 @@ import math
 
 import pytest
 import torch
+from firstspike.coding import encode_latency
+from firstspike.models.window_network import WindowNetwork
 from torch import Tensor
 
 import firstspike
-from firstspike.coding import encode_latency
 from firstspike.metrics.report import Report, report
 from firstspike.models.spiking_form import spiking_form
-from firstspike.models.window_network import WindowNetwork
 from firstspike.neurons import Causal, Neuron, Window
 from firstspike.nn import Conv2d, Linear, Stack
 

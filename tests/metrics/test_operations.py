@@ -2,13 +2,13 @@
 
 import pytest
 import torch
+from firstspike.onestep.network import OneStepNetwork
+from firstspike.onestep.settings import WindowCarry
 from torch.nn import functional as F
 
 from firstspike.metrics.cost import ADD_PJ, MULTIPLY_ADD_PJ
 from firstspike.metrics.operations import FUNCTION_PJ, MULTIPLY_PJ, carry_operations
 from firstspike.metrics.report import report as measure
-from firstspike.onestep.network import OneStepNetwork
-from firstspike.onestep.settings import WindowCarry
 
 
 def images(count=7, shape=(1, 6, 6)):

@@ -2,16 +2,16 @@
 
 import pytest
 import torch
+from firstspike.models.window_network import WindowNetwork
+from firstspike.raster.network import RasterNetwork
+from firstspike.raster.settings import RasterNeuron, RasterWeights, Readout
 from torch.nn import functional as F
 
 from firstspike.engine import Engine
 from firstspike.metrics.cost import membrane_updates, multiply_adds, synaptic_operations
 from firstspike.metrics.report import report as measure
 from firstspike.models.spiking_form import spiking_form
-from firstspike.models.window_network import WindowNetwork
 from firstspike.nn import EarliestPool2d
-from firstspike.raster.network import RasterNetwork
-from firstspike.raster.settings import RasterNeuron, RasterWeights, Readout
 
 IN_SHAPE, CLASSES, T = (2, 12, 12), 4, 5
 RASTER_LAYOUTS = ["6C3-A2-8C3s2-E3-F20", "5C5s2-7C3-A2-9C3-F11", "8C3-A2-F16", "F9-F8"]

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 import torch
+from firstspike.raster.settings import RasterWeights, Readout
 from small_recipes import DEEP, ETTFS, WINDOW
 
 from firstspike.data import ImageSet
-from firstspike.raster.settings import RasterWeights, Readout
 from firstspike.recipes import PRESETS
 from firstspike.recipes.base import Augmentation
 from firstspike.support import InputError

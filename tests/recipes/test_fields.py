@@ -6,10 +6,10 @@ import math
 from dataclasses import dataclass
 
 import pytest
+from firstspike.raster.settings import Readout
 from small_recipes import DEEP, ONE_STEP, SHALLOW, WINDOW
 
 from firstspike.neurons import Causal, Phased
-from firstspike.raster.settings import Readout
 from firstspike.recipes import PRESETS, preset
 from firstspike.recipes.base import Augmentation, FirstSpikeLoss, Recipe
 from firstspike.recipes.fields import Checked, Count, changed, flat, from_json, to_json

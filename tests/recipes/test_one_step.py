@@ -4,9 +4,9 @@ import dataclasses
 
 import pytest
 import torch
+from firstspike.onestep.settings import WindowCarry
 
 from firstspike.data import ImageSet
-from firstspike.onestep.settings import WindowCarry
 from firstspike.recipes.base import Augmentation
 from firstspike.recipes.one_step import OneStepRecipe, mix
 from firstspike.support import InputError

@@ -5,14 +5,14 @@ from dataclasses import dataclass
 
 import pytest
 import torch
-
 from firstspike.coding import encode_latency
+from firstspike.rules import StraightThroughRule
+
 from firstspike.losses import first_spike_cross_entropy
 from firstspike.neurons import Window
 from firstspike.nn import Linear, Stack
 from firstspike.recipes.base import Classifier
 from firstspike.recipes.fields import Count, Positive, Rate
-from firstspike.rules import StraightThroughRule
 from firstspike.support import InputError
 from firstspike.training.evaluation import evaluate
 from firstspike.training.run import train

@@ -2,9 +2,9 @@
 
 import pytest
 import torch
+from firstspike.data.shapes import input_shape
 
 from firstspike.data import ImageSet
-from firstspike.data.shapes import input_shape
 from firstspike.recipes import base
 from firstspike.training.loop import train_recipe
 from firstspike.training.run_folder import RunFolder

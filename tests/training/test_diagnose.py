@@ -5,9 +5,9 @@ import logging
 
 import pytest
 import torch
+from firstspike.batch_norm import BatchNorm
 from small_recipes import ETTFS, WINDOW
 
-from firstspike.batch_norm import BatchNorm
 from firstspike.data import load
 from firstspike.models.spiking_form import spiking_form
 from firstspike.nn import EarliestPool2d

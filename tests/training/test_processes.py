@@ -1,10 +1,10 @@
 """What torchrun sets in the environment, whole or in part."""
 
 import pytest
+from firstspike.training.presets import preset
 
 from firstspike.support import InputError
 from firstspike.training import processes
-from firstspike.training.presets import preset
 from firstspike.training.run import train
 
 WHOLE = {"WORLD_SIZE": "2", "RANK": "1", "MASTER_ADDR": "localhost", "MASTER_PORT": "29500"}

@@ -4,10 +4,10 @@ import os
 
 import pytest
 import torch
+from firstspike.training.presets import preset
 from torch import nn
 
 from firstspike.training import run, threads
-from firstspike.training.presets import preset
 from firstspike.training.run_folder import RunFolder
 from firstspike.training.threads import SMALL_STEP, cores, threads_for
 

@@ -1,13 +1,13 @@
 import numpy as np
 import pytest
 import torch
+from firstspike.functional import causal_linear
+from firstspike.kernels.reference import simulate_causal
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from spike_cases import Case, cases, draw_times, draw_weight, naive_gradients, naive_raster, naive_times
 
-from firstspike.functional import causal_linear
 from firstspike.kernels.cpu import linear
-from firstspike.kernels.reference import simulate_causal
 from firstspike.neurons import Causal
 from firstspike.spikes import raster_to_times, times_to_raster
 

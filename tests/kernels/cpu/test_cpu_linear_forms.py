@@ -5,14 +5,14 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 import torch
+from firstspike.convolution import causal_conv2d
+from firstspike.functional import causal_linear
+from firstspike.rules import TemporalRule
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from firstspike.convolution import causal_conv2d
-from firstspike.functional import causal_linear
 from firstspike.kernels.cpu.vectors import LANES, blocks
 from firstspike.neurons import Causal
-from firstspike.rules import TemporalRule
 
 
 @pytest.fixture(autouse=True)

@@ -6,12 +6,12 @@ from itertools import pairwise
 import numpy as np
 import pytest
 import torch
+from firstspike.coding import encode_latency
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from spike_cases import PATTERNS, draw_times
 from test_s4nn_oracle import DECAY, GAMMA, LEARNING_RATE, S4nn, T, draw_image
 
-from firstspike.coding import encode_latency
 from firstspike.online import S4NN, s4nn_epoch
 
 

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 import torch
-
 from firstspike.functional import window_fire
+
 from firstspike.kernels.cpu import window
 from firstspike.neurons import Window
 

@@ -7,10 +7,10 @@ import sys
 
 import pytest
 import torch
-
-from firstspike import Causal, Linear
 from firstspike.convolution import causal_conv2d
 from firstspike.functional import causal_linear
+
+from firstspike import Causal, Linear
 from firstspike.kernels.cpu import threads as pool
 from firstspike.online import sort_spikes
 

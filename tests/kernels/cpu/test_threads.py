@@ -8,12 +8,12 @@ from multiprocessing.connection import Connection
 import numpy as np
 import pytest
 import torch
+from firstspike.functional import causal_linear, phased_linear
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from spike_cases import draw_times, draw_weight
 from torch import Tensor
 
-from firstspike.functional import causal_linear, phased_linear
 from firstspike.kernels.cpu import linear, ramp
 from firstspike.kernels.cpu.threads import part_of, parts, run_plainly
 from firstspike.neurons import Causal, Phased, Synapse

@@ -1,10 +1,10 @@
 import pytest
 import torch
+from firstspike.kernels.reference import simulate_causal
 from spike_cases import dense_flags
 from torch import Tensor
 from triton_device import needs_triton, on_every_device, triton_kernels
 
-from firstspike.kernels.reference import simulate_causal
 from firstspike.neurons import Causal
 
 pytestmark = [needs_triton, on_every_device]

@@ -1,11 +1,11 @@
 import numpy as np
 import pytest
 import torch
+from firstspike.kernels.reference import simulate_causal
 from spike_cases import PATTERNS, draw_times, draw_weight, naive_gradients, naive_times
 from torch import Tensor
 from triton_device import needs_triton, on_every_device, triton_kernels
 
-from firstspike.kernels.reference import simulate_causal
 from firstspike.neurons import Causal
 
 pytestmark = [needs_triton, on_every_device]

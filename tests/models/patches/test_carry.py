@@ -5,9 +5,9 @@ import math
 
 import pytest
 import torch
+from firstspike.kernels.window_carry import SURROGATES
 from scipy.integrate import dblquad
 
-from firstspike.kernels.window_carry import SURROGATES
 from firstspike.models.patches.carry import _Spike, carry_patches, project, walk_patches
 from firstspike.models.patches.grid import patch_grid
 from firstspike.models.patches.settings import PatchCarry, over_activation

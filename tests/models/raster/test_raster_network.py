@@ -4,9 +4,9 @@ import math
 
 import pytest
 import torch
+from firstspike.coding import encode_latency
 from torch.nn import functional as F
 
-from firstspike.coding import encode_latency
 from firstspike.models.raster.layers import RasterLayer
 from firstspike.models.raster.network import RasterNetwork
 from firstspike.models.raster.settings import RasterNeuron, RasterWeights, Readout
