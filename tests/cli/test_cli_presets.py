@@ -16,7 +16,7 @@ SCRIPTS_RELY_ON = {
 }
 
 
-FIELDS = {"summary", "paper", "expected", "takes_digit", "one_dataset", "config", "on_digits"}
+FIELDS = {"summary", "paper", "expected", "figures", "takes_digit", "one_dataset", "config", "on_digits"}
 
 
 def test_json_is_one_object_that_describes_every_preset(firstspike):
@@ -38,6 +38,6 @@ def test_the_table_names_every_preset_and_the_digit_where_it_is_needed(firstspik
     answer = firstspike("presets")
     assert (answer.status, answer.err) == (0, "")
     assert all(name in answer.out for name in PRESETS)
-    titles = [paper.split(";")[0] for paper in {preset.paper for preset in PRESETS.values()}]
+    titles = [source.split(";")[0] for source in {preset.source for preset in PRESETS.values()}]
     assert [answer.out.count(title) for title in titles] == [1] * len(titles)
     assert answer.out.count("--digit 0..9") == sum(preset.takes_digit for preset in PRESETS.values())

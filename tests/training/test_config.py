@@ -16,9 +16,16 @@ def test_every_preset_survives_json(name):
 
 
 @pytest.mark.parametrize("name", sorted(PRESETS))
-def test_every_preset_names_its_paper_and_figures(name):
-    assert "arXiv" in PRESETS[name].paper
+def test_every_preset_names_its_paper_and_what_to_expect(name):
+    assert "arXiv" in PRESETS[name].source
     assert PRESETS[name].expected
+
+
+def test_what_to_expect_is_written_from_figures():
+    assert PRESETS["ettfs-mnist"].expected == (
+        "target: accuracy >= 99.45 %, spikes per hidden neuron <= 1; paper: accuracy 99.48 %"
+    )
+    assert PRESETS["ettfs-cifar100"].expected == "paper: accuracy 70.27 %; needs a GPU"
 
 
 def test_unknown_type_and_fields_are_refused():

@@ -5,7 +5,7 @@ import argparse
 
 def add_parser(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     """Add the verb."""
-    parser = verbs.add_parser("presets", help="list the presets, their paper and expected figures")
+    parser = verbs.add_parser("presets", help="list the presets, their papers and targets")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     parser.set_defaults(run=run)
 
@@ -22,8 +22,9 @@ def run(options: argparse.Namespace) -> None:
         document = {
             p.name: {
                 "summary": p.summary,
-                "paper": p.paper,
+                "paper": p.source,
                 "expected": p.expected,
+                "figures": {"paper": dict(p.paper), "target": dict(p.target)},
                 "takes_digit": p.takes_digit,
                 "one_dataset": p.one_dataset,
                 "config": to_json(p.config),
@@ -37,12 +38,12 @@ def run(options: argparse.Namespace) -> None:
     from rich.table import Table
 
     console = Console()
-    for paper in dict.fromkeys(entry.paper for entry in PRESETS.values()):
-        table = Table(title=paper, title_justify="left", box=None, padding=(0, 2, 0, 0), expand=True)
+    for source in dict.fromkeys(entry.source for entry in PRESETS.values()):
+        table = Table(title=source, title_justify="left", box=None, padding=(0, 2, 0, 0), expand=True)
         table.add_column("preset", no_wrap=True, width=max(map(len, PRESETS)))
         table.add_column("what", ratio=1)
-        table.add_column("expected figures", ratio=1)
-        for entry in (entry for entry in PRESETS.values() if entry.paper == paper):
+        table.add_column("targets and the paper's figures", ratio=1)
+        for entry in (entry for entry in PRESETS.values() if entry.source == source):
             name = f"{entry.name}\n  --digit 0..9" if entry.takes_digit else entry.name
             table.add_row(name, entry.summary, entry.expected)
         console.print(table)
