@@ -35,6 +35,7 @@ ORDER = [
     "plot",
     "training",
     "reproduce",
+    "experiments",
     "bench",
     "cli",
 ]

@@ -28,7 +28,7 @@ def add_parser(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> 
 
 def run(options: argparse.Namespace) -> None:
     """Run the demo."""
-    from firstspike.reproduce.demo import demo
+    from firstspike.experiments.demo import demo
 
     print(
         demo(

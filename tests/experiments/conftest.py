@@ -5,6 +5,7 @@ import torch
 
 from firstspike.data import ImageSet
 from firstspike.data.shapes import input_shape
+from firstspike.experiments import jobs
 from firstspike.reproduce import evaluation
 from firstspike.training.run_folder import RunFolder
 from firstspike.training.supervised import train_supervised
@@ -22,19 +23,18 @@ def made(name, split, data_dir=None):
 
 @pytest.fixture
 def made_images(monkeypatch):
-    """Return a function that lets an experiment's module load made images and train them here."""
+    """Let experiments load made images and train on them here; further modules that load are named."""
 
-    def train_all(options, jobs):
-        for job in jobs:
+    def train(waiting, total, options, device):
+        for job in waiting:
             config = job.config(options)
-            run = RunFolder.create(job.folder(options), job.preset, config, job.seed, resume=True)
+            run = RunFolder.create(job.folder(options), job.run.preset, config, job.seed, resume=True)
             data = [made(config.dataset, split) for split in ("train", "validation")]
             train_supervised(run, task_for(config), *data, show_progress=False)
 
-    def patch(module):
-        monkeypatch.setattr(module, "train_all", train_all)
-        monkeypatch.setattr(evaluation, "load", made)
-        if hasattr(module, "load"):
+    def patch(*modules):
+        monkeypatch.setattr(jobs, "_train", train)
+        for module in (jobs, evaluation, *modules):
             monkeypatch.setattr(module, "load", made)
 
     return patch
