@@ -161,7 +161,7 @@ def _add_targets(report: Report, targets: Sequence[Target]) -> None:
     rows = []
     for target in targets:
         known = quantity(target.figure)
-        bound = f"{'>=' if known.higher else '<='} {target.bound * known.factor:,.6g}"
+        bound = f"{'>=' if known.higher else '<='} {target.bound * known.factor:,.5g}"
         measured = show(target.measured, known.digits, known.factor)
         rows.append(
             [
