@@ -4,8 +4,8 @@
 
 For each preset: the SHA-256 of its initial weights, of the weights after two training steps, and of spike
 times (logits of the one-step networks, pixels of the ANN GANs) on the embedded digits, enlarged for MNIST's
-presets, or on drawn images. Sums of floating-point numbers differ between processors and versions of torch,
-so the values are no part of the repository: write them before a change, on one machine, and check them after.
+presets, or on drawn images. Sums of floating-point numbers differ between processors and versions of
+torch, so the values are no part of the repository: write them before a change, and check them after it.
 """
 
 import argparse

@@ -195,7 +195,7 @@ class LastingStream:
             self.lost = True
 
 
-def expanded(path: str | Path, name: str) -> Path:
+def expanded(path: str | os.PathLike[str], name: str) -> Path:
     """Return `path` with the home folder in place of a leading ``~``.
 
     Raises:

@@ -49,10 +49,10 @@ def test_a_demo_does_not_go_on_with_an_older_one_unasked(firstspike, gan_run, tm
     ("line", "place", "kept"),
     [
         ("train ann-gan --digit 1", "training.run.train", "; finished epochs are kept, --resume goes on"),
-        ("demo", "reproduce.demo.demo", "; finished epochs are kept, --resume goes on"),
+        ("demo", "experiments.demo.demo", "; finished epochs are kept, --resume goes on"),
         (
             "reproduce spiking-gan",
-            "reproduce.run_experiment",
+            "experiments.run_experiment",
             "; finished epochs are kept, the same command goes on",
         ),
         ("evaluate RUN", "training.evaluation.evaluate", ""),

@@ -33,13 +33,17 @@ def test_the_number_of_samples_has_bounds(firstspike, tmp_path, value):
     assert contents(tmp_path) == {}
 
 
-def test_repeated_seeds_and_digits_count_once_in_their_order(firstspike, monkeypatch):
-    plans = []
-    monkeypatch.setattr("firstspike.reproduce.spiking_gan.reproduce", plans.append)
-    line = "reproduce spiking-gan --seeds 2 0 2 1 0 --digits 7 3 7"
+def test_options_reach_the_experiment(firstspike, monkeypatch):
+    asked = []
+    monkeypatch.setattr(
+        "firstspike.experiments.run_experiment", lambda *given, **named: asked.append((*given, named))
+    )
+    line = "reproduce spiking-gan --seeds 2 0 2 --digits 7 3 7 --jobs 3 --epochs 4"
     assert firstspike(*line.split()).status == 0
-    (plan,) = plans
-    assert (plan.seeds, plan.digits) == ((2, 0, 1), (7, 3))
+    ((experiment, named),) = asked
+    assert {run.digits for run in experiment.runs} == {(7, 3), (3,), None}
+    assert (named["seeds"], named["jobs"], named["epochs"]) == ([2, 0, 2], 3, 4)
+    assert str(named["out"]) == "runs/reproduce-spiking-gan"
 
 
 HOLD = """

@@ -15,7 +15,7 @@ SCRIPTS_RELY_ON = {
     "spiking-gan-conditional",
     "ann-gan",
 }
-FIELDS = {"summary", "source", "paper", "target", "takes_digit", "one_dataset", "config", "on_digits"}
+FIELDS = {"summary", "paper", "expected", "figures", "takes_digit", "one_dataset", "config", "on_digits"}
 
 
 def test_json_is_one_object_that_describes_every_preset(firstspike):

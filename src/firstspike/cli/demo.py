@@ -30,7 +30,7 @@ def add_parser(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> 
 def run(options: argparse.Namespace) -> None:
     """Run the demo."""
     let_waiting_threads_sleep()
-    from firstspike.reproduce.demo import demo
+    from firstspike.experiments.demo import demo
 
     with deaf_to_hangup():
         report = demo(

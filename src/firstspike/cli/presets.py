@@ -40,9 +40,9 @@ def _document(entry: "Preset") -> dict[str, Any]:
 
     return {
         "summary": entry.summary,
-        "source": entry.source,
-        "paper": dict(entry.paper),
-        "target": dict(entry.target),
+        "paper": entry.source,
+        "expected": entry.expected,
+        "figures": {"paper": dict(entry.paper), "target": dict(entry.target)},
         "takes_digit": entry.takes_digit,
         "one_dataset": entry.one_dataset,
         "config": to_json(entry.recipe),
@@ -57,12 +57,11 @@ def _list(presets: Mapping[str, "Preset"]) -> None:
     for source in dict.fromkeys(entry.source for entry in presets.values()):
         table = Table(title=source, title_justify="left", box=None, padding=(0, 2, 0, 0), expand=True)
         table.add_column("preset", no_wrap=True, width=max(map(len, presets)))
-        table.add_column("what", ratio=2)
-        table.add_column("paper", ratio=1)
-        table.add_column("target", ratio=1)
+        table.add_column("what", ratio=1)
+        table.add_column("targets and the paper's figures", ratio=1)
         for entry in (entry for entry in presets.values() if entry.source == source):
             name = f"{entry.name}\n  --digit 0..9" if entry.takes_digit else entry.name
-            table.add_row(name, entry.summary, _figures(entry.paper), _figures(entry.target))
+            table.add_row(name, entry.summary, entry.expected)
         out.print(table)
         out.print()
 
@@ -74,22 +73,10 @@ def _describe(entry: "Preset") -> None:
         ("preset", entry.name),
         ("what", entry.summary),
         ("source", entry.source),
-        ("paper", _figures(entry.paper)),
-        ("target", _figures(entry.target)),
+        ("expected", entry.expected or "-"),
         ("", ""),
         *((name, str(value)) for name, value in flat(entry.recipe)),
         *((f"on digits: {name}", str(value)) for name, value in entry.on_digits.items()),
     ]
     width = max(len(name) for name, _ in rows)
     print("\n".join(f"{name:<{width}}  {text}".rstrip() for name, text in rows))
-
-
-def _figures(figures: Mapping[str, float]) -> str:
-    """Figures in words, shares in percent."""
-    if not figures:
-        return "-"
-    words = {
-        name: f"{100 * value:.4g} %" if name.startswith("accuracy") else f"{value:g}"
-        for name, value in figures.items()
-    }
-    return ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in words.items())

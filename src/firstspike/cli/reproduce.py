@@ -16,8 +16,6 @@ from firstspike.cli.options import (
 )
 from firstspike.cli.streams import deaf_to_hangup
 
-EXPERIMENTS = ("aggressive-ttfs", "cifar10", "ettfs", "one-step", "spiking-gan")
-
 
 def add_parser(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     """Add the verb."""
@@ -28,7 +26,11 @@ def add_parser(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> 
         "and write pictures, figures as JSON and one HTML report. Finished runs in --out are kept, so an "
         "interrupted call goes on where it was.",
     )
-    parser.add_argument("experiment", choices=EXPERIMENTS, help="which paper's, or which data set's")
+    parser.add_argument(
+        "experiment",
+        metavar="EXPERIMENT",
+        help="which paper's, or which data set's; any other word lists them",
+    )
     add_data_dir(parser)
     parser.add_argument(
         "--out",
@@ -46,9 +48,8 @@ def add_parser(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> 
         "--digits",
         type=between(0, 9),
         nargs="+",
-        default=list(range(10)),
         metavar="N",
-        help="digits of the per-digit GANs (default: all)",
+        help="spiking-gan: digits of the per-digit GANs (default: all)",
     )
     parser.add_argument(
         "--jobs",
@@ -71,21 +72,21 @@ def add_parser(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> 
 def run(options: argparse.Namespace) -> None:
     """Reproduce."""
     let_waiting_threads_sleep()
-    # The others take none, and say so.
-    if options.experiment == "cifar10":
-        check_device(options.device)
-    from firstspike.reproduce import run_experiment
+    from firstspike.experiments import find, run_experiment
 
+    own = {} if options.digits is None else {"digits": options.digits}
+    if options.device != "cpu":
+        own["device"] = options.device
+    experiment = find(options.experiment).with_options(**own)
+    check_device(options.device)
     with deaf_to_hangup():
         report = run_experiment(
-            options.experiment,
+            experiment,
             out=options.out or Path("runs") / f"reproduce-{options.experiment}",
             data_dir=options.data_dir,
             seeds=options.seeds,
-            digits=options.digits,
             epochs=options.epochs,
             jobs=options.jobs,
             results=options.results,
-            device=options.device,
         )
     print(report)

@@ -54,7 +54,7 @@ def sample(
     if label is not None and not 0 <= label < classes:
         raise InputError(f"--label must be 0 ... {classes - 1}, found {label}")
     source = torch.Generator().manual_seed(seed)
-    noise = generator.noise(count, source)
+    noise: Any = generator.noise(count, source)
     asked = torch.arange(count) % classes if classes and label is None else torch.full((count,), label or 0)
     labels = asked if classes else None
     images, spikes, synops = [], [], []

@@ -6,7 +6,7 @@
 import dataclasses
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, Protocol, Self
@@ -17,6 +17,7 @@ from torch import Tensor
 from firstspike.data import ImageSet, dataset, load
 from firstspike.data.augment import cut_out, distort, flip_horizontally
 from firstspike.losses import first_spike_cross_entropy
+from firstspike.metrics.figures import describe
 from firstspike.metrics.report import Report, report
 from firstspike.metrics.sampling import Samples
 from firstspike.models.layout import parse_layout
@@ -362,7 +363,7 @@ class SpikeClassifier(DeepClassifier):
 
     has_layers: ClassVar[bool] = True
     # The parts of a layout that the network is built of.
-    parts: ClassVar[Sequence[type]]
+    parts: ClassVar[tuple[type[Any], ...]]
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -406,6 +407,7 @@ class Preset:
         recipe: on MNIST, or its own data set.
         paper: what the paper measured, by the name of the figure in a report; shares, not percent.
         target: what it should reach, by the name of the figure.
+        note: what is to be expected besides figures.
         on_digits: fields that differ on the small embedded digits.
         takes_digit: whether ``--digit`` chooses the class.
         one_dataset: the recipe is for its own data set only.
@@ -417,9 +419,17 @@ class Preset:
     recipe: Recipe
     paper: Mapping[str, float] = field(default_factory=dict)
     target: Mapping[str, float] = field(default_factory=dict)
+    note: str = ""
     on_digits: Mapping[str, Any] = field(default_factory=dict)
     takes_digit: bool = False
     one_dataset: bool = False
+
+    @property
+    def expected(self) -> str:
+        """What it should reach and what the paper states, in words."""
+        target = f"target: {describe(self.target, bounds=True)}" if self.target else ""
+        paper = f"paper: {describe(self.paper)}" if self.paper else ""
+        return "; ".join(part for part in (target, paper, self.note) if part)
 
     def configure(
         self,

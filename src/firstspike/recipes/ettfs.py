@@ -1,6 +1,6 @@
 """Deep causal networks trained over a raster (ETTFS)."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, Literal, cast
 
@@ -32,7 +32,7 @@ class EttfsRecipe(SpikeClassifier):
     weights: RasterWeights = field(default_factory=RasterWeights)
     decoder: Votes | Membrane = field(default_factory=Votes)
 
-    parts: ClassVar[Sequence[type]] = PARTS
+    parts: ClassVar[tuple[type[Any], ...]] = PARTS
 
     def build(self, shape: tuple[int, ...], classes: int) -> RasterNetwork:
         """Return a freshly drawn network."""
@@ -108,20 +108,22 @@ PRESETS = (
     ),
     Preset(
         "ettfs-cifar10",
-        "VGG-16 of causal neurons with average pooling; needs a GPU",
+        "VGG-16 of causal neurons with average pooling",
         ETTFS,
         replace(_RECIPE, dataset="cifar-10", layout=_VGG, augmentation=_NATURAL, epochs=150),
         paper={"accuracy": 0.9056},
         target={"accuracy": 0.906},
         one_dataset=True,
+        note="needs a GPU",
     ),
     Preset(
         "ettfs-cifar100",
-        "the same on CIFAR-100; needs a GPU",
+        "the same on CIFAR-100",
         ETTFS,
         replace(_RECIPE, dataset="cifar-100", layout=_VGG, augmentation=_NATURAL, epochs=200),
         paper={"accuracy": 0.7027},
         one_dataset=True,
+        note="needs a GPU",
     ),
     Preset(
         "ettfs-n-mnist",
@@ -137,6 +139,7 @@ PRESETS = (
             epochs=20,
         ),
         one_dataset=True,
+        note="above a linear read-out of event counts",
     ),
     Preset(
         "ettfs-dvs-gesture",
@@ -153,5 +156,6 @@ PRESETS = (
         ),
         paper={"accuracy": 0.9583},
         one_dataset=True,
+        note="not measured here",
     ),
 )

@@ -314,6 +314,7 @@ PRESETS = (
         SPIKING_GAN,
         replace(_WINDOW, hidden_features=1000),
         on_digits=_WINDOW_ON_DIGITS,
+        note="at or above 784-400-10",
     ),
     Preset(
         "aggressive-ttfs-causal",
@@ -353,5 +354,6 @@ PRESETS = (
         S4NN,
         replace(_RELATIVE, hidden_features=1000),
         on_digits=_CAUSAL_ON_DIGITS,
+        note="at or above 784-400-10",
     ),
 )

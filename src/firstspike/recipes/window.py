@@ -1,6 +1,6 @@
 """Deep networks of window neurons, trained as quantised networks."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from typing import ClassVar, cast
 
@@ -47,7 +47,7 @@ class WindowRecipe(SpikeClassifier):
     loss: FirstSpikeLoss = field(default_factory=lambda: FirstSpikeLoss(sharpness=16.0, label_delay=4.0))
     spike_penalty: NotNegative = 0.0
 
-    parts: ClassVar[Sequence[type]] = PARTS
+    parts: ClassVar[tuple[type[Any], ...]] = PARTS
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -134,18 +134,20 @@ PRESETS = (
     ),
     Preset(
         "window-cifar10",
-        "ResNet-18 of window neurons; needs a GPU",
+        "ResNet-18 of window neurons",
         STANOJEVIC,
         replace(_RESNET, dataset="cifar-10", epochs=150),
         target={"accuracy": 0.951},
         one_dataset=True,
+        note="needs a GPU",
     ),
     Preset(
         "window-cifar100",
-        "the same on CIFAR-100; needs a GPU",
+        "the same on CIFAR-100",
         STANOJEVIC,
         replace(_RESNET, dataset="cifar-100", epochs=200),
         one_dataset=True,
+        note="needs a GPU",
     ),
     Preset(
         "window-n-mnist",
@@ -160,6 +162,7 @@ PRESETS = (
             epochs=20,
         ),
         one_dataset=True,
+        note="above a linear read-out of event counts",
     ),
     Preset(
         "window-dvs-gesture",
@@ -174,5 +177,6 @@ PRESETS = (
             epochs=100,
         ),
         one_dataset=True,
+        note="not measured here",
     ),
 )

@@ -7,7 +7,7 @@ import pytest
 import torch
 from PIL import Image
 
-from firstspike.reproduce.demo import by_class, demo
+from firstspike.experiments.demo import by_class, demo
 from firstspike.support import InputError
 
 PICTURES = {
@@ -15,8 +15,9 @@ PICTURES = {
     "comparison.png",
     "raster.png",
     "decision.gif",
-    "curves-gan.png",
-    "curves-classifier.png",
+    "curves-spiking-gan-conditional.png",
+    "curves-ann-gan-conditional.png",
+    "curves-aggressive-ttfs-window.png",
 }
 
 

@@ -19,8 +19,6 @@ h1 { font-size: 1.9rem; line-height: 1.2; margin: 0; }
 .subtitle { color: var(--muted); font-size: 1.05rem; margin: .4rem 0 0; }
 h2 { font-size: 1.35rem; margin: 3rem 0 .6rem; padding-top: .8rem;
   border-top: 1px solid var(--rule); }
-h3 { font-size: 1.08rem; margin: 2rem 0 .4rem; }
-h4 { font-size: 1rem; margin: 1.5rem 0 .3rem; color: var(--muted); }
 p { margin: .7rem 0; max-width: 44rem; }
 a { color: var(--accent); }
 nav { margin-top: 1.6rem; padding: .8rem 1.1rem; background: var(--tint); border-radius: .5rem; }
@@ -38,17 +36,10 @@ th:first-child { padding-left: 0; }
 thead th { font-size: .82rem; color: var(--muted); vertical-align: bottom;
   border-bottom: 2px solid var(--rule); }
 th.text, td.text { min-width: 8rem; }
-.number, .paper, .target, .measured { text-align: right; white-space: nowrap;
+.number { text-align: right; white-space: nowrap;
   font-variant-numeric: tabular-nums; }
-.paper, .target { color: var(--muted); }
-tbody .target { font-style: italic; }
-.measured { background: var(--tint); }
-tbody .measured { font-weight: 600; }
 .mark { font-weight: 700; margin-left: .35em; }
 .met { color: var(--met); } .missed { color: var(--missed); }
-sup { font-size: .72em; line-height: 0; font-weight: 400; }
-sup a { text-decoration: none; }
-.notes { font-size: .82rem; color: var(--muted); margin: .5rem 0 0; padding-left: 1.3rem; }
 figure { margin: 1.6rem 0; }
 img { display: block; max-width: 100%; height: auto; background: #ffffff; border-radius: .4rem; }
 figcaption { font-size: .88rem; color: var(--muted); margin-top: .5rem; max-width: 44rem; }

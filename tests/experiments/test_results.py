@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from firstspike.reproduce.results import (
+from firstspike.experiments.results import (
     markdown_table,
     provenance,
     read_results,
@@ -46,14 +46,41 @@ def test_spread_follows_scale_and_offset(values, scale, offset):
     assert other["sd"] == pytest.approx(scale * one["sd"], abs=1e-6)
 
 
-def test_summaries_hold_the_named_figures_only():
-    runs = [{"seed": 0, "accuracy": 0.9, "count": 10}, {"seed": 1, "accuracy": 0.8, "count": 10}]
-    assert summarise(runs, ("accuracy", "count")) == {
+def test_summaries_hold_every_number_that_all_runs_have():
+    runs = [
+        {
+            "seed": 0,
+            "accuracy": 0.9,
+            "count": 10,
+            "rule": "first",
+            "by_class": [1],
+            "met": True,
+            "kid": 1.0,
+        },
+        {
+            "seed": 1,
+            "accuracy": 0.8,
+            "count": 10,
+            "rule": "first",
+            "by_class": [2],
+            "met": True,
+            "kid": None,
+        },
+    ]
+    assert summarise(runs) == {
         "accuracy": {"mean": pytest.approx(0.85), "sd": pytest.approx(0.1 / 2**0.5)},
         "count": {"mean": 10.0, "sd": 0.0},
     }
-    with pytest.raises(KeyError, match="energy"):
-        summarise(runs, ("energy",))
+    assert summarise([]) == {}
+
+
+def test_digits_of_one_seed_are_averaged_before_the_spread_over_seeds():
+    runs = [
+        {"seed": seed, "digit": digit, "recall": value}
+        for seed, digit, value in [(0, 1, 0.2), (0, 2, 0.4), (1, 1, 0.6), (1, 2, 0.4)]
+    ]
+    # Means 0.3 and 0.5.
+    assert summarise(runs) == {"recall": {"mean": pytest.approx(0.4), "sd": pytest.approx(0.2 / 2**0.5)}}
 
 
 @pytest.mark.parametrize(
@@ -62,6 +89,9 @@ def test_summaries_hold_the_named_figures_only():
         ({"mean": 0.98456, "sd": 0.0012}, 2, 100, "98.46 ± 0.12"),
         ({"mean": 23.96, "sd": 0.0}, 1, 1, "24.0 ± 0.0"),
         ({"mean": 9377.9, "sd": 120.0}, 1, 1e-3, "9.4 ± 0.1"),
+        ({"mean": 28562.4, "sd": 1800.2}, 0, 1, "28,562 ± 1,800"),
+        (0.25, 1, 100, "25.0"),
+        (26_175, 1, 100, "26,175"),
     ],
 )
 def test_a_figure_is_shown_with_its_spread(figure, digits, scale, expected):

@@ -68,20 +68,37 @@ def spread(values: Sequence[float]) -> Spread:
     }
 
 
-def summarise(runs: Sequence[Mapping[str, Any]], names: Sequence[str]) -> dict[str, Spread]:
-    """Return mean and spread over `runs` of the figures called `names`."""
-    return {name: spread([float(run[name]) for run in runs]) for name in names}
+def summarise(runs: Sequence[Mapping[str, Any]]) -> dict[str, Spread]:
+    """Return mean and spread over seeds of every figure that is a number in all `runs`.
+
+    Runs of one seed, one for each digit, are averaged first.
+    """
+    by_seed: dict[Any, list[Mapping[str, Any]]] = {}
+    for run in runs:
+        by_seed.setdefault(run["seed"], []).append(run)
+    names = [
+        name
+        for name in (runs[0] if runs else {})
+        if name not in ("seed", "digit") and all(_is_number(run.get(name)) for run in runs)
+    ]
+    return {
+        name: spread([statistics.fmean(run[name] for run in same) for same in by_seed.values()])
+        for name in names
+    }
 
 
-def show(figure: Spread, digits: int = 1, scale: float = 1.0) -> str:
-    """Return a figure as "mean ± sd", or the mean alone where there is no spread."""
-    mean = f"{figure['mean'] * scale:.{digits}f}"
-    return mean if figure["sd"] is None else f"{mean} ± {figure['sd'] * scale:.{digits}f}"
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
-def quick_look(epochs: int) -> str:
-    """Return the sentence that stands in place of verdicts where the presets' epochs were not trained."""
-    return f"A quick look with {epochs} epochs: the targets are not judged."
+def show(figure: Spread | float, digits: int = 1, factor: float = 1.0, *, signed: bool = False) -> str:
+    """Return a figure as "mean ± sd", or the mean alone where there is no spread; a whole number as it "
+    "is."""
+    if isinstance(figure, int):
+        return f"{figure:,}"
+    mean, sd = (figure, None) if isinstance(figure, float) else (figure["mean"], figure["sd"])
+    written = f"{mean * factor:{'+' if signed else ''},.{digits}f}"
+    return written if sd is None else f"{written} ± {sd * factor:,.{digits}f}"
 
 
 def markdown_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
@@ -156,7 +173,7 @@ def with_headlines(readme: str, documents: Mapping[str, dict[str, Any]]) -> str:
     if not marker or not end:
         return readme
     rows = [row for name in sorted(documents) for row in documents[name]["headlines"]]
-    table = markdown_table(["test set", "measured, mean ± sd over seeds", "beside it"], rows)
+    table = markdown_table(["test set", "measured, mean ± sd over seeds", "for comparison"], rows)
     return f"{before}{_BEGIN}\n{table}{_END}{after}"
 
 

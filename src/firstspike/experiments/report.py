@@ -9,53 +9,28 @@ from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Self
 
-from firstspike.reproduce._page import render_page
-from firstspike.reproduce.results import Spread, show
+from firstspike.experiments._page import render_page
 from firstspike.support import write_text
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-Kind = Literal["text", "number", "paper", "target", "measured"]
-_KINDS = ("text", "number", "paper", "target", "measured")
 _VERDICTS = {"met": "✓", "missed": "✗"}
-
-
-@dataclass(frozen=True)
-class Column:
-    """A table column: its title, and what stands in it.
-
-    Args:
-        title: heading of the column.
-        kind: "paper" and "target" stand back, "measured" stands out; all but "text" are aligned as
-            numbers.
-    """
-
-    title: str
-    kind: Kind = "text"
-
-    def __post_init__(self) -> None:
-        if self.kind not in _KINDS:
-            raise ValueError(f"kind must be one of {_KINDS}, found {self.kind!r}")
+# A column of nothing else is aligned as numbers are.
+_NUMBERS = re.compile(r"[-–+<>=±().,/%\d ]*")
 
 
 @dataclass(frozen=True)
 class Cell:
-    """A table cell with more to it than its value.
+    """A measured value that has met or missed its target.
 
     Args:
         value: what is shown, see `format_value`.
-        verdict: marks a measured value as having met or missed its target.
-        note: a footnote under the table; equal notes of one table share a number.
+        verdict: marks it.
     """
 
     value: Any
-    verdict: Literal["met", "missed"] | None = None
-    note: str | None = None
-
-    def __post_init__(self) -> None:
-        if self.verdict is not None and self.verdict not in _VERDICTS:
-            raise ValueError(f"verdict must be one of {tuple(_VERDICTS)}, found {self.verdict!r}")
+    verdict: Literal["met", "missed"]
 
 
 class Report:
@@ -77,21 +52,11 @@ class Report:
         self.title, self.subtitle = title, subtitle
         self._blocks: list[str] = []
         self._sections: list[tuple[str, str]] = []
-        self._tables = 0
 
-    def heading(self, text: str, level: int = 2) -> Self:
-        """Add a heading; those of level 2 form the contents.
-
-        Raises:
-            ValueError: `level` is not 2, 3 or 4.
-        """
-        if level not in (2, 3, 4):
-            raise ValueError(f"level must be 2, 3 or 4, found {level}")
-        key = ""
-        if level == 2:
-            self._sections.append((f"section-{len(self._sections) + 1}", text))
-            key = f' id="{self._sections[-1][0]}"'
-        self._blocks.append(f"<h{level}{key}>{_inline(text)}</h{level}>")
+    def heading(self, text: str) -> Self:
+        """Add a heading; the headings form the contents."""
+        self._sections.append((f"section-{len(self._sections) + 1}", text))
+        self._blocks.append(f'<h2 id="{self._sections[-1][0]}">{_inline(text)}</h2>')
         return self
 
     def text(self, text: str) -> Self:
@@ -100,68 +65,43 @@ class Report:
             self._blocks.append(f"<p>{_inline(paragraph)}</p>")
         return self
 
-    def accuracy_targets(self, targets: Mapping[str, float], measured: Mapping[str, Spread]) -> Self:
-        """Add what each preset should reach beside the accuracy that was `measured`."""
-        self.heading("Targets")
-        rows = []
-        for name, target in targets.items():
-            met = measured[name]["mean"] >= target
-            rows.append([name, f">= {target:g}", Cell(show(measured[name], 4), "met" if met else "missed")])
-        return self.table(["preset", Column("target", "target"), Column("accuracy", "measured")], rows)
-
-    def result_tables(self, tables: Sequence[Mapping[str, Any]]) -> Self:
-        """Add tables as they stand in a result file, each under its caption, with its notes."""
-        for table in tables:
-            self.heading(table["caption"])
-            self.table([column.replace("`", "") for column in table["columns"]], table["rows"])
-            for note in table.get("notes", []):
-                self.text(note)
-        return self
-
-    def table(
-        self,
-        columns: Sequence[str | Column],
-        rows: Sequence[Sequence[Any]],
-        caption: str = "",
-    ) -> Self:
+    def table(self, columns: Sequence[str], rows: Sequence[Sequence[Any]], caption: str = "") -> Self:
         """Add a table whose first column names the rows.
 
         Args:
-            columns: titles, or `Column` where a title is not enough.
+            columns: titles.
             rows: a value or `Cell` for each column.
             caption: stands above the table.
 
         Raises:
             ValueError: a row has more or fewer cells than there are columns.
         """
-        self._tables += 1
-        heads = [Column(column) if isinstance(column, str) else column for column in columns]
-        notes: list[str] = []
-        body = []
         for number, row in enumerate(rows):
-            if len(row) != len(heads):
+            if len(row) != len(columns):
                 raise ValueError(
-                    f"row {number} must have {len(heads)} cells, one per column, found {len(row)}"
+                    f"row {number} must have {len(columns)} cells, one per column, found {len(row)}"
                 )
+        texts = [[format_value(v.value if isinstance(v, Cell) else v) for v in row] for row in rows]
+        kinds = [
+            "number" if k and all(_NUMBERS.fullmatch(row[k]) for row in texts) else "text"
+            for k in range(len(columns))
+        ]
+        body = ""
+        for row, written in zip(rows, texts, strict=True):
             cells = []
-            for index, (head, value) in enumerate(zip(heads, row, strict=True)):
+            for index, (kind, value, text) in enumerate(zip(kinds, row, written, strict=True)):
                 tag, scope = ("th", ' scope="row"') if index == 0 else ("td", "")
-                content = self._cell(value if isinstance(value, Cell) else Cell(value), notes)
-                cells.append(f'<{tag}{scope} class="{head.kind}">{content}</{tag}>')
-            body.append(f"<tr>{''.join(cells)}</tr>")
+                mark = _mark(value.verdict) if isinstance(value, Cell) else ""
+                cells.append(f'<{tag}{scope} class="{kind}">{_inline(text)}{mark}</{tag}>')
+            body += f"<tr>{''.join(cells)}</tr>"
         titles = "".join(
-            f'<th scope="col" class="{head.kind}">{_inline(head.title)}</th>' for head in heads
+            f'<th scope="col" class="{kind}">{_inline(title)}</th>'
+            for kind, title in zip(kinds, columns, strict=True)
         )
         above = f"<caption>{_inline(caption)}</caption>" if caption else ""
-        below = "".join(
-            f'<li id="note-{self._tables}-{number}">{_inline(note)}</li>'
-            for number, note in enumerate(notes, 1)
-        )
         self._blocks.append(
             f'<div class="table"><div class="scroll"><table>{above}<thead><tr>{titles}</tr></thead>'
-            f"<tbody>{''.join(body)}</tbody></table></div>"
-            + (f'<ol class="notes">{below}</ol>' if notes else "")
-            + "</div>"
+            f"<tbody>{body}</tbody></table></div></div>"
         )
         return self
 
@@ -213,20 +153,6 @@ class Report:
         write_text(Path(path), self.html())
         return Path(path)
 
-    def _cell(self, cell: Cell, notes: list[str]) -> str:
-        content = _inline(format_value(cell.value))
-        if cell.verdict:
-            content += (
-                f'<span class="mark {cell.verdict}" role="img" '
-                f'aria-label="target {cell.verdict}">{_VERDICTS[cell.verdict]}</span>'
-            )
-        if cell.note:
-            if cell.note not in notes:
-                notes.append(cell.note)
-            number = notes.index(cell.note) + 1
-            content += f'<sup><a href="#note-{self._tables}-{number}">{number}</a></sup>'
-        return content
-
 
 def format_value(value: Any) -> str:
     """Return `value` as people write it: 26,175, 0.9842, yes; a dash where there is none."""
@@ -241,6 +167,12 @@ def format_value(value: Any) -> str:
     if isinstance(value, Sequence) and not isinstance(value, str):
         return ", ".join(format_value(item) for item in value)
     return str(value)
+
+
+def _mark(verdict: str) -> str:
+    return (
+        f'<span class="mark {verdict}" role="img" aria-label="target {verdict}">{_VERDICTS[verdict]}</span>'
+    )
 
 
 def _inline(text: str) -> str:

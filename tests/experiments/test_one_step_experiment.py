@@ -5,9 +5,8 @@ import json
 
 import pytest
 
+from firstspike.experiments import Run, one_step, run_experiment
 from firstspike.models.patches.network import OneStepNetwork
-from firstspike.reproduce import one_step
-from firstspike.reproduce.plan import Plan
 
 
 def test_compared_recipes_differ_in_the_neuron_only():
@@ -32,7 +31,7 @@ def quick(monkeypatch, made_images):
 
     def small(recipes):
         return {
-            name: dataclasses.replace(recipe, layout="4C3-4C3-4G-4C3", head_size=2)
+            name: dataclasses.replace(recipe, layout="4C3-4C3-4G-4C3", head_size=2, epochs=1)
             for name, recipe in list(recipes.items())[:3]
         }
 
@@ -40,6 +39,15 @@ def quick(monkeypatch, made_images):
     monkeypatch.setattr(one_step, "comparison", lambda: compared)
     monkeypatch.setattr(one_step, "ablations", lambda: tried)
     made_images(one_step)
+    base = compared[one_step.CONTROL]
+    return dataclasses.replace(
+        one_step.ONE_STEP,
+        runs=[
+            *(Run(name, base, seeds=3) for name in one_step.PRESETS),
+            *(Run(one_step.BASE, recipe, variant=name) for name, recipe in compared.items()),
+            *(Run(one_step.BASE, recipe, variant=name, seeds=1) for name, recipe in tried.items()),
+        ],
+    )
 
 
 def test_report_and_figures(quick, tmp_path):
@@ -63,8 +71,8 @@ def test_report_and_figures(quick, tmp_path):
         "runs": {},
     }
     (results / "ettfs.json").write_text(json.dumps(other))
-    plan = Plan(tmp_path / "out", None, (0, 1), (), 1, 1, results)
-    page = one_step.reproduce(plan).read_text(encoding="utf-8")
+    report = run_experiment(quick, out=tmp_path / "out", seeds=(0, 1), results=results)
+    page = report.read_text(encoding="utf-8")
     document = json.loads((results / "one-step.json").read_text())
     assert document["runs"][one_step.CONTROL][1]["seed"] == 1
     tables = {table["caption"].split(",")[0]: table for table in document["tables"]}

@@ -1,0 +1,175 @@
+"""One way through every experiment: train, measure, draw, write figures and report."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from firstspike.experiments.jobs import Job, Options, epochs_of, measure, train_all
+from firstspike.experiments.report import Cell, Report
+from firstspike.experiments.results import (
+    facts,
+    keep_results,
+    provenance,
+    read_results,
+    renew_readme,
+    show,
+    write_results,
+)
+from firstspike.experiments.spec import Experiment, Finished, Measured, Picture, Target
+from firstspike.metrics.figures import quantity
+from firstspike.plot import learning_curves, save_figure
+from firstspike.recipes import PRESETS
+from firstspike.support import InputError
+from firstspike.training.run_folder import RunFolder
+
+# What a result file holds besides what its experiment measures on its own.
+_WRITTEN = {"title", "provenance", "split", "tables", "headlines", "summary", "runs"}
+
+
+def run_experiment(
+    experiment: Experiment,
+    *,
+    out: Path,
+    data_dir: Path | None = None,
+    seeds: Sequence[int] = (0, 1, 2),
+    epochs: int | None = None,
+    jobs: int = 2,
+    results: Path | None = None,
+) -> Path:
+    """Train what is not finished, measure it on the test set, and return the path of the report.
+
+    Args:
+        experiment: one of `firstspike.experiments.EXPERIMENTS`, or your own.
+        out: folder for runs, pictures, figures and report; finished runs there are kept.
+        data_dir: folder with the data sets.
+        seeds: one run of everything for each; repeated ones count once.
+        epochs: instead of the presets'.
+        jobs: runs trained side by side.
+        results: folder that also gets the figures as JSON, with ``results.md`` renewed beside it.
+
+    Raises:
+        InputError: `results` with `epochs`; what the training refuses.
+    """
+    if results is not None and epochs is not None:
+        raise InputError("--results is for the presets' own epochs; leave out --epochs")
+    # Each once: a run trained twice side by side would meet itself in its folder.
+    options = Options(out, data_dir, tuple(dict.fromkeys(seeds)), epochs, jobs, results)
+    runs = train_all(experiment.runs, options, experiment.device)
+    finished, document = measure_all(experiment, options, runs)
+    keep_results(out, results, experiment.file or experiment.name, document)
+    return write_report(experiment, finished, document)
+
+
+def measure_all(
+    experiment: Experiment, options: Options, runs: Mapping[str, Sequence[tuple[Job, RunFolder]]]
+) -> tuple[Finished, dict[str, Any]]:
+    """Return the finished experiment and its result file's document, see `results.write_results`."""
+    torch.set_num_threads(experiment.measuring_threads)
+    figures: dict[str, list[dict[str, Any]]] = {name: [] for name in runs}
+    controls: dict[str, Any] = {}
+    for name, some in runs.items():
+        for job, run in some:
+            measured = measure(run, options.data_dir)
+            # Controls are figures of the images, not of the run: once for each class is enough.
+            if "controls" in measured:
+                controls["all" if job.digit is None else str(job.digit)] = measured.pop("controls")
+            figures[name].append({"seed": job.seed, "digit": job.digit, **measured})
+    extra = {"controls": controls} if controls else {}
+    finished = Finished(options, runs, Measured(figures, extra))
+    extra |= experiment.others(finished)
+    document = {
+        "title": experiment.title,
+        "provenance": provenance(options.seeds, experiment.device),
+        "split": experiment.split,
+        **experiment.render(finished.measured),
+        "runs": figures,
+        **extra,
+    }
+    return finished, document
+
+
+def render_anew(folder: Path, experiments: Iterable[Experiment]) -> None:
+    """Write the tables in `folder` anew from the figures in its result files, and the pages made of them.
+
+    Raises:
+        InputError: a ``.json`` there is no result file.
+    """
+    makers = {experiment.file or experiment.name: experiment for experiment in experiments}
+    for name, document in read_results(folder).items():
+        if name in makers:
+            made = makers[name]
+            others = {key: value for key, value in document.items() if key not in _WRITTEN}
+            rendered = made.render(Measured(document["runs"], others))
+            written = {"title": made.title, "split": made.split, **rendered}
+            write_results(folder, name, document | written)
+    renew_readme(folder)
+
+
+def write_report(experiment: Experiment, finished: Finished, document: Mapping[str, Any]) -> Path:
+    """Write pictures and the HTML page of a finished experiment; return the page's path."""
+    options = finished.options
+    report = Report(experiment.title, experiment.subtitle)
+    report.facts(facts(document["provenance"]) | {"split": experiment.split})
+    if options.epochs is not None:
+        report.text(f"A quick look with {options.epochs} epochs: the targets are not judged.")
+    elif experiment.judged:
+        _add_targets(report, experiment.all_targets(finished.measured))
+    for table in document["tables"]:
+        report.heading(table["caption"])
+        report.table(table["columns"], table["rows"])
+        for note in table["notes"]:
+            report.text(note)
+    folder = options.out / "pictures"
+    folder.mkdir(parents=True, exist_ok=True)
+    for section, pictures in groupby(_pictures(experiment, finished), lambda picture: picture.section):
+        report.heading(section)
+        for picture in pictures:
+            draw = picture.drawn if callable(picture.drawn) else partial(save_figure, picture.drawn)
+            draw(folder / picture.file)
+            report.figure(folder / picture.file, picture.caption)
+    presets = [PRESETS[name] for name in finished.runs if name in PRESETS]
+    if presets:
+        report.heading("Presets")
+        report.table(["preset", "what", "source"], [[f"`{p.name}`", p.summary, p.source] for p in presets])
+    return report.write(options.out / "report.html")
+
+
+def _pictures(experiment: Experiment, finished: Finished) -> Any:
+    """The experiment's own pictures, then the learning curves of its presets' first runs."""
+    yield from experiment.pictures(finished)
+    for name, runs in finished.runs.items():
+        if not experiment.curves or name not in PRESETS:
+            continue
+        job, run = runs[0]
+        records = epochs_of(run)
+        # A GAN has no validation accuracy: each network shows the panels that it has.
+        panels = {t: keys for t, keys in experiment.curves.items() if all(k in records[0] for k in keys)}
+        if panels:
+            figure = learning_curves(records, panels, title=name)
+            digit = "" if job.digit is None else f", digit {job.digit}"
+            caption = f"Seed {job.seed} of `{name}`{digit}."
+            yield Picture("Learning curves", f"curves-{name}.png", caption, figure)
+
+
+def _add_targets(report: Report, targets: Sequence[Target]) -> None:
+    if not targets:
+        return
+    rows = []
+    for target in targets:
+        known = quantity(target.figure)
+        bound = f"{'>=' if known.higher else '<='} {target.bound * known.factor:,.5g}"
+        measured = show(target.measured, known.digits, known.factor)
+        rows.append(
+            [
+                target.what,
+                known.title,
+                f"{bound} ({target.words})" if target.words else bound,
+                Cell(measured, "met" if target.met else "missed"),
+            ]
+        )
+    report.heading("Targets")
+    report.table(["what", "figure", "target", "measured"], rows)

@@ -1,0 +1,39 @@
+"""The results in docs: their tables and pages are what this code makes of their measured figures."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from firstspike.experiments import EXPERIMENTS
+from firstspike.experiments.run import render_anew
+from firstspike.experiments.spec import Measured
+
+ROOT = Path(__file__).parents[2]
+FILES = sorted((ROOT / "docs" / "results").glob("*.json"))
+MADE_BY = {experiment.file or experiment.name: experiment for experiment in EXPERIMENTS}
+
+
+def test_tables_and_pages_are_written_from_the_measured_figures(tmp_path):
+    shutil.copytree(ROOT / "docs" / "results", tmp_path / "docs" / "results")
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    (tmp_path / "README.md").write_text(readme, encoding="utf-8")
+    for file in FILES:
+        copy = tmp_path / "docs" / "results" / file.name
+        document = json.loads(copy.read_text(encoding="utf-8"))
+        for table in document["tables"]:
+            table["rows"] = [["forgotten"] * len(table["columns"])]
+        copy.write_text(json.dumps(document))
+    render_anew(tmp_path / "docs" / "results", EXPERIMENTS)
+    for path in (*FILES, ROOT / "docs" / "results.md", ROOT / "README.md"):
+        copy = tmp_path / path.relative_to(ROOT)
+        assert copy.read_text(encoding="utf-8") == path.read_text(encoding="utf-8"), path.name
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
+def test_every_table_has_rows_and_every_target_its_figure(file):
+    document, experiment = json.loads(file.read_text(encoding="utf-8")), MADE_BY[file.stem]
+    measured = Measured(document["runs"], document)
+    assert all(table.rows for table in experiment.tables(measured))
+    assert all(target.met in (True, False) for target in experiment.all_targets(measured))
