@@ -57,7 +57,8 @@ def imported_parts(source: str, package: list[str]) -> set[str]:
             names = [".".join([*module, alias.name]) for alias in node.names]
         for name in names:
             dotted = name.split(".")
-            if dotted[0] == "firstspike":
+            # The version is the package's own.
+            if dotted[0] == "firstspike" and dotted[1:] != ["__version__"]:
                 found.add(dotted[1] if len(dotted) > 1 else "__init__")
     return found
 
