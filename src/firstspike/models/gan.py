@@ -54,20 +54,15 @@ class SpikingDiscriminator(torch.nn.Module):
     Args:
         stack: layers from pixels (+ ``num_classes`` if conditional) to 2.
         num_classes: as for the generator.
-        pixel_dropout: share of pixels silenced during training, all of one sample's alike for every
-            neuron.
     """
 
-    def __init__(self, stack: Stack, num_classes: int = 0, pixel_dropout: float = 0.0) -> None:
+    def __init__(self, stack: Stack, num_classes: int = 0) -> None:
         super().__init__()
-        self.stack, self.num_classes, self.pixel_dropout = stack, num_classes, pixel_dropout
+        self.stack, self.num_classes = stack, num_classes
 
     def forward(self, pixels: Spikes, labels: Tensor | None = None) -> Spikes:
         """Return spikes ``(batch, 2)``."""
         pixels = self.stack[0].neuron.admit(pixels)
-        if self.training and self.pixel_dropout > 0:
-            kept = torch.rand_like(pixels.times) >= self.pixel_dropout
-            pixels = pixels.with_times(torch.where(kept, pixels.times, float(pixels.steps)))
         return self.stack(with_label(pixels, labels, self.num_classes))
 
 

@@ -103,6 +103,8 @@ class Neuron:
 
     # Whether a layer of it has a bias unless told otherwise.
     has_bias: ClassVar[bool] = True
+    # Whether its kernels read the weights input by input: a layer then keeps an input's weights together.
+    by_input: ClassVar[bool] = False
 
     def membrane(self, connection: Connection, spikes: Spikes) -> Tensor:
         """Return what the connection contributes to the membrane that decides whether and when to fire."""

@@ -44,6 +44,7 @@ class Causal(Neuron):
     """
 
     has_bias: ClassVar[bool] = False
+    by_input: ClassVar[bool] = True
     threshold: float = 1.0
     strict: bool = False
     delay: int = 0

@@ -1,7 +1,7 @@
 """The phased neuron: a causal neuron on one clock, whose layer fires in a phase of it."""
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -38,6 +38,7 @@ class Phased(Neuron):
         min_slope: slopes at the crossing below this count as this in the exact gradient.
     """
 
+    by_input: ClassVar[bool] = True
     source: tuple[int, int]
     target: tuple[int, int]
     low: float = 0.0

@@ -31,6 +31,7 @@ class Ramp(Neuron):
     """
 
     has_bias: ClassVar[bool] = False
+    by_input: ClassVar[bool] = True
     threshold: float = 1.0
     strict: bool = False
     delay: int = 0

@@ -1,6 +1,7 @@
 """Weights with their wiring: what a neuron is connected by."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -46,6 +47,8 @@ class Connection(torch.nn.Module):
         scale: of the initial weights.
         source: whose spikes a further connection of a layer takes: 0 the network's input, ``d + 1`` what
             layer ``d`` of the stack gives. None: the layer before.
+        by_input: keep an input's weights together in memory, as event kernels read them, instead of a
+            neuron's; see ``docs/decisions/0007``. `state_dict` has them contiguous either way.
         generator: source of the initial weights; torch's global one by default.
     """
 
@@ -56,12 +59,14 @@ class Connection(torch.nn.Module):
         bias: bool = False,
         scale: float = 1.0,
         source: int | None = None,
+        by_input: bool = False,
         generator: torch.Generator | None = None,
     ) -> None:
         super().__init__()
         self.wiring, self.source = wiring, source
         bound = wiring.fan_in**-0.5 * scale
-        self.weight = torch.nn.Parameter(wiring.draw(bound, generator))
+        weight = wiring.draw(bound, generator)
+        self.weight = torch.nn.Parameter(weight if by_input else weight.contiguous())
         self.bias = (
             torch.nn.Parameter(torch.empty(wiring.gives[1]).uniform_(-bound, bound, generator=generator))
             if bias
@@ -106,6 +111,11 @@ class Connection(torch.nn.Module):
             groups=groups,
         )
         return Connection(wiring, bias=bias, source=source, generator=generator)
+
+    def _save_to_state_dict(self, destination: dict[str, Any], prefix: str, keep_vars: bool) -> None:
+        super()._save_to_state_dict(destination, prefix, keep_vars)
+        if not keep_vars and f"{prefix}weight" in destination:
+            destination[f"{prefix}weight"] = destination[f"{prefix}weight"].contiguous()
 
     @property
     def synapses(self) -> Synapses:

@@ -45,7 +45,9 @@ class Layer(Connection):
     ) -> None:
         check_neuron(neuron)
         biased = neuron.has_bias if bias is None else bias
-        super().__init__(wiring, bias=biased, scale=neuron.scale(), generator=generator)
+        super().__init__(
+            wiring, bias=biased, scale=neuron.scale(), by_input=neuron.by_input, generator=generator
+        )
         self.neuron = neuron
         if any(shortcut.source is None for shortcut in shortcuts):
             raise ValueError("a shortcut must say whose spikes it takes; give its Connection a source")
