@@ -32,11 +32,11 @@ def test_help_describes_every_option(verb, firstspike):
     assert "--help" in answer.out
 
 
-def test_help_version_and_presets_import_nothing_slow():
+def test_help_and_version_import_nothing_slow():
     script = f"""
 import sys
 from firstspike.cli import main
-for line in (["--help"], ["train", "--help"], ["sample", "--help"], ["--version"], ["presets", "--json"]):
+for line in (["--help"], ["train", "--help"], ["sample", "--help"], ["presets", "--help"], ["--version"]):
     try:
         assert main(line) == 0
     except SystemExit as end:

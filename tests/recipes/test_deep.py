@@ -120,7 +120,7 @@ import dataclasses, pathlib, sys
 import torch
 sys.path.insert(0, sys.argv[2])
 from small_recipes import DEEP
-from firstspike.data import ImageSet
+from firstspike.data import ImageSet, load
 from firstspike.training import processes
 from firstspike.training.loop import train_recipe
 from firstspike.training.run_folder import RunFolder

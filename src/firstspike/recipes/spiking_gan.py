@@ -54,6 +54,11 @@ class Uniform(Checked):
     low: float
     high: float
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not self.low < self.high:
+            raise ValueError(f"Uniform needs low < high, found {self.low} and {self.high}")
+
 
 @dataclass(frozen=True)
 class GenerationReport:
