@@ -58,6 +58,7 @@ from firstspike.spikes import encode_count as encode_count
 from firstspike.spikes import encode_latency as encode_latency
 from firstspike.support import InputError as InputError
 from firstspike.training.evaluation import evaluate as evaluate
+from firstspike.training.fit import Fitted as Fitted
 from firstspike.training.fit import fit as fit
 from firstspike.training.run import train as train
 from firstspike.training.run_folder import RunFolder as RunFolder

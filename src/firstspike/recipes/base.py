@@ -201,7 +201,7 @@ class Augmentation(Checked):
 
     Attributes:
         shift_px, rotation_deg, scale, shear, elastic_px: the arguments of `distort`.
-        flip: mirror every other image left to right.
+        flip: flip every other image horizontally.
         cutout_px: side of a black square at a random place; 0 for none.
     """
 
