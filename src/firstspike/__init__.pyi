@@ -11,6 +11,8 @@ from firstspike.losses import first_spike_cross_entropy as first_spike_cross_ent
 from firstspike.losses import gan_targets as gan_targets
 from firstspike.losses import relative_targets as relative_targets
 from firstspike.losses import temporal_least_squares as temporal_least_squares
+from firstspike.metrics.report import Report as Report
+from firstspike.metrics.report import report as report
 from firstspike.models.patches.network import OneStepNetwork as OneStepNetwork
 from firstspike.models.patches.settings import PatchCarry as PatchCarry
 from firstspike.models.raster.network import RasterNetwork as RasterNetwork
@@ -40,5 +42,7 @@ from firstspike.spikes import decode_latency as decode_latency
 from firstspike.spikes import encode_count as encode_count
 from firstspike.spikes import encode_latency as encode_latency
 from firstspike.support import InputError as InputError
+from firstspike.training.fit import Fitted as Fitted
+from firstspike.training.fit import fit as fit
 
 __version__: str
