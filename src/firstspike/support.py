@@ -1,5 +1,6 @@
 """What every part leans on: the error for bad input, checks, files, what is told. Free of torch."""
 
+import inspect
 import json
 import math
 import numbers
@@ -35,9 +36,9 @@ class Diverged(RuntimeError):
 
 
 def check_dataclass(value: Any) -> None:
-    """Raise TypeError if the class of `value` was not made a dataclass itself, so that fields are lost."""
+    """Raise TypeError if the class of `value` names fields, but was not made a dataclass: they are lost."""
     kind = type(value)
-    if "__dataclass_fields__" not in vars(kind):
+    if "__dataclass_fields__" not in vars(kind) and inspect.get_annotations(kind):
         raise TypeError(
             f"{kind.__name__} must be a frozen dataclass; write @dataclass(frozen=True, kw_only=True) above"
         )

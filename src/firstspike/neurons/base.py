@@ -199,7 +199,7 @@ def check_field(neuron: Neuron, field: str, choices: tuple[str, ...]) -> None:
 
 
 def check_neuron(value: Any) -> None:
-    """Raise TypeError if `value` is no `Neuron`, or its class no dataclass."""
+    """Raise TypeError if `value` is no `Neuron`, or fields of its class are lost."""
     if not isinstance(value, Neuron):
         raise TypeError(
             f"neuron must be a firstspike.Neuron such as Window(), found {value!r}; the number of time "
