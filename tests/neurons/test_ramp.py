@@ -131,6 +131,23 @@ def test_the_least_slope_bounds_the_gradient() -> None:
         assert grad_weight.item() == -4 / slope
 
 
+@pytest.mark.parametrize(
+    ("silent_slope", "sign", "share"), [(None, 1, 0), (2.0, -1, 0), (2.0, 1, 1), (0.5, 1, 4)]
+)
+def test_a_silent_neuron_is_pulled_only_if_asked_to_and_only_earlier(
+    silent_slope: float | None, sign: int, share: float
+) -> None:
+    # V(8) = 0.1 (8 + 5) stays under 4; the third input never comes.
+    layer = dense([[0.1, 0.1, 0.1]], Ramp(threshold=4, silent_slope=silent_slope))
+    times = torch.tensor([[0.0, 3.0, 9.0]], requires_grad=True)
+    out = layer(Spikes(times, 9))
+    assert out.silent.all()
+    grad_times, grad_weight = torch.autograd.grad(sign * out.times.sum(), (times, layer.weight))
+    # A crossing at T = 9 with slope 2: (t_i - 9) / 2 and w / 2.
+    assert grad_weight.tolist() == [pytest.approx([-4.5 * share, -3.0 * share, 0])]
+    assert grad_times.tolist() == [pytest.approx([0.05 * share, 0.05 * share, 0])]
+
+
 def test_an_input_at_or_after_the_crossing_has_no_gradient() -> None:
     times = torch.tensor([[0.0, 4.0, 6.0, 9.0]], requires_grad=True)
     layer = dense(torch.ones(1, 4), Ramp(threshold=4))
@@ -164,6 +181,8 @@ def test_connections_that_it_does_not_take() -> None:
 
 
 @pytest.mark.parametrize("value", [0.0, -1.0, np.nan, np.inf])
-def test_the_least_slope_is_above_zero(value: float) -> None:
+def test_the_slopes_are_above_zero(value: float) -> None:
     with refused(ValueError, "Ramp.min_slope", "above 0"):
         Ramp(min_slope=value)
+    with refused(ValueError, "Ramp.silent_slope", "above 0"):
+        Ramp(silent_slope=value)

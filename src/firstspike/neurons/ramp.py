@@ -21,13 +21,16 @@ class Ramp(Neuron):
     ``t_j = (theta + sum w t_i) / A`` with the slope ``A = sum w``, and the gradients are exact:
     ``dt_j/dw_ji = (t_i - t_j) / A``, ``dt_j/dt_i = w_ji / A``. The neuron fires at the first time step at
     which it has crossed; this rounding up is passed straight through. One that does not cross has no
-    gradient.
+    such gradient.
 
     Attributes:
         threshold: membrane at which it fires, above 0, in units of weights times steps.
         strict: fire at ``V > threshold`` instead of ``V >= threshold``.
         delay: steps from crossing to output spike.
         min_slope: slopes below this count as this in the gradient, which bounds it.
+        silent_slope: a silent neuron that the loss asks to fire earlier gets the gradient of a crossing at
+            step ``T`` with this slope; None gives it none, and then an output neuron that falls silent for
+            a class stays so. Our own rule; see ``docs/faithfulness.md``.
     """
 
     has_bias: ClassVar[bool] = False
@@ -36,10 +39,13 @@ class Ramp(Neuron):
     strict: bool = False
     delay: int = 0
     min_slope: float = 1e-6
+    silent_slope: float | None = None
 
     def __post_init__(self) -> None:
         check_number("Ramp", "threshold", self.threshold, low=0, above=True)
         check_number("Ramp", "min_slope", self.min_slope, low=0, above=True)
+        if self.silent_slope is not None:
+            check_number("Ramp", "silent_slope", self.silent_slope, low=0, above=True)
         object.__setattr__(self, "delay", check_integer("Ramp", "delay", self.delay, low=0))
 
     def scale(self) -> float:
@@ -92,7 +98,7 @@ class _Fire(torch.autograd.Function):
             for array in kernel.forward(given.numpy(), rows.numpy(), neuron.threshold, neuron.strict, steps)
         )
         ctx.save_for_backward(given, weight, crossing, slope)
-        ctx.steps, ctx.min_slope, ctx.dtype = steps, neuron.min_slope, times.dtype
+        ctx.steps, ctx.neuron, ctx.dtype = steps, neuron, times.dtype
         step = torch.ceil(crossing)
         if neuron.strict:
             step = torch.where((step == crossing) & (slope > 0), step + 1, step)
@@ -102,7 +108,10 @@ class _Fire(torch.autograd.Function):
     @once
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, None, None]:
         times, weight, crossing, slope = ctx.saved_tensors
-        scaled = torch.where(slope > 0, grad.to(torch.float64) / slope.clamp(min=ctx.min_slope), 0.0)
+        neuron: Ramp = ctx.neuron
+        grad = grad.to(torch.float64)
+        pull = 0.0 if neuron.silent_slope is None else grad.clamp(min=0) / neuron.silent_slope
+        scaled = torch.where(slope > 0, grad / slope.clamp(min=neuron.min_slope), pull)
         rows = weight.detach().t().contiguous()
         grad_weight, grad_times = kernel.backward(
             times.numpy(), rows.numpy(), crossing.numpy(), scaled.numpy(), ctx.steps

@@ -13,7 +13,7 @@ from torch import Tensor
 from firstspike.data import ImageSet
 from firstspike.losses import aggressive_targets, relative_targets, temporal_least_squares
 from firstspike.metrics.report import Report, report
-from firstspike.neurons import Causal, Events, Neuron, Window
+from firstspike.neurons import Causal, Events, Neuron, Ramp, Window
 from firstspike.neurons.levels import RunningMax, fire_at_levels
 from firstspike.nn import Layer, Linear, Stack
 from firstspike.recipes.base import (
@@ -30,6 +30,8 @@ from firstspike.support import InputError
 
 SPIKING_GAN = "Kotariya & Ganguly 2021, arXiv 2106.15420 (Spiking-GAN)"
 S4NN = "Kheradpisheh & Masquelier 2020, arXiv 1910.09495 (S4NN)"
+RAMP = "exact gradients of ramp neurons' spike times; our own"
+YIN_YANG = "Kriener, Göltz & Petrovici 2022, arXiv 2102.08211 (Yin-Yang)"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -298,6 +300,52 @@ _CAUSAL_ON_DIGITS = {
     "augmentation": Augmentation(),
     "batch_size": 16,
 }
+_RAMP_NEURON = Ramp(threshold=256, min_slope=0.3)
+_RAMP = ShallowRecipe(
+    steps=256,
+    min_intensity=64,
+    hidden_neuron=_RAMP_NEURON,
+    output_neuron=_RAMP_NEURON,
+    hidden_init=Normal(mean=0.03, sd=0.1),
+    output_init=Normal(mean=0.02, sd=0.05),
+    loss=FirstSpikeLoss(sharpness=20, label_delay=4),
+    augmentation=Augmentation(shift_px=1.5, rotation_deg=8, scale=0.1, shear=0.1),
+    rate=6e-3,
+    weight_decay=0.0,
+    epochs=25,
+    ema=0.999,
+)
+_RAMP_ON_DIGITS = {
+    "hidden_features": 200,
+    "min_intensity": 0.0,
+    "augmentation": Augmentation(),
+    "batch_size": 32,
+}
+_YIN_YANG_WINDOW = ShallowRecipe(
+    dataset="yin-yang",
+    hidden_features=120,
+    steps=256,
+    hidden_neuron=Window(low=0.0, high=2.0, input_low=-1.0, input_high=1.0),
+    output_neuron=Window.output(),
+    hidden_init=Normal(mean=0.0, sd=0.9),
+    loss=FirstSpikeLoss(sharpness=40, label_delay=4),
+    augmentation=Augmentation(),
+    rate=1e-2,
+    weight_decay=0.0,
+    batch_size=50,
+    epochs=100,
+    ema=0.99,
+)
+_PULLED = replace(_RAMP_NEURON, silent_slope=1.0)
+_YIN_YANG_RAMP = replace(
+    _YIN_YANG_WINDOW,
+    hidden_neuron=_PULLED,
+    output_neuron=_PULLED,
+    hidden_init=Normal(mean=1.0, sd=1.0),
+    output_init=Normal(mean=0.1, sd=0.3),
+    loss=FirstSpikeLoss(sharpness=50, label_delay=4),
+    epochs=60,
+)
 
 PRESETS = (
     Preset(
@@ -355,5 +403,29 @@ PRESETS = (
         replace(_RELATIVE, hidden_features=1000),
         on_digits=_CAUSAL_ON_DIGITS,
         note="at or above 784-400-10",
+    ),
+    Preset(
+        "ramp-mnist",
+        "classifier of ramp neurons on one clock, exact gradients, 784-400-10",
+        RAMP,
+        _RAMP,
+        target={"accuracy": 0.98},
+        on_digits=_RAMP_ON_DIGITS,
+    ),
+    Preset(
+        "yin-yang-window",
+        "Yin-Yang by window neurons, 5-120-3, first spike decides",
+        YIN_YANG,
+        _YIN_YANG_WINDOW,
+        target={"accuracy": 0.98},
+        one_dataset=True,
+    ),
+    Preset(
+        "yin-yang-ramp",
+        "Yin-Yang by ramp neurons on one clock, 5-120-3",
+        YIN_YANG,
+        _YIN_YANG_RAMP,
+        target={"accuracy": 0.98},
+        one_dataset=True,
     ),
 )

@@ -63,20 +63,25 @@ def _share_forward(address, parts, size, arguments):
     return threads.share(address, parts, size, _forward, arguments)
 
 
-@compiled
+# Without branches, and free to add in any order, the inner loop is computed in vectors.
+@compiled(fastmath={"reassoc", "contract", "nsz"})
 def _backward(times_BI, weight_IO, crossing_BO, scaled_BO, num_steps, grad_NIO, grad_BI, begin, end):
     parts, n_in, n_out = grad_NIO.shape
     grad_IO = grad_NIO[threads.part_of(begin, parts, times_BI.shape[0])]
+    zero = scaled_BO.dtype.type(0)
     for b in range(begin, end):
+        crossing, scaled = crossing_BO[b], scaled_BO[b]
         for i in range(n_in):
-            t = times_BI[b, i]
-            if t == num_steps:
+            if times_BI[b, i] == num_steps:
                 continue
-            total = 0.0
+            t = scaled_BO.dtype.type(times_BI[b, i])
+            row, grad = weight_IO[i], grad_IO[i]
+            total = zero
             for j in range(n_out):
-                if t < crossing_BO[b, j]:
-                    grad_IO[i, j] += scaled_BO[b, j] * (t - crossing_BO[b, j])
-                    total += scaled_BO[b, j] * weight_IO[i, j]
+                lead = t - crossing[j]
+                delta = scaled[j] if lead < zero else zero
+                grad[j] += delta * lead
+                total += delta * row[j]
             grad_BI[b, i] = total
 
 
@@ -109,10 +114,13 @@ def backward(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return ``dL/dw`` ``(in, out)`` and ``dL/dt_i`` ``(batch, in)``.
 
-    `scaled_BO` is the gradient of the crossings divided by the slopes, 0 where silent.
+    Both are computed in the precision of the weights. `scaled_BO` is the gradient of the crossings divided
+    by the slopes.
     """
-    grad_times = np.zeros(times_BI.shape, np.float64)
-    grad_rows = np.zeros((threads.parts(len(times_BI)), *rows_IO.shape), np.float64)
-    arguments = times_BI, rows_IO, crossing_BO, scaled_BO, num_steps, grad_rows, grad_times
+    kind = rows_IO.dtype
+    crossing, scaled = crossing_BO.astype(kind), scaled_BO.astype(kind)
+    grad_times = np.zeros(times_BI.shape, kind)
+    grad_rows = np.zeros((threads.parts(len(times_BI)), *rows_IO.shape), kind)
+    arguments = times_BI, rows_IO, crossing, scaled, num_steps, grad_rows, grad_times
     threads.run(_share_backward, _backward, len(times_BI), *arguments)
     return threads.sum_parts(grad_rows), grad_times
