@@ -1,7 +1,5 @@
 """Recipes that train on the embedded digits within seconds."""
 
-from firstspike.rules import StraightThroughRule
-
 from firstspike.neurons import Window
 from firstspike.recipes.base import Augmentation, FirstSpikeLoss
 from firstspike.recipes.ettfs import EttfsRecipe
@@ -14,7 +12,7 @@ SHALLOW = ShallowRecipe(
     hidden_features=100,
     steps=8,
     hidden_neuron=Window(low=0.0, high=2.0),
-    output_neuron=Window(low=0.0, high=1.0, out_steps=32, rule=StraightThroughRule(saturation="one_sided")),
+    output_neuron=Window.output(steps=32),
     loss=FirstSpikeLoss(label_delay=3),
     augmentation=Augmentation(rotation_deg=5),
     rate=5e-3,
@@ -32,5 +30,5 @@ WINDOW = WindowRecipe(
     spike_penalty=0.1,
     augmentation=Augmentation(rotation_deg=5, scale=0.05),
 )
-ONE_STEP = OneStepRecipe(dataset="digits", layout="12-F12-P16-L16", head_size=2, batch_size=32, rate=1e-2)
+ONE_STEP = OneStepRecipe(dataset="digits", layout="12C3-D-16G-16L3", head_size=2, batch_size=32, rate=1e-2)
 DEEP = {"ettfs": ETTFS, "window": WINDOW, "onestep": ONE_STEP}

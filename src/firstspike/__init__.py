@@ -30,6 +30,8 @@ __all__ = [*sorted(_HOME), "__version__"]
 
 def __getattr__(name: str) -> Any:
     if name in _HOME:
+        if _HOME[name] == __name__:
+            return import_module(f"{__name__}.{name}")
         return getattr(import_module(_HOME[name]), name)
     raise AttributeError(f"module 'firstspike' has no attribute {name!r}")
 

@@ -1,4 +1,11 @@
 # The public names, once: type checkers read them here, and __init__.py imports them on first use.
+from firstspike import data as data
+from firstspike import experiments as experiments
+from firstspike import metrics as metrics
+from firstspike import plot as plot
+from firstspike import recipes as recipes
+from firstspike.data import Dataset as Dataset
+from firstspike.data import ImageSet as ImageSet
 from firstspike.decision import FirstSpike as FirstSpike
 from firstspike.decision import Membrane as Membrane
 from firstspike.decision import Score as Score
@@ -11,6 +18,8 @@ from firstspike.losses import first_spike_cross_entropy as first_spike_cross_ent
 from firstspike.losses import gan_targets as gan_targets
 from firstspike.losses import relative_targets as relative_targets
 from firstspike.losses import temporal_least_squares as temporal_least_squares
+from firstspike.metrics.report import Report as Report
+from firstspike.metrics.report import report as report
 from firstspike.models.patches.network import OneStepNetwork as OneStepNetwork
 from firstspike.models.patches.settings import PatchCarry as PatchCarry
 from firstspike.models.raster.network import RasterNetwork as RasterNetwork
@@ -20,25 +29,38 @@ from firstspike.models.spiking_form import SpikingForm as SpikingForm
 from firstspike.models.spiking_form import spiking_form as spiking_form
 from firstspike.models.window import WindowNetwork as WindowNetwork
 from firstspike.neurons import Causal as Causal
+from firstspike.neurons import Events as Events
 from firstspike.neurons import Neuron as Neuron
 from firstspike.neurons import Phased as Phased
 from firstspike.neurons import Ramp as Ramp
+from firstspike.neurons import Synapses as Synapses
 from firstspike.neurons import Window as Window
 from firstspike.neurons import round_ste as round_ste
+from firstspike.neurons.levels import RunningMax as RunningMax
 from firstspike.nn import AvgPool2d as AvgPool2d
 from firstspike.nn import Connection as Connection
 from firstspike.nn import Conv2d as Conv2d
 from firstspike.nn import ConvTranspose2d as ConvTranspose2d
 from firstspike.nn import EarliestPool2d as EarliestPool2d
+from firstspike.nn import Layer as Layer
 from firstspike.nn import Linear as Linear
 from firstspike.nn import Stack as Stack
 from firstspike.online import S4NNRule as S4NNRule
 from firstspike.online import redraw_dead as redraw_dead
 from firstspike.online import s4nn_epoch as s4nn_epoch
+from firstspike.recipes import preset as preset
+from firstspike.recipes.base import Classifier as Classifier
+from firstspike.recipes.base import Preset as Preset
+from firstspike.recipes.base import Recipe as Recipe
 from firstspike.spikes import Spikes as Spikes
 from firstspike.spikes import decode_latency as decode_latency
 from firstspike.spikes import encode_count as encode_count
 from firstspike.spikes import encode_latency as encode_latency
 from firstspike.support import InputError as InputError
+from firstspike.training.evaluation import evaluate as evaluate
+from firstspike.training.fit import Fitted as Fitted
+from firstspike.training.fit import fit as fit
+from firstspike.training.run import train as train
+from firstspike.training.run_folder import RunFolder as RunFolder
 
 __version__: str

@@ -10,10 +10,10 @@ from torch import Tensor
 
 from firstspike.kernels.cpu import engine as kernel
 from firstspike.kernels.cpu.vectors import LANES
-from firstspike.neurons import Events
-from firstspike.nn import Stack, Synapses
+from firstspike.neurons import Events, Synapses
+from firstspike.nn import Stack
 from firstspike.nn.geometry import Shape
-from firstspike.nn.wiring import Convolution, Dense, TransposedConvolution
+from firstspike.nn.wiring import Convolution, Dense
 from firstspike.spikes import Spikes, check_spikes
 
 
@@ -195,8 +195,10 @@ def _layer(stack: Stack, depth: int, shape: Shape) -> _Layer:
         raise ValueError(f"the engine runs layers one after the other; layer {depth} has shortcuts")
     if synapses.bias is not None and layer.neuron.additions(stack.steps, biased=True):
         raise ValueError(f"the engine knows start membranes, but layer {depth} has a constant current")
-    if isinstance(synapses.wiring, TransposedConvolution):
-        raise ValueError(f"the engine has no transposed convolutions; layer {depth} is one")
+    if not isinstance(synapses.wiring, Dense | Convolution):
+        raise ValueError(
+            f"the engine runs dense layers and convolutions; layer {depth} is {synapses.wiring.kind}"
+        )
     return _Layer(synapses, synapses.wiring, events, any(True for _ in layer.parameters()))
 
 

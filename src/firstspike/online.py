@@ -102,7 +102,7 @@ def sort_spikes(spikes: Spikes) -> SortedSpikes:
     """Return spikes ``(images, in_features)`` in the order of time.
 
     Raises:
-        ValueError: they have not two axes.
+        ValueError: they have not two axes, or a time is NaN, not an integer or outside ``0 ... T``.
     """
     if check_spikes(spikes).times.dim() != 2:
         raise ValueError(f"spikes must be (images, in_features), found {tuple(spikes.shape)}")

@@ -59,7 +59,7 @@ class Spikes:
     steps: int
 
     def __init__(self, times: Any, steps: SupportsIndex) -> None:
-        object.__setattr__(self, "steps", check_num_steps(steps, name="steps"))
+        object.__setattr__(self, "steps", check_num_steps(steps))
         object.__setattr__(self, "times", _checked(times, self.steps))
 
     @classmethod
@@ -325,7 +325,7 @@ def encode_latency(
     >>> encode_latency([[1.0, 0.5, 0.0]], 16).times
     tensor([[ 0.,  8., 16.]])
     """
-    steps = check_num_steps(steps, name="steps")
+    steps = check_num_steps(steps)
     check_choice("encode_latency", "black", black, ("silent", "last"))
     check_number("encode_latency", "min_intensity", min_intensity, low=0, high=1)
     shares, error = _shares(images, max_intensity)

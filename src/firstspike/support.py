@@ -34,7 +34,16 @@ class Diverged(RuntimeError):
     """
 
 
-def check_num_steps(num_steps: Any, *, name: str = "num_steps", minimum: int = 2) -> int:
+def check_dataclass(value: Any) -> None:
+    """Raise TypeError if the class of `value` was not made a dataclass itself, so that fields are lost."""
+    kind = type(value)
+    if "__dataclass_fields__" not in vars(kind):
+        raise TypeError(
+            f"{kind.__name__} must be a frozen dataclass; write @dataclass(frozen=True, kw_only=True) above"
+        )
+
+
+def check_num_steps(value: Any, *, name: str = "steps") -> int:
     """Return a number of time steps as an int, refusing what is not an integer in 2 ... 65,535.
 
     Raises:
@@ -42,13 +51,13 @@ def check_num_steps(num_steps: Any, *, name: str = "num_steps", minimum: int = 2
         ValueError: it is out of range.
     """
     try:
-        steps = operator.index(num_steps)
+        steps = operator.index(value)
     except TypeError:
         steps = None
-    if steps is None or isinstance(num_steps, bool):
-        raise TypeError(f"{name} must be an int, found {type(num_steps).__name__}: {num_steps!r}")
-    if not minimum <= steps <= MAX_NUM_STEPS:
-        raise ValueError(f"{name} must be in {minimum} ... {MAX_NUM_STEPS}, found {steps}")
+    if steps is None or isinstance(value, bool):
+        raise TypeError(f"{name} must be an int, found {type(value).__name__}: {value!r}")
+    if not 2 <= steps <= MAX_NUM_STEPS:
+        raise ValueError(f"{name} must be in 2 ... {MAX_NUM_STEPS}, found {steps}")
     return steps
 
 

@@ -90,7 +90,7 @@ def test_a_classifiers_figures_are_those_of_its_weights(firstspike, classifier_r
     pixels[pixels < config["min_intensity"]] = 0
     traced, windows = [np.floor((255 - pixels) / 255 * steps + 1e-9)], [steps]
     for layer, name in enumerate(("hidden_neuron", "output_neuron")):
-        out_steps = config[name]["out_steps"] or windows[-1]
+        out_steps = config[name]["steps"] or windows[-1]
         weight, bias = weights[f"layers.{layer}.weight"], weights[f"layers.{layer}.bias"]
         traced.append(window_times(traced[-1], weight, bias, config[name], windows[-1], out_steps))
         windows.append(out_steps)

@@ -14,14 +14,13 @@ from pathlib import Path
 
 import pytest
 from commands import command_line
-from firstspike.reproduce import evaluation
-from firstspike.training.presets import preset
 
 from firstspike import support
 from firstspike.cli import main
 from firstspike.cli.streams import deaf_to_hangup, lasting_streams
+from firstspike.recipes import preset
 from firstspike.support import LastingStream
-from firstspike.training import run
+from firstspike.training import evaluation, run
 from firstspike.training.run_folder import RunFolder
 
 POSIX = pytest.mark.skipif(sys.platform == "win32", reason="needs descriptors and terminals of POSIX")

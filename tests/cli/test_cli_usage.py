@@ -79,7 +79,7 @@ REFUSED = [
         "train aggressive-ttfs-window --dataset ../x",
         "unknown data set '../x': expected one of digits, mnist, ",
     ),
-    ("train ann-gan --digit 1 --dataset yin-yang", "ann-gan draws grey images of 4 x 4 pixels or more"),
+    ("train ann-gan --digit 1 --dataset yin-yang", "a GAN draws grey images of 4 x 4 pixels or more"),
     ("train ann-gan --digit 1 --dataset cifar-10", "give another --dataset"),
     ("evaluate", "RUN"),
     ("sample run --out a.png", "--count"),

@@ -5,7 +5,6 @@ import os
 import numpy as np
 import pytest
 import torch
-from firstspike.coding import encode_latency
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -13,6 +12,7 @@ from firstspike.data import load
 from firstspike.data.dvs_gesture import load_dvs_gesture, read_dvs_gesture
 from firstspike.data.events import EventSet, Recording, first_spike_maps, frames
 from firstspike.data.n_mnist import load_n_mnist, read_n_mnist
+from firstspike.spikes import encode_latency
 from firstspike.support import InputError
 
 
@@ -47,8 +47,9 @@ def test_the_earlier_the_brighter():
     assert images[0, 1, 0, :2].tolist() == [255, 255 - 127]
     assert images[0, 0, 0, :2].tolist() == [0, 1]
     # And a latency code gives the time back.
-    assert encode_latency(images, 10)[0, 1, 0, :3].tolist() == [0, 4, 10]
-    assert encode_latency(images, 10)[0, 0, 0, 1] == 9
+    times = encode_latency(images, 10).times
+    assert times[0, 1, 0, :3].tolist() == [0, 4, 10]
+    assert times[0, 0, 0, 1] == 9
 
 
 def event_bytes(x, y, polarity, time_us):

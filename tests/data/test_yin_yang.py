@@ -6,12 +6,12 @@ import math
 import numpy as np
 import pytest
 import torch
-from firstspike.coding import encode_latency
 from hypothesis import given
 from hypothesis import strategies as st
 
 from firstspike.data import SPLITS, load
 from firstspike.data.yin_yang import DOT, YANG, YIN, region
+from firstspike.spikes import encode_latency
 
 
 def expected_class(x, y):
@@ -74,7 +74,7 @@ def test_sizes_ranges_and_balance(split, count):
     assert torch.equal(mirrored_y, 1 - y)
     assert (constant == 1).all()
     # The constant input is the earliest of a latency code.
-    assert (encode_latency(points.images, 16)[:, 0, 4] == 0).all()
+    assert (encode_latency(points.images, 16).times[:, 0, 4] == 0).all()
     classes = [expected_class(a, b) for a, b in zip(x.tolist(), y.tolist(), strict=True)]
     told = [(label, c) for label, c in zip(points.labels.tolist(), classes, strict=True) if c is not None]
     assert len(told) > 0.99 * count

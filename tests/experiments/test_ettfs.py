@@ -7,14 +7,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from firstspike.training.deep import build_deep
-from firstspike.training.presets import preset
 
 from firstspike.data.events import EventSet, Recording
 from firstspike.experiments import Run, ettfs, run_experiment
 from firstspike.experiments.ettfs import ETTFS, ablations, linear_readout
 from firstspike.experiments.jobs import Options
 from firstspike.metrics.stability import input_spread
+from firstspike.recipes import preset
 
 
 def test_every_ablation_changes_one_thing_and_builds():
@@ -26,7 +25,7 @@ def test_every_ablation_changes_one_thing_and_builds():
             if getattr(recipe, field.name) != getattr(whole[1], field.name)
         ]
         assert len(changed) == 1, name
-        build_deep(recipe, (1, 28, 28), 10)
+        recipe.build((1, 28, 28), 10)
 
 
 def test_each_has_a_folder_of_its_own():
@@ -81,7 +80,7 @@ def test_report_and_figures(monkeypatch, made_images, tmp_path):
     experiment = dataclasses.replace(
         ETTFS,
         runs=[
-            *(Run(name, small(preset(name).config)) for name in ettfs.PRESETS),
+            *(Run(name, small(preset(name).recipe)) for name in ettfs.PRESETS),
             *(Run("ettfs-fashion-mnist", recipe, variant=name) for name, recipe in recipes.items()),
         ],
     )

@@ -1,11 +1,12 @@
 """An experiment's parts: columns and tables in writing, targets, and what is left out."""
 
 import pytest
-from firstspike.training.presets import PRESETS
+from builders import refused
 
 from firstspike.experiments import EXPERIMENTS, Column, Measured, Table, Target, find, headline
 from firstspike.experiments.spec import sentence
 from firstspike.metrics.figures import describe
+from firstspike.recipes import PRESETS
 from firstspike.support import InputError
 
 SPREAD = {"mean": 0.98456, "sd": 0.0012}
@@ -80,7 +81,7 @@ def test_a_target_is_met_from_its_figures_better_side(figure, mean, bound, met):
 
 
 def test_a_figure_without_a_better_side_is_no_target():
-    with pytest.raises(ValueError, match=r"my_figure.*metrics\.figures"):
+    with refused(ValueError, "my_figure", "firstspike.metrics.figures"):
         _ = Target("mine", "my_figure", {"mean": 1.0, "sd": None}, 2.0).met
 
 
@@ -118,9 +119,8 @@ def test_figures_in_words():
 def test_experiments_are_found_by_name():
     for experiment in EXPERIMENTS:
         assert find(experiment.name) is experiment
-    with pytest.raises(InputError, match=r"'nothing'; choose from .*one-step") as refusal:
+    with refused(InputError, "'nothing'", "choose from", "one-step"):
         find("nothing")
-    assert "\n" not in str(refusal.value)
 
 
 def test_own_options_are_taken_by_the_experiment_that_has_them_and_by_no_other():
@@ -131,5 +131,5 @@ def test_own_options_are_taken_by_the_experiment_that_has_them_and_by_no_other()
     assert digits["ann-gan-conditional"] is None
     assert find("cifar10").with_options(device="cuda").device == "cuda"
     for name, option in (("ettfs", "device"), ("cifar10", "digits")):
-        with pytest.raises(InputError, match=f"{name} takes no --{option}; leave it out"):
+        with refused(InputError, name, f"--{option}", "leave it out"):
             find(name).with_options(**{option: "cuda"})

@@ -3,7 +3,8 @@ import sys
 import numpy as np
 import pytest
 import torch
-from spike_cases import draw_times, draw_weight, naive_gradients, naive_times
+from neurons.oracles import naive_gradients, naive_times
+from spike_cases import draw_times, draw_weight
 from triton_device import interpreted, needs_triton
 
 from firstspike.kernels import dispatch

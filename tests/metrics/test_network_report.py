@@ -5,27 +5,27 @@ import math
 
 import pytest
 import torch
-from firstspike.coding import encode_latency
-from firstspike.models.window_network import WindowNetwork
+from builders import refused, seeded
 from torch import Tensor
 
 import firstspike
 from firstspike.metrics.report import Report, report
 from firstspike.models.spiking_form import spiking_form
+from firstspike.models.window import WindowNetwork
 from firstspike.neurons import Causal, Neuron, Window
 from firstspike.nn import Conv2d, Linear, Stack
+from firstspike.spikes import Spikes, encode_latency
 
 T, CLASSES = 16, 4
 
 
 def make_stack(neuron: Neuron) -> Stack:
     """Return a random network that leaves some samples undecided and, of window neurons, tied."""
-    generator = torch.Generator().manual_seed(0)
+    source = seeded(0)
     stack = Stack(
-        [
-            Linear(12, 9, T, neuron, generator=generator),
-            Linear(9, CLASSES, T, neuron, generator=generator),
-        ]
+        Linear(12, 9, neuron, generator=source),
+        Linear(9, CLASSES, neuron, generator=source),
+        steps=T,
     )
     with torch.no_grad():
         for layer in stack:
@@ -34,14 +34,18 @@ def make_stack(neuron: Neuron) -> Stack:
 
 
 def some_samples(count: int = 60) -> tuple[Tensor, Tensor]:
-    generator = torch.Generator().manual_seed(1)
-    times = torch.randint(0, T + 1, (count, 12), generator=generator).float()
-    return times, torch.randint(0, CLASSES, (count,), generator=generator)
+    source = seeded(1)
+    times = torch.randint(0, T + 1, (count, 12), generator=source).float()
+    return times, torch.randint(0, CLASSES, (count,), generator=source)
+
+
+def as_spikes(times: Tensor) -> Spikes:
+    return Spikes(times, T)
 
 
 def classified(stack: Stack, times: Tensor, labels: Tensor, batch_size: int = 250) -> Report:
     """Return the report on spike times."""
-    return report(stack, times, labels, encode=lambda times: times, batch_size=batch_size)
+    return report(stack, times, labels, encode=as_spikes, batch_size=batch_size)
 
 
 @pytest.mark.parametrize("neuron", [Causal(), Window(low=0.25, high=0.75)])
@@ -55,7 +59,7 @@ def test_the_report_is_that_of_a_loop_over_samples(neuron: Neuron) -> None:
         for sample, label in zip(times, labels.tolist(), strict=True):
             layers = [sample.tolist()]
             for layer in stack:
-                layers.append(layer(torch.tensor([layers[-1]]))[0].tolist())
+                layers.append(layer(as_spikes(torch.tensor([layers[-1]]))).times[0].tolist())
             first = min(layers[2])
             leading = [j for j, t in enumerate(layers[2]) if t == first and first < T]
             strict += leading == [label]
@@ -114,7 +118,7 @@ def test_a_class_without_samples_has_no_mean() -> None:
 
 
 def test_no_samples_are_refused() -> None:
-    with pytest.raises(ValueError, match="there are no samples to report on"):
+    with refused(ValueError, "no samples"):
         classified(make_stack(Causal()), torch.zeros(0, 12), torch.zeros(0).long())
 
 
@@ -140,15 +144,15 @@ def test_it_prints_as_a_table() -> None:
 
 def test_a_stack_takes_images() -> None:
     stack = make_stack(Window(low=0.25, high=0.75))
-    images = torch.randint(0, 256, (20, 3, 4), generator=torch.Generator().manual_seed(0)).to(torch.uint8)
+    images = torch.randint(0, 256, (20, 3, 4), generator=seeded(0)).to(torch.uint8)
     labels = torch.arange(20) % CLASSES
-    times = encode_latency(images.flatten(1), T)
+    times = encode_latency(images.flatten(1), T).times
     assert firstspike.report(stack, images, labels) == classified(stack, times, labels)
 
 
 def test_a_network_is_reported_by_its_spiking_form() -> None:
     torch.manual_seed(0)
-    net = WindowNetwork("4C3-F8", (1, 6, 6), 3, in_steps=8, num_steps=8, out_steps=16, clip=2.0)
+    net = WindowNetwork("4C3-F8", (1, 6, 6), 3, in_steps=8, steps=8, out_steps=16, clip=2.0)
     images = torch.randint(0, 256, (12, 1, 6, 6)).to(torch.uint8)
     labels = torch.arange(12) % 3
     net(images)
@@ -158,17 +162,15 @@ def test_a_network_is_reported_by_its_spiking_form() -> None:
     assert 0 < found.spikes_per_hidden_neuron <= 1
 
 
-def test_any_module_of_spike_times_has_accuracy_and_steps() -> None:
+def test_any_module_that_returns_spikes_has_accuracy_and_steps() -> None:
     class Wrapped(torch.nn.Module):
-        out_steps = T
-
         def __init__(self, stack: Stack) -> None:
             super().__init__()
             self.stack = stack
 
-        def forward(self, times: Tensor) -> Tensor:
+        def forward(self, times: Tensor) -> Spikes:
             assert not self.training
-            return self.stack(times)
+            return self.stack(as_spikes(times))
 
     stack, samples = make_stack(Causal()), some_samples()
     found, whole = report(Wrapped(stack), *samples), classified(stack, *samples)
@@ -182,12 +184,14 @@ def test_a_convolution_that_covers_its_map_costs_what_the_fully_connected_layer_
 ) -> None:
     dense = make_stack(neuron)
     hidden, output = dense
-    conv = Conv2d(3, 9, 2, T, neuron)
+    conv = Conv2d(3, 9, 2, neuron)
     with torch.no_grad():
         conv.weight.copy_(hidden.weight.unflatten(1, (3, 2, 2)))
+        if hidden.bias is not None:
+            conv.bias.copy_(hidden.bias)
     times, labels = some_samples()
     expected = classified(dense, times, labels)
-    maps = classified(Stack([conv, output]), times.unflatten(1, (3, 2, 2)), labels, 7)
+    maps = classified(Stack(conv, output, steps=T), times.unflatten(1, (3, 2, 2)), labels, 7)
     found = maps.as_dict()
     for name, value in expected.as_dict().items():
         assert found[name] == pytest.approx(value), name

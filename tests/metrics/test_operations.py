@@ -2,13 +2,14 @@
 
 import pytest
 import torch
-from firstspike.onestep.network import OneStepNetwork
-from firstspike.onestep.settings import WindowCarry
 from torch.nn import functional as F
 
 from firstspike.metrics.cost import ADD_PJ, MULTIPLY_ADD_PJ
-from firstspike.metrics.operations import FUNCTION_PJ, MULTIPLY_PJ, carry_operations
+from firstspike.metrics.operations import FUNCTION_PJ, MULTIPLY_PJ
 from firstspike.metrics.report import report as measure
+from firstspike.models.patches.network import OneStepNetwork
+from firstspike.models.patches.operations import carry_operations
+from firstspike.models.patches.settings import PatchCarry
 
 
 def images(count=7, shape=(1, 6, 6)):
@@ -18,14 +19,14 @@ def images(count=7, shape=(1, 6, 6)):
 
 def report(layout, head_size=1, **neuron):
     torch.manual_seed(0)
-    net = OneStepNetwork(layout, (1, 6, 6), 3, WindowCarry(**neuron), head_size=head_size)
+    net = OneStepNetwork(layout, (1, 6, 6), 3, PatchCarry(**neuron), head_size=head_size)
     net(images())
     return net.eval(), measure(net, images(), torch.arange(7) % 3, batch_size=3)
 
 
 def walked(net):
     with torch.no_grad():
-        return net.walk(images())
+        return net.trace(images())
 
 
 # A transposed convolution of ones says how many targets each place has.
@@ -33,12 +34,12 @@ REACH = F.conv_transpose2d(torch.ones(1, 1, 6, 6), torch.ones(1, 1, 3, 3), paddi
 
 
 def test_additions_are_spikes_times_fan_out_without_the_border():
-    net, found = report("4-5", grid=1, carried="none")
+    net, found = report("4C3-5C3", grid=1, carried="none")
     _, first, last = walked(net)
-    # Five outputs hear each spike of the first layer; the head adds up the last one's to means.
+    # Five outputs receive each spike of the first layer; the head adds up the last one's to means.
     expected = float((first.sum(1, keepdim=True) * REACH).sum()) * 5 + float(last.sum())
     assert found.synops == pytest.approx(expected / 7)
-    # Numbers are heard by the first layer (no pixel is 0 in [-1, 1]) and by the head.
+    # The first layer receives numbers (no pixel is 0 in [-1, 1]) and so does the head.
     means = float((last.sum((2, 3)) > 0).sum()) * 3 / 7
     assert found.multiply_adds == pytest.approx(float(REACH.sum()) * 4 + means)
     # Products with padding are no products.
@@ -52,8 +53,8 @@ def test_additions_are_spikes_times_fan_out_without_the_border():
     assert found.neuron_operations["functions"] == 0
 
 
-def test_a_head_that_hears_every_place_adds():
-    net, found = report("4-5", head_size=6, grid=1, carried="none")
+def test_a_head_that_receives_every_place_adds():
+    net, found = report("4C3-5C3", head_size=6, grid=1, carried="none")
     _, first, last = walked(net)
     expected = float((first.sum(1, keepdim=True) * REACH).sum()) * 5 + float(last.sum()) * 3
     assert found.synops == pytest.approx(expected / 7)
@@ -61,7 +62,7 @@ def test_a_head_that_hears_every_place_adds():
 
 
 def test_parts_of_a_head_that_overlap_add_a_spike_more_than_once():
-    net, found = report("4-5", head_size=4, grid=1, carried="none")
+    net, found = report("4C3-5C3", head_size=4, grid=1, carried="none")
     _, first, last = walked(net)
     # torch's parts of 6 places into 4: 0-1, 1-2, 3-4, 4-5.
     often = torch.tensor([1.0, 2, 1, 1, 2, 1])
@@ -71,7 +72,7 @@ def test_parts_of_a_head_that_overlap_add_a_spike_more_than_once():
 
 
 def test_layers_of_a_perceptron_come_in_their_order():
-    net, found = report("8-M3-8-M5", grid=1, carried="none")
+    net, found = report("8C3-3B-8C3-5B", grid=1, carried="none")
     seen = walked(net)
     sizes = [8, 3, 8, 8, 5, 8]
     places = [
@@ -82,8 +83,8 @@ def test_layers_of_a_perceptron_come_in_their_order():
 
 
 def test_a_shortcut_adds_each_spike_once_more():
-    _, plain = report("4-4", grid=1, carried="none")
-    net, past = report("4-F4", grid=1, carried="none")
+    _, plain = report("4C3-4C3", grid=1, carried="none")
+    net, past = report("4C3-D", grid=1, carried="none")
     _, first, last = walked(net)
     head = float(last.sum())
     # A fully connected layer: four targets, and the place itself.
@@ -92,45 +93,45 @@ def test_a_shortcut_adds_each_spike_once_more():
 
 
 def test_an_lstm_by_hand():
-    _, found = report("L4", grid=2, windows="plain", carried="none")
-    # Windows of 3 x 3: 36 visits, the recurrence in three of four windows.
+    _, found = report("4L3", grid=2, patches="plain", carried="none")
+    # Patches of 3 x 3: 36 visits, the recurrence in three of four patches.
     recurrent = 27 * 16 * 4
     assert found.dense_multiply_adds == int(REACH.sum()) * 16 + recurrent + 4 * 3
-    neuron_operations = found.neuron_operations
-    assert neuron_operations["functions"] == 5 * 36 * 4
-    assert neuron_operations["additions"] == 36 * 16
-    assert neuron_operations["multiplies"] == 2 * 36 * 4
+    operations = found.neuron_operations
+    assert operations["functions"] == 5 * 36 * 4
+    assert operations["additions"] == 36 * 16
+    assert operations["multiplies"] == 2 * 36 * 4
     # Products of the cells, and the normalisation.
-    assert neuron_operations["multiply_adds"] == 36 * 4 + 36 * 4
+    assert operations["multiply_adds"] == 36 * 4 + 36 * 4
 
 
 def test_accuracy_is_that_of_the_highest_output():
-    net, found = report("4-5", grid=2)
+    net, found = report("4C3-5C3", grid=2)
     expected = (net(images()).argmax(1) == torch.arange(7) % 3).float().mean()
     assert found.accuracy == pytest.approx(float(expected))
 
 
 def test_fractions_are_multiplied_not_added():
-    _, whole = report("4-4-4-4", grid=2)
-    _, parts = report("4-4-4-4", grid=2, fractional=True)
+    _, whole = report("4C3-4C3-4C3-4C3", grid=2)
+    _, parts = report("4C3-4C3-4C3-4C3", grid=2, fractional=True)
     assert parts.multiply_adds > whole.multiply_adds
     assert parts.synops < whole.synops
 
 
-def test_overlapping_windows_visit_places_more_than_once():
-    _, plain = report("4-4-4", grid=2, windows="plain", carried="window", projection="linear")
-    _, dilated = report("4-4-4", grid=2, windows="dilated", carried="window", projection="linear")
-    _, both = report("4-4-4", grid=2, windows="dilated", carried="both", projection="linear")
+def test_overlapping_patches_visit_places_more_than_once():
+    _, plain = report("4C3-4C3-4C3", grid=2, patches="plain", carried="patch", projection="linear")
+    _, dilated = report("4C3-4C3-4C3", grid=2, patches="dilated", carried="patch", projection="linear")
+    _, both = report("4C3-4C3-4C3", grid=2, patches="dilated", carried="both", projection="linear")
     neurons = 3 * 4 * 36
     # The shift and the reset for each neuron, and a multiply-add each.
     assert plain.neuron_operations["additions"] == 2 * neurons
     assert plain.neuron_operations["multiply_adds"] == neurons
-    # Windows of 5 x 5 over 6 x 6, four of them: 100 visits of 36 places, of which 64 are merged.
+    # Patches of 5 x 5 over 6 x 6, four of them: 100 visits of 36 places, of which 64 are merged.
     visits = 3 * 4 * 100
     assert dilated.neuron_operations["additions"] == neurons + visits + (visits - neurons)
     assert dilated.neuron_operations["multiply_adds"] == visits
     assert dilated.neuron_operations["multiplies"] == 0
-    # What is left is merged too, as a mean where windows overlap (all places but the corners), and two
+    # What is left is merged too, as a mean where patches overlap (all places but the corners), and two
     # layers add what the one before left.
     more = (visits - neurons) + 2 * 4 * 100
     assert both.neuron_operations["additions"] == dilated.neuron_operations["additions"] + more
@@ -138,24 +139,24 @@ def test_overlapping_windows_visit_places_more_than_once():
 
 
 @pytest.mark.parametrize(
-    ("projection", "before", "windows", "functions"),
+    ("projection", "before", "patches", "functions"),
     [
-        ("sine_window", True, True, 2),
-        ("sine_window", False, True, 1),
-        ("sine_window", True, False, 0),
+        ("sine_patch", True, True, 2),
+        ("sine_patch", False, True, 1),
+        ("sine_patch", True, False, 0),
         ("sine_layer", True, False, 1),
         ("sine_layer", False, True, 0),
         ("tanh", True, True, 1),
         ("linear", True, True, 0),
     ],
 )
-def test_functions_of_each_projection(projection, before, windows, functions):
-    found = carry_operations(WindowCarry(projection=projection), before=before, windows=windows)
+def test_functions_of_each_projection(projection, before, patches, functions):
+    found = carry_operations(PatchCarry(projection=projection), before=before, patches=patches)
     assert found.neuron_functions == functions
 
 
 def test_energy_is_the_sum_over_the_constants():
-    _, found = report("4-4", grid=2, projection="sine_layer")
+    _, found = report("4C3-4C3", grid=2, projection="sine_layer")
     entries = found.as_dict()
     carry = entries["neuron_operations"]
     paper = entries["synops"] * ADD_PJ + entries["multiply_adds"] * MULTIPLY_ADD_PJ
@@ -171,6 +172,6 @@ def test_energy_is_the_sum_over_the_constants():
 
 
 def test_nothing_to_report_on():
-    net = OneStepNetwork("4", (1, 6, 6), 3, WindowCarry())
+    net = OneStepNetwork("4C3", (1, 6, 6), 3, PatchCarry())
     with pytest.raises(ValueError, match="no samples"):
         measure(net, images()[:0], torch.zeros(0, dtype=torch.int64))

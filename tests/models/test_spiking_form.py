@@ -2,16 +2,19 @@
 
 import pytest
 import torch
-from firstspike.models.window_network import WindowNetwork
-from firstspike.raster.network import RasterNetwork
-from firstspike.raster.settings import RasterNeuron, RasterWeights, Readout
+from builders import refused
 from torch.nn import functional as F
 
+from firstspike.decision import Votes
 from firstspike.engine import Engine
 from firstspike.metrics.cost import membrane_updates, multiply_adds, synaptic_operations
 from firstspike.metrics.report import report as measure
+from firstspike.models.raster.network import RasterNetwork
+from firstspike.models.raster.settings import RasterNeuron, RasterWeights
 from firstspike.models.spiking_form import spiking_form
+from firstspike.models.window import WindowNetwork
 from firstspike.nn import EarliestPool2d
+from firstspike.spikes import Spikes
 
 IN_SHAPE, CLASSES, T = (2, 12, 12), 4, 5
 RASTER_LAYOUTS = ["6C3-A2-8C3s2-E3-F20", "5C5s2-7C3-A2-9C3-F11", "8C3-A2-F16", "F9-F8"]
@@ -25,16 +28,16 @@ def images(count=6):
 
 
 def unpooled(traced, stack):
-    """The spike times of the layers that have weights."""
+    """The spikes of the layers that have weights."""
     pairs = zip(traced[1:], stack, strict=True)
-    return [times for times, layer in pairs if not isinstance(layer, EarliestPool2d)]
+    return [spikes for spikes, layer in pairs if not isinstance(layer, EarliestPool2d)]
 
 
 def raster(layout, code, weights, train_steps=0):
     torch.manual_seed(0)
     net = RasterNetwork(
         layout, IN_SHAPE, CLASSES, T,
-        neuron=RasterNeuron(), weights=weights, readout=Readout(neurons_per_class=3), code=code,
+        neuron=RasterNeuron(), weights=weights, decoder=Votes(neurons_per_class=3), code=code,
     )  # fmt: skip
     optimizer = torch.optim.Adam(net.parameters(), 0.05)
     for _ in range(train_steps):
@@ -68,68 +71,68 @@ def test_a_raster_network_fires_the_same_spikes_as_layers_and_in_the_engine(
 ):
     net = raster(layout, code, RasterWeights(norm=norm, shift=shift), train_steps)
     form = spiking_form(net)
-    heard = form.encode(images())
-    traced = form.stack.trace(heard)
-    kept = unpooled(traced, form.stack)
-    expected = net.times(images())
+    received = form.encode(images())
+    kept = unpooled(form.stack.trace(received), form.stack)
+    expected = net.trace(images())
     if code == "current":
-        assert torch.equal(heard, expected[0])
+        assert torch.equal(received.times, expected[0].times)
         expected = expected[1:]
     assert len(kept) == len(expected)
-    for times, by_raster in zip(kept, expected, strict=True):
-        assert torch.equal(times, by_raster)
+    for spikes, by_raster in zip(kept, expected, strict=True):
+        assert torch.equal(spikes.times, by_raster.times)
     if shift == "once":
         engine = Engine(form.stack, form.in_shape)
-        assert torch.equal(engine.run_many(heard, early_exit=False).output_times, expected[-1])
+        found = engine.run_many(received, early_exit=False)
+        assert torch.equal(found.output_times, expected[-1].times)
 
 
 def test_a_forced_last_spike_is_dropped():
     torch.manual_seed(0)
-    more = {"weights": RasterWeights(), "readout": Readout(neurons_per_class=3)}
+    more = {"weights": RasterWeights(), "decoder": Votes(neurons_per_class=3)}
     net = RasterNetwork("8C3-A2-F16", IN_SHAPE, CLASSES, T, neuron=RasterNeuron(fire_last=True), **more)
-    times = spiking_form(net.eval()).stack.trace(net.heard_times(images()))[-1]
-    assert torch.equal(times, net.times(images())[-1])
+    form = spiking_form(net.eval())
+    times = form.stack(form.encode(images())).times
+    assert torch.equal(times, net.trace(images())[-1].times)
     net.train()
-    layer, heard = list(net._walk(images()))[-1]
-    flags = layer(heard).detach()
+    layer, received = list(net._walk(images()))[-1]
+    cumulative = layer(received).detach()
     # With all forced spikes counted, each neuron fires exactly once; up to the step before they agree.
-    assert bool((flags[-1] == 1).all())
-    forced = (flags == 0).sum(0)
+    assert bool((cumulative[-1] == 1).all())
+    forced = (cumulative == 0).sum(0)
     assert torch.equal(times.clamp(max=T - 1), forced.to(torch.float32))
 
 
 @pytest.mark.parametrize("layout", WINDOW_LAYOUTS)
 def test_a_window_network_fires_the_same_spikes_as_layers(layout):
     torch.manual_seed(0)
-    net = WindowNetwork(layout, IN_SHAPE, CLASSES, in_steps=16, num_steps=8, out_steps=32, clip=2.0)
+    net = WindowNetwork(layout, IN_SHAPE, CLASSES, in_steps=16, steps=8, out_steps=32, clip=2.0)
     optimizer = torch.optim.Adam(net.parameters(), 0.02)
     for _ in range(8):
-        loss = F.cross_entropy(-net(images(32)) / 8, torch.arange(32) % CLASSES)
+        loss = F.cross_entropy(-net(images(32)).times / 8, torch.arange(32) % CLASSES)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
     net.eval()
     form = spiking_form(net)
     with torch.no_grad():
-        *values, _ = net.walk(images())
-        times = net(images())
+        values, out = net.trace(images())
         traced = form.stack.trace(form.encode(images()))
     kept = [traced[0], *unpooled(traced, form.stack)]
-    windows = [16] + [8] * (len(values) - 1)
-    for by_spikes, value, steps in zip(kept, values, windows, strict=False):
-        assert torch.equal(1 - by_spikes / steps, value)
-    assert torch.equal(traced[-1], times)
+    assert [spikes.steps for spikes in kept] == [16, *[8] * (len(values) - 1), 32]
+    for spikes, value in zip(kept, values, strict=False):
+        assert torch.equal(spikes.values, value)
+    assert torch.equal(kept[-1].times, out.times)
 
 
 def test_weights_too_large_for_exact_sums_are_refused():
     net = raster("8C3-A2-F16", "latency", RasterWeights(norm="none"))
     net.layers[1].weight.data.mul_(1e5)
-    with pytest.raises(ValueError, match="from 1024 on float32 rounds"):
+    with refused(ValueError, "1024", "float32"):
         spiking_form(net)
 
 
 def window_network(layout):
-    windows = {"in_steps": 8, "num_steps": 8, "out_steps": 8}
+    windows = {"in_steps": 8, "steps": 8, "out_steps": 8}
     return WindowNetwork(layout, IN_SHAPE, CLASSES, **windows, clip=2.0).eval()
 
 
@@ -145,16 +148,22 @@ def test_multiply_adds_are_those_of_the_layout_not_of_the_folded_kernels():
     assert form.multiply_adds == multiply_adds(form.stack, IN_SHAPE)
 
 
+def only_input(stack, spikes):
+    """A trace in which no layer fires."""
+    silent = (s.with_times(torch.full_like(s.times, s.steps)) for s in stack.trace(spikes)[1:])
+    return [spikes, *silent]
+
+
 def test_a_shortcut_costs_its_spikes_times_its_fan_out():
     window = window_network("4R")
     stack = spiking_form(window).stack
     times = torch.full((1, *IN_SHAPE), 8.0)
     times[0, 1, 0, 0] = 3
-    traced = [times, *(torch.full_like(t, 8.0) for t in stack.trace(times)[1:])]
-    # A corner is heard by 2 x 2 places of 4 maps through the kernel and by 1 place of 4 past it.
+    traced = only_input(stack, Spikes(times, 8))
+    # A corner reaches 2 x 2 places of 4 maps through the kernel and 1 place of 4 past it.
     assert synaptic_operations(stack, traced, until_decision=False).tolist() == [4 * 4 + 4]
     plain = spiking_form(window_network("2R")).stack
-    traced = [times, *(torch.full_like(t, 8.0) for t in plain.trace(times)[1:])]
+    traced = only_input(plain, Spikes(times, 8))
     # Where the shape stays, values pass as they are: one addition.
     assert synaptic_operations(plain, traced, until_decision=False).tolist() == [4 * 2 + 1]
 
@@ -170,7 +179,7 @@ def test_the_report_counts_what_the_spikes_say():
     net = raster("6C3-A2-8C3s2-F20", "current", RasterWeights())
     labels = torch.arange(6) % CLASSES
     report = measure(spiking_form(net), images(), labels, batch_size=4)
-    times = net.times(images())
+    times = [spikes.times for spikes in net.trace(images())]
     hidden = torch.cat([t.flatten(1) for t in times[:-1]], 1)
     assert report.spikes_per_hidden_neuron == pytest.approx(float((hidden < T).float().mean()))
     assert report.spikes_per_hidden_neuron <= 1
@@ -185,5 +194,5 @@ def test_the_report_counts_what_the_spikes_say():
     assert report.energy_pj == pytest.approx(adds + 4.6 * report.multiply_adds)
     named = {"accuracy", "tie_rate", "silent_rate", "decision_rule", "accuracy_membrane"}
     assert set(report.as_dict()) >= named
-    with pytest.raises(ValueError, match="no samples"):
+    with refused(ValueError, "no samples"):
         measure(spiking_form(net), images()[:0], labels[:0])

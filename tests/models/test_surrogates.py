@@ -1,13 +1,11 @@
-"""Surrogate derivatives: area, height and width, and the compiled loops of both networks."""
+"""Surrogate derivatives: area, height and width."""
 
 import math
 
-import numpy as np
 import pytest
 import torch
 
-from firstspike.kernels import flags
-from firstspike.models.surrogates import KINDS, check_surrogate, kernel_scale, surrogate
+from firstspike.models.surrogates import KINDS, check_surrogate, surrogate
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -31,19 +29,6 @@ def test_values_by_hand():
         "fast_sigmoid": [1, 1 / 4, 1 / 9, 1 / 25],
     }.items():
         assert surrogate(x, kind, 0.8).tolist() == pytest.approx([v / 0.8 for v in expected])
-
-
-@pytest.mark.parametrize("kind", flags.SURROGATES)
-@pytest.mark.parametrize("width", [0.5, 1.0, 1.7])
-def test_the_compiled_loop_has_the_same_width(kind, width):
-    membrane = torch.linspace(-1, 3, 50)
-    out = flags.gradient(
-        membrane.reshape(1, 1, 1, 1, -1).numpy(), np.ones((1, 1, 1, 1, 50), np.float32), 1, False,
-        "every_step", kind, kernel_scale(kind, width),
-    )  # fmt: skip
-    assert torch.allclose(
-        torch.from_numpy(out).flatten(), surrogate(membrane - 1, kind, width), atol=1e-6, rtol=1e-5
-    )
 
 
 def test_unknown_kinds_and_widths_are_refused_by_name():

@@ -1,7 +1,9 @@
-"""What causal and ramp neurons mean, written without any code of the library.
+"""What causal neurons, ramps and running maxima mean, written without any code of the library.
 
 Shape legend: B batch, I inputs, O outputs, T number of steps.
 """
+
+from typing import Any
 
 import numpy as np
 import torch
@@ -64,3 +66,31 @@ def naive_gradients(
                     grad_weight[j, i] -= delta[b][j]
                     grad_times[b, i] += delta[b][j] * weight[j][i]
     return grad_weight, grad_times
+
+
+class _Fired(torch.autograd.Function):
+    """``M >= theta`` with the derivative ``1 / (1 + |M - theta| / width)^2``."""
+
+    @staticmethod
+    def forward(ctx: Any, peak: Tensor, threshold: Tensor, width: float) -> Tensor:
+        ctx.save_for_backward(peak, threshold)
+        ctx.width = width
+        return (peak >= threshold).to(peak.dtype)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
+        peak, threshold = ctx.saved_tensors
+        return grad / (1 + (peak - threshold).abs() / ctx.width) ** 2, None, None
+
+
+def dense_form(before: Tensor, weight: Tensor, threshold: Tensor, width: float) -> Tensor:
+    """Return cumulative spikes at each level by a matrix product per level, with autograd's gradient.
+
+    A running maximum belongs to its first level.
+    """
+    membrane = before @ weight.t()
+    peaks = [membrane[:, 0]]
+    for level in range(1, membrane.shape[1]):
+        peaks.append(torch.where(membrane[:, level] > peaks[-1], membrane[:, level], peaks[-1]))
+    fired: Tensor = _Fired.apply(torch.stack(peaks, 1), threshold.unsqueeze(1), width)
+    return fired

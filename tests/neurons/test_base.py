@@ -4,37 +4,17 @@ import copy
 import dataclasses
 import math
 import pickle
-from dataclasses import dataclass
 from typing import Any
 
 import pytest
 import torch
 from builders import draw_spikes, refused, seeded
-from torch import Tensor
+from test_one_room import Doubling
 
 import firstspike as fs
 from firstspike import Causal, Neuron, Phased, Ramp, Spikes, Window
-from firstspike.metrics.cost import energy, synaptic_operations
-from firstspike.neurons import Connection
 
 T = 16
-
-
-@dataclass(frozen=True, kw_only=True)
-class Doubling(Neuron):
-    """A neuron of a user's own: an input adds a value that halves with each step, the drive divides."""
-
-    threshold: float = 1.0
-
-    def membrane(self, connection: Connection, spikes: Spikes) -> Tensor:
-        return connection(2.0**-spikes.times, silent=2.0**-spikes.steps)
-
-    def fire(self, connection: Connection, spikes: Spikes) -> Spikes:
-        times = self.threshold / self.membrane(connection, spikes).clamp(min=1e-3)
-        return Spikes(fs.round_ste(times.clamp(0, spikes.steps)), spikes.steps)
-
-    def additions(self, steps: int, *, biased: bool) -> int:
-        return steps
 
 
 SHIPPED: list[Neuron] = [
@@ -90,55 +70,6 @@ def test_additions_without_spikes() -> None:
     assert Ramp().additions(T, biased=False) == T
     assert Window(steps=8).additions(T, biased=True) == T + 8
     assert Phased(source=(0, 8), target=(4, 12)).additions(T, biased=True) == 12
-
-
-# A neuron of a user's own
-
-
-def test_a_neuron_of_ones_own_through_layers_stack_and_cost() -> None:
-    neuron = Doubling(threshold=0.4)
-    net = fs.Stack(
-        fs.Conv2d(1, 3, 3, neuron, padding=1),
-        fs.ConvTranspose2d(3, 2, 2, neuron, stride=2),
-        fs.Linear(2 * 6 * 8, 4, neuron),
-        steps=8,
-    )
-    assert net.encode(torch.rand(5, 3, 4)).shape == (5, 1, 3, 4)
-    spikes = draw_spikes(5, 1, 3, 4, steps=8)
-    spikes.times.requires_grad_()
-    traced, membrane = net.read(spikes)
-    assert [tuple(layer.shape) for layer in traced] == [(5, 1, 3, 4), (5, 3, 3, 4), (5, 2, 6, 8), (5, 4)]
-    assert membrane.shape == (5, 4)
-    assert (net.offsets, net.last_step) == ([0, 0, 0, 0], 8)
-    traced[-1].times.sum().backward()
-    assert all(parameter.grad is not None for parameter in net.parameters())
-    assert spikes.times.grad is not None
-    verdict = fs.FirstSpike(silent="membrane").decide(traced[-1], membrane)
-    assert verdict.score([0, 1, 2, 3, 0]).count == 5
-    assert synaptic_operations(net, traced).shape == (5,)
-    # 3 x 12, 2 x 48 and 4 neurons, 8 additions each.
-    assert energy(net, 0.0, (1, 3, 4)).updates == 8 * (36 + 96 + 4)
-    with refused(ValueError, "engine", "layer 0", "Doubling"):
-        fs.Engine(net, (1, 3, 4))
-    with refused(ValueError, "AvgPool2d", "Causal", "Doubling"):
-        fs.AvgPool2d(2, neuron)  # type: ignore[arg-type]
-    with refused(ValueError, "Doubling", "one connection", "2"):
-        shortcut = fs.Connection.linear(3, 2, source=0)
-        fs.Linear(3, 2, neuron, shortcuts=[shortcut])(draw_spikes(1, 3), draw_spikes(1, 3))
-    with refused(NotImplementedError, "Doubling", "simulation"):
-        net[2].simulate(draw_spikes(1, 96))
-
-
-def test_what_a_neuron_of_ones_own_must_answer() -> None:
-    @dataclass(frozen=True, kw_only=True)
-    class Empty(Neuron):
-        pass
-
-    layer, spikes = fs.Linear(3, 2, Empty()), draw_spikes(1, 3)
-    with refused(NotImplementedError, "Empty", "fire(connection, spikes)"):
-        layer(spikes)
-    with refused(NotImplementedError, "Empty", "membrane(connection, spikes)"):
-        layer.membrane(spikes)
 
 
 def test_rounding_passes_the_gradient_straight_through() -> None:

@@ -9,8 +9,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from firstspike import Causal, Conv2d, Spikes
+from firstspike.neurons import Synapses
 from firstspike.neurons.causal import Norm, normalise_gradient
-from firstspike.nn import Synapses
 from firstspike.nn.wiring import Convolution, Dense
 
 Pair = tuple[int, int]

@@ -9,7 +9,7 @@ from builders import dense, refused, seeded
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from kernels.spike_cases import Case, cases
-from oracles import naive_times
+from oracles import dense_form, naive_times
 from torch import Tensor
 
 from firstspike import Causal, Spikes
@@ -96,34 +96,6 @@ def test_the_gradient_by_hand() -> None:
     (grad,) = torch.autograd.grad(cumulative, weight, torch.tensor([[[1.0], [10.0], [100.0]]]))
     # Each maximum is 0.5 from threshold, one width: slope 1 / (1 + 1)^2.
     assert grad.tolist() == [[111 / 4, 100 / 4, 100 / 4, 0]]
-
-
-# A dense form of the rule in autograd
-
-
-class _Fired(torch.autograd.Function):
-    """``M >= theta`` with the derivative ``1 / (1 + |M - theta| / width)^2``."""
-
-    @staticmethod
-    def forward(ctx: Any, peak: Tensor, threshold: Tensor, width: float) -> Tensor:
-        ctx.save_for_backward(peak, threshold)
-        ctx.width = width
-        return (peak >= threshold).to(peak.dtype)
-
-    @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
-        peak, threshold = ctx.saved_tensors
-        return grad / (1 + (peak - threshold).abs() / ctx.width) ** 2, None, None
-
-
-def dense_form(before: Tensor, weight: Tensor, threshold: Tensor, width: float) -> Tensor:
-    """The rule written with one matrix product per level; a maximum belongs to its first level."""
-    membrane = before @ weight.t()
-    peaks = [membrane[:, 0]]
-    for level in range(1, membrane.shape[1]):
-        peaks.append(torch.where(membrane[:, level] > peaks[-1], membrane[:, level], peaks[-1]))
-    fired: Tensor = _Fired.apply(torch.stack(peaks, 1), threshold.unsqueeze(1), width)
-    return fired
 
 
 def layer() -> tuple[Spikes, Tensor, Tensor]:

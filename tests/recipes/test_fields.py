@@ -6,9 +6,10 @@ import math
 from dataclasses import dataclass
 
 import pytest
-from firstspike.raster.settings import Readout
+from builders import refused
 from small_recipes import DEEP, ONE_STEP, SHALLOW, WINDOW
 
+from firstspike.decision import Membrane
 from firstspike.neurons import Causal, Phased
 from firstspike.recipes import PRESETS, preset
 from firstspike.recipes.base import Augmentation, FirstSpikeLoss, Recipe
@@ -30,7 +31,7 @@ REFUSED = [
     *((SHALLOW, "steps", value) for value in (1, 70_000, 2.0, "8")),
     *((SHALLOW, "min_intensity", value) for value in (*NUMBERS, 300)),
     *((SHALLOW, "spike_penalty", value) for value in NUMBERS),
-    *((WINDOW, "dropout", value) for value in (*NUMBERS, 1.0)),
+    *((recipe, "dropout", value) for recipe in (WINDOW, ONE_STEP) for value in (*NUMBERS, 1.0)),
     *((WINDOW, "precision", value) for value in ("float16", None)),
     *((WINDOW, "clip", value) for value in (*NUMBERS, 0)),
     *((ONE_STEP, "optimizer", value) for value in ("adam", None)),
@@ -52,20 +53,19 @@ REFUSED = [
 
 @pytest.mark.parametrize(("value", "field", "wrong"), REFUSED)
 def test_every_field_is_checked(value, field, wrong):
-    with pytest.raises(ValueError, match=rf"{type(value).__name__}\.{field}") as caught:
+    with refused(ValueError, f"{type(value).__name__}.{field}", "must be"):
         dataclasses.replace(value, **{field: wrong})
-    assert "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize("recipe", DEEP.values(), ids=DEEP)
 def test_a_layout_is_checked(recipe):
-    with pytest.raises(InputError, match="layout"):
-        dataclasses.replace(recipe, layout="8-Q9")
+    with refused(InputError, "layout", "'Q9'", "expected nCk"):
+        dataclasses.replace(recipe, layout="8C3-Q9")
 
 
 def test_bfloat16_is_for_windows_that_it_tells_apart():
     dataclasses.replace(WINDOW, precision="bfloat16", steps=128)
-    with pytest.raises(InputError, match="bfloat16"):
+    with refused(InputError, "bfloat16", "take precision float32"):
         dataclasses.replace(WINDOW, precision="bfloat16", steps=129)
     assert dataclasses.replace(WINDOW, in_steps=200).precision_on("cpu") == "float32"
 
@@ -88,32 +88,32 @@ def test_every_preset_names_its_source_and_its_figures_in_shares(name):
 
 def test_unknown_type_and_fields_are_refused():
     good = to_json(preset("ann-gan").recipe)
-    with pytest.raises(InputError, match=r"unknown type 'Nothing'.*import"):
+    with refused(InputError, "'Nothing'", "import the module"):
         from_json(good | {"type": "Nothing"}, Recipe)
-    with pytest.raises(InputError, match="missing or unknown fields: colour"):
+    with refused(InputError, "missing or unknown fields: colour"):
         from_json(good | {"colour": 3}, Recipe)
     del good["epochs"]
-    with pytest.raises(InputError, match="missing or unknown fields: epochs"):
+    with refused(InputError, "missing or unknown fields: epochs"):
         from_json(good, Recipe)
     for wrong in (3, None, [], "ann-gan"):
-        with pytest.raises(InputError):
+        with refused(InputError, "Recipe"):
             from_json(wrong, Recipe)
 
 
 def test_a_class_is_taken_only_where_its_field_admits_it():
     document = to_json(GAN)
     document["hidden_neuron"] = to_json(Augmentation())
-    with pytest.raises(InputError, match="unknown type 'Augmentation'"):
+    with refused(InputError, "'Augmentation'"):
         from_json(document, Recipe)
 
 
 def test_a_value_that_a_neuron_refuses_is_an_input_error():
     document = to_json(GAN)
     document["hidden_neuron"]["high"] = -1.0
-    with pytest.raises(InputError, match="low < high"):
+    with refused(InputError, "Window", "low < high"):
         from_json(document, Recipe)
     document["hidden_neuron"]["high"] = "4"
-    with pytest.raises(InputError, match=r"Window\.high"):
+    with refused(InputError, "Window.high", "a finite number"):
         from_json(document, Recipe)
 
 
@@ -130,7 +130,7 @@ def test_a_users_own_class_is_found_by_its_name():
     found = from_json(json.loads(json.dumps(to_json(recipe))), Recipe)
     assert found == recipe
     assert type(found.loss) is Mine
-    with pytest.raises(ValueError, match=r"Mine\.sizes"):
+    with refused(ValueError, "Mine.sizes", "1 or more"):
         Mine(sizes=(1, 0))
 
 
@@ -159,12 +159,13 @@ def test_a_name_that_is_taken_twice_is_the_one_with_these_fields():
         (SHALLOW, "loss", "AggressiveTargets", AggressiveTargets()),
         (SHALLOW, "loss.label_delay", "2", 2.0),
         (SHALLOW, "hidden_neuron.high", "3", 3.0),
-        (SHALLOW, "hidden_neuron.out_steps", "none", None),
-        (SHALLOW, "hidden_neuron.out_steps", "16", 16),
+        (SHALLOW, "hidden_neuron.steps", "none", None),
+        (SHALLOW, "hidden_neuron.steps", "16", 16),
         (SHALLOW, "output_neuron", "Causal", Causal()),
         (SHALLOW, "augmentation.flip", "true", True),
-        (DEEP["ettfs"], "neuron.scale", "2", 2.0),
-        (DEEP["ettfs"], "readout", "Readout", Readout()),
+        (DEEP["ettfs"], "neuron.width", "2", 2.0),
+        (DEEP["ettfs"], "decoder", "Membrane", Membrane()),
+        (DEEP["ettfs"], "decoder.weighting", "linear", "linear"),
         (DEEP["ettfs"], "layout", "8C3-F4", "8C3-F4"),
         (preset("spiking-gan-causal").recipe, "hidden_neuron.target", "16, 40", (16, 40)),
         (preset("s4nn-causal").recipe, "levels", "none", None),
@@ -199,15 +200,12 @@ def test_any_field_is_changed_by_its_name(recipe, name, text, expected):
         ("hidden_neuron", "Phased", "without a default"),
         ("hidden_neuron.low", "7", "low < high"),
         ("augmentation.flip", "perhaps", "true or false"),
-        ("levels.output.width", "2", "none"),
+        ("levels.output.width", "2", "None and has no fields"),
     ],
 )
 def test_what_cannot_be_is_refused_with_what_can(name, text, named):
-    with pytest.raises(InputError) as caught:
+    with refused(InputError, named):
         changed(SHALLOW, name, text)
-    message = str(caught.value)
-    assert "\n" not in message
-    assert named.lower() in message.lower()
 
 
 def test_phases_survive_json_as_tuples():
@@ -216,17 +214,17 @@ def test_phases_survive_json_as_tuples():
 
 
 def test_digit_is_asked_for_exactly_where_it_belongs():
-    with pytest.raises(InputError, match="give --digit"):
+    with refused(InputError, "give --digit"):
         preset("spiking-gan-window").configure()
-    with pytest.raises(InputError, match="found 11"):
+    with refused(InputError, "--digit", "0 ... 9", "found 11"):
         preset("spiking-gan-window").configure(digit=11)
-    with pytest.raises(InputError, match="takes no --digit"):
+    with refused(InputError, "takes no --digit"):
         preset("spiking-gan-conditional").configure(digit=3)
     assert preset("spiking-gan-window").configure(digit=7).digit == 7
 
 
 def test_unknown_preset_lists_the_known_ones():
-    with pytest.raises(InputError, match=r"unknown preset 'nothing'; firstspike presets lists them"):
+    with refused(InputError, "'nothing'", "firstspike presets lists them"):
         preset("nothing")
 
 

@@ -84,11 +84,11 @@ def test_the_kept_weights_are_those_of_the_best_epoch(tmp_path, few, validation,
 
     model = run.load()
     with torch.no_grad():
-        times = model(SMALL.encode(validation.images))
-    first = times.min(1, keepdim=True).values
-    winner = (times == first) & (first < model.out_steps)
+        out = model(model.encode(validation.images))
+    first = out.times.min(1, keepdim=True).values
+    winner = (out.times == first) & (first < out.steps)
     decided = winner.sum(1) == 1
-    right = decided & winner[torch.arange(len(times)), validation.labels]
+    right = decided & winner[torch.arange(len(winner)), validation.labels]
     assert right.float().mean().item() == pytest.approx(max(accuracies), abs=1e-6)
 
 

@@ -1,8 +1,8 @@
 """What torchrun sets in the environment, whole or in part."""
 
 import pytest
-from firstspike.training.presets import preset
 
+from firstspike.recipes import preset
 from firstspike.support import InputError
 from firstspike.training import processes
 from firstspike.training.run import train

@@ -4,9 +4,9 @@ import os
 
 import pytest
 import torch
-from firstspike.training.presets import preset
 from torch import nn
 
+from firstspike.recipes import preset
 from firstspike.training import run, threads
 from firstspike.training.run_folder import RunFolder
 from firstspike.training.threads import SMALL_STEP, cores, threads_for
@@ -29,24 +29,24 @@ def four_cores(monkeypatch):
 def test_long_steps_take_two_threads_and_small_ones_one(four_cores):
     layer = nn.Linear(1000, 100, bias=False)
     batch = int(SMALL_STEP) // 100_000
-    assert threads_for([layer], IMAGES, batch) == 1
-    assert threads_for([layer], IMAGES, batch + 1) == 2
-    assert threads_for([layer, layer], IMAGES, batch) == 2
+    assert threads_for(layer, IMAGES, batch) == 1
+    assert threads_for(layer, IMAGES, batch + 1) == 2
+    assert threads_for(nn.Sequential(layer, nn.Linear(1000, 100, bias=False)), IMAGES, batch) == 2
 
 
 def test_a_convolution_works_at_every_pixel(four_cores):
     small, large = nn.Conv2d(1, 100, 5), nn.Linear(25, 100)
-    assert threads_for([large], IMAGES, 128) == 1
-    assert threads_for([small], IMAGES, 128) == 2
+    assert threads_for(large, IMAGES, 128) == 1
+    assert threads_for(small, IMAGES, 128) == 2
 
 
 def test_no_more_threads_than_cores_and_processes_leave(monkeypatch):
     layer = nn.Linear(10_000, 1000)
     monkeypatch.setattr(threads, "cores", lambda: 1)
-    assert threads_for([layer], IMAGES, 100) == 1
+    assert threads_for(layer, IMAGES, 100) == 1
     monkeypatch.setattr(threads, "cores", lambda: 2)
     monkeypatch.setattr(threads.processes, "count_here", lambda: 2)
-    assert threads_for([layer], IMAGES, 100) == 1
+    assert threads_for(layer, IMAGES, 100) == 1
 
 
 def test_the_cores_are_those_this_process_may_use(monkeypatch):
@@ -60,8 +60,7 @@ def test_the_cores_are_those_this_process_may_use(monkeypatch):
 @pytest.mark.parametrize("name", ["aggressive-ttfs-window", "ann-gan-conditional"])
 def test_the_digits_train_on_one_thread_and_a_number_given_is_kept(tmp_path, four_cores, monkeypatch, name):
     used = []
-    for trainer in ("train_supervised", "train_gan"):
-        monkeypatch.setattr(run, trainer, lambda *_, **__: used.append(torch.get_num_threads()))
+    monkeypatch.setattr(run, "train_recipe", lambda *_, **__: used.append(torch.get_num_threads()))
 
     def start(folder, **options):
         config = preset(name).configure(dataset="digits", epochs=1)

@@ -25,11 +25,9 @@ def in_new_process(*arguments: int | str, module: str, threads: int) -> dict[str
     return json.loads(done.stdout)
 
 
-def peak_memory(batch: int, num_steps: int, threads: int) -> int:
+def peak_memory(batch: int, steps: int, threads: int) -> int:
     """Return the peak memory in bytes of a process that takes training steps with `batch` samples."""
-    return in_new_process(batch, num_steps, module="firstspike.bench.train_once", threads=threads)[
-        "peak_bytes"
-    ]
+    return in_new_process(batch, steps, module="firstspike.bench.train_once", threads=threads)["peak_bytes"]
 
 
 def first_result(threads: int) -> dict[str, Any]:

@@ -38,7 +38,10 @@ def dataset(which: str | Dataset) -> Dataset:
         if known.name == which:
             return known
     names = ", ".join(known.name for known in DATASETS)
-    raise InputError(f"unknown data set {which!r}: expected one of {names}")
+    raise InputError(
+        f"unknown data set {which!r}: expected one of {names}; give one of your own as a Dataset, not by "
+        "its name"
+    )
 
 
 def load(which: str | Dataset, split: str, data_dir: Folder = None) -> ImageSet:
@@ -74,8 +77,8 @@ def load(which: str | Dataset, split: str, data_dir: Folder = None) -> ImageSet:
         InputError: unknown name or split, no files (`NotHereError`), a damaged or unofficial file,
             or no network.
         OSError: a file cannot be read, or the cache cannot be written.
-        ValueError: a data set of your own gave images of another shape, or another number of classes,
-            than it says.
+        TypeError, ValueError: a data set of your own gave no `ImageSet`, or images of another shape, or
+            another number of classes, than it says.
 
     >>> load("digits", "validation").images.shape
     torch.Size([300, 8, 8])
@@ -84,10 +87,15 @@ def load(which: str | Dataset, split: str, data_dir: Folder = None) -> ImageSet:
     if split not in SPLITS:
         raise InputError(f"unknown split {split!r}: expected one of {', '.join(SPLITS)}")
     images = chosen.load(split, data_dir)
+    if not isinstance(images, ImageSet):
+        raise TypeError(
+            f"{chosen.name}: load must return an ImageSet, found {type(images).__name__}; make one by "
+            "ImageSet.of(images, labels)"
+        )
     expected, found = (chosen.shape, chosen.classes), (images.shape, images.num_classes)
     if len(images) and expected != found:
         raise ValueError(
             f"{chosen.name} says samples of {expected[0]} in {expected[1]} classes; its {split} images are "
-            f"{found[0]} in {found[1]} classes"
+            f"{found[0]} in {found[1]} classes; let them agree"
         )
     return images

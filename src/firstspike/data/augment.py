@@ -71,9 +71,9 @@ def distort(
 
 
 def flip_horizontally(images: Tensor, probability: float = 0.5) -> Tensor:
-    """Return each image mirrored left to right with this probability; uint8 ``(batch, ..., y, x)``."""
-    mirrored = torch.rand(len(images)) < probability
-    return torch.where(mirrored.reshape(-1, *([1] * (images.dim() - 1))), images.flip(-1), images)
+    """Return each image flipped horizontally with this probability; uint8 ``(batch, ..., y, x)``."""
+    flipped = torch.rand(len(images)) < probability
+    return torch.where(flipped.reshape(-1, *([1] * (images.dim() - 1))), images.flip(-1), images)
 
 
 def cut_out(images: Tensor, size_px: int) -> Tensor:

@@ -26,6 +26,7 @@ class Dataset:
             put into a folder by the user.
 
     Raises:
+        TypeError: `load` is no function.
         ValueError: `name` is empty, a size is below 1, or there are fewer than two classes.
     """
 
@@ -39,7 +40,15 @@ class Dataset:
     def __post_init__(self) -> None:
         if not self.name:
             raise ValueError("a data set needs a name")
+        if not callable(self.load):
+            raise TypeError(
+                f"{self.name}: load must be a function of split and folder, found {self.load!r:.80}"
+            )
         if len(self.shape) != 3 or min(self.shape) < 1:
             raise ValueError(f"{self.name}: shape must be (channels, height, width), found {self.shape}")
         if self.classes < 2:
             raise ValueError(f"{self.name}: classes must be 2 or more, found {self.classes}")
+
+    def __str__(self) -> str:
+        """Return the name."""
+        return self.name

@@ -99,53 +99,51 @@ class EventSet:
         return ImageSet(self.name, self.split, 255 - times, self.labels, self.num_classes)
 
 
-def first_spike_maps(
-    recordings: Sequence[Recording], num_steps: int, duration_us: int | None = None
-) -> Tensor:
+def first_spike_maps(recordings: Sequence[Recording], steps: int, duration_us: int | None = None) -> Tensor:
     """Return the step of each pixel's first event, uint8 ``(count, 2, height, width)``, ``T`` for none.
 
     Args:
         recordings: of one sensor.
-        num_steps: ``T``, at most 255; a step is ``duration / T`` long.
+        steps: ``T``, at most 255; a step is ``duration / T`` long.
         duration_us: how much of each is used; None for up to its last event.
 
     Raises:
-        ValueError: `num_steps` or `duration_us` out of range.
+        ValueError: `steps` or `duration_us` out of range.
     """
-    if not 1 <= num_steps <= 255:
-        raise ValueError(f"num_steps must be 1 ... 255, found {num_steps}")
-    out = [_first(recording, num_steps, duration_us) for recording in recordings]
+    if not 1 <= steps <= 255:
+        raise ValueError(f"steps must be 1 ... 255, found {steps}")
+    out = [_first(recording, steps, duration_us) for recording in recordings]
     return torch.from_numpy(np.stack(out)) if out else torch.empty(0, 2, 0, 0, dtype=torch.uint8)
 
 
-def frames(recordings: Sequence[Recording], num_steps: int, duration_us: int | None = None) -> Tensor:
+def frames(recordings: Sequence[Recording], steps: int, duration_us: int | None = None) -> Tensor:
     """Return event counts, int32 ``(count, T, 2, height, width)``; arguments as for `first_spike_maps`."""
-    if num_steps < 1:
-        raise ValueError(f"num_steps must be 1 or more, found {num_steps}")
+    if steps < 1:
+        raise ValueError(f"steps must be 1 or more, found {steps}")
     out = []
     for recording in recordings:
-        step, place = _steps(recording, num_steps, duration_us)
+        step, place = _steps(recording, steps, duration_us)
         size = 2 * recording.sensor[0] * recording.sensor[1]
-        counts = np.bincount(step * size + place, minlength=num_steps * size)
-        out.append(counts.reshape(num_steps, 2, *recording.sensor).astype(np.int32))
-    return torch.from_numpy(np.stack(out)) if out else torch.empty(0, num_steps, 2, 0, 0, dtype=torch.int32)
+        counts = np.bincount(step * size + place, minlength=steps * size)
+        out.append(counts.reshape(steps, 2, *recording.sensor).astype(np.int32))
+    return torch.from_numpy(np.stack(out)) if out else torch.empty(0, steps, 2, 0, 0, dtype=torch.int32)
 
 
-def _first(recording: Recording, num_steps: int, duration_us: int | None) -> np.ndarray:
-    step, place = _steps(recording, num_steps, duration_us)
-    first = np.full(2 * recording.sensor[0] * recording.sensor[1], num_steps, np.uint8)
+def _first(recording: Recording, steps: int, duration_us: int | None) -> np.ndarray:
+    step, place = _steps(recording, steps, duration_us)
+    first = np.full(2 * recording.sensor[0] * recording.sensor[1], steps, np.uint8)
     # Backwards, so that the earliest event of a place is written last.
     first[place[::-1]] = step[::-1]
     return first.reshape(2, *recording.sensor)
 
 
-def _steps(recording: Recording, num_steps: int, duration_us: int | None) -> tuple[np.ndarray, np.ndarray]:
+def _steps(recording: Recording, steps: int, duration_us: int | None) -> tuple[np.ndarray, np.ndarray]:
     """Step and flat place ``(polarity, y, x)`` of the events that are used."""
     if duration_us is not None and duration_us < 1:
         raise ValueError(f"duration_us must be 1 or more, found {duration_us}")
     duration = int(recording.time_us[-1]) + 1 if duration_us is None else duration_us
-    step = recording.time_us * num_steps // duration
+    step = recording.time_us * steps // duration
     height, width = recording.sensor
     place = (recording.polarity.astype(np.int64) * height + recording.y) * width + recording.x
-    used = step < num_steps
+    used = step < steps
     return step[used], place[used]

@@ -203,6 +203,6 @@ FASHION_MNIST = Dataset(
     shape=(1, 28, 28),
     classes=10,
     load=partial(load_idx, FASHION_MNIST_FILES),
-    summary="70,000 grey pictures of clothes (Xiao, Rasul, Vollgraf 2017)",
+    summary="70,000 grey images of clothing (Xiao, Rasul, Vollgraf 2017)",
     where="download",
 )

@@ -29,7 +29,6 @@ code { font: .88em/1.4 ui-monospace, "DejaVu Sans Mono", monospace; background: 
 .table { margin: 1.4rem 0; }
 .scroll { overflow-x: auto; }
 table { border-collapse: collapse; width: 100%; font-size: .92rem; }
-caption { text-align: left; font-weight: 600; padding-bottom: .5rem; }
 th, td { padding: .42rem .7rem; text-align: left; vertical-align: top; font-weight: 400;
   border-bottom: 1px solid var(--rule); }
 th:first-child { padding-left: 0; }

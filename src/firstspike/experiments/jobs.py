@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 
-from firstspike.data import load
+from firstspike.data import Dataset, load
 from firstspike.recipes import preset
 from firstspike.recipes.base import Recipe
 from firstspike.support import InputError, command_line
@@ -45,7 +45,7 @@ class Run:
         config: instead of the preset's configuration; then `preset` may be any name.
         variant: what differs from the preset, in words; names the folder and the row.
         row: name of the row, where `variant` is none.
-        dataset: for a preset that is for several.
+        dataset: for a preset that is for several; a name, or a `Dataset` of your own.
         digits: one run for each of these classes, for presets that learn one; none for all others.
         seeds: so many of the experiment's seeds at most, None for all.
         optional: left out where its data set is not to be had.
@@ -55,7 +55,7 @@ class Run:
     config: Recipe | None = None
     variant: str = ""
     row: str = ""
-    dataset: str = "mnist"
+    dataset: str | Dataset = "mnist"
     digits: tuple[int, ...] | None = None
     seeds: int | None = None
     optional: bool = False
@@ -106,6 +106,10 @@ class Job:
         )
         return found is not None and found.finished
 
+    def open(self, options: Options) -> RunFolder:
+        """Return the trained run, whose folder holds only the name of a data set."""
+        return replace(RunFolder.open(self.folder(options)), config=self.config(options))
+
 
 def train_all(
     runs: Sequence[Run], options: Options, device: str = "cpu"
@@ -126,18 +130,16 @@ def train_all(
     _drop_without_data(jobs, options)
     all_jobs = [job for some in jobs.values() for job in some]
     _train([job for job in all_jobs if job in waiting], len(all_jobs), options, device)
-    return {
-        name: [(job, RunFolder.open(job.folder(options))) for job in some] for name, some in jobs.items()
-    }
+    return {name: [(job, job.open(options)) for job in some] for name, some in jobs.items()}
 
 
 def _drop_without_data(jobs: dict[str, list[Job]], options: Options) -> None:
     """Drop optional jobs whose data set is not to be had, and say so; a needed one is an error."""
-    datasets: dict[str, list[str]] = {}
+    datasets: dict[str | Dataset, list[str]] = {}
     for name, some in jobs.items():
         for dataset in {job.config(options).dataset for job in some}:
             datasets.setdefault(dataset, []).append(name)
-    for dataset, names in sorted(datasets.items()):
+    for dataset, names in sorted(datasets.items(), key=lambda item: str(item[0])):
         try:
             for split in ("train", "test"):
                 load(dataset, split, options.data_dir)

@@ -119,7 +119,7 @@ def _tables(measured: Measured) -> list[Table]:
             ],
         ),
         Table(
-            f"Windows and projections, {short.layout}, {short.epochs} epochs, one seed",
+            f"Patches and projections, {short.layout}, {short.epochs} epochs, one seed",
             measured.rows(tried),
             [BY_MEMBRANE, Column("spikes_per_neuron"), Column("energy_pj")],
             "neuron",

@@ -65,13 +65,12 @@ class Report:
             self._blocks.append(f"<p>{_inline(paragraph)}</p>")
         return self
 
-    def table(self, columns: Sequence[str], rows: Sequence[Sequence[Any]], caption: str = "") -> Self:
+    def table(self, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> Self:
         """Add a table whose first column names the rows.
 
         Args:
             columns: titles.
             rows: a value or `Cell` for each column.
-            caption: stands above the table.
 
         Raises:
             ValueError: a row has more or fewer cells than there are columns.
@@ -98,20 +97,18 @@ class Report:
             f'<th scope="col" class="{kind}">{_inline(title)}</th>'
             for kind, title in zip(kinds, columns, strict=True)
         )
-        above = f"<caption>{_inline(caption)}</caption>" if caption else ""
         self._blocks.append(
-            f'<div class="table"><div class="scroll"><table>{above}<thead><tr>{titles}</tr></thead>'
+            f'<div class="table"><div class="scroll"><table><thead><tr>{titles}</tr></thead>'
             f"<tbody>{body}</tbody></table></div></div>"
         )
         return self
 
-    def figure(self, source: "str | Path | Figure", caption: str, *, alt: str = "") -> Self:
+    def figure(self, source: "str | Path | Figure", caption: str) -> Self:
         """Add a picture, stored inside the page.
 
         Args:
             source: a matplotlib figure, or a PNG or GIF file.
-            caption: stands under the picture.
-            alt: what the picture shows, for those who cannot see it; the caption by default.
+            caption: stands under the picture, and for it where it cannot be seen.
 
         Raises:
             OSError: the file cannot be read.
@@ -120,7 +117,7 @@ class Report:
         content = _picture_bytes(source)
         kind, width, height = _picture_facts(content, source)
         data = b64encode(content).decode("ascii")
-        plain = (alt or caption).replace("`", "")
+        plain = caption.replace("`", "")
         self._blocks.append(
             f'<figure><img src="data:image/{kind};base64,{data}" alt="{escape(plain)}" '
             f'width="{width}" height="{height}">'

@@ -33,8 +33,8 @@ _WRITTEN = {"title", "provenance", "split", "tables", "headlines", "summary", "r
 def run_experiment(
     experiment: Experiment,
     *,
-    out: Path,
-    data_dir: Path | None = None,
+    out: str | Path,
+    data_dir: str | Path | None = None,
     seeds: Sequence[int] = (0, 1, 2),
     epochs: int | None = None,
     jobs: int = 2,
@@ -56,6 +56,7 @@ def run_experiment(
     """
     if results is not None and epochs is not None:
         raise InputError("--results is for the presets' own epochs; leave out --epochs")
+    out, data_dir = Path(out), None if data_dir is None else Path(data_dir)
     # Each once: a run trained twice side by side would meet itself in its folder.
     options = Options(out, data_dir, tuple(dict.fromkeys(seeds)), epochs, jobs, results)
     runs = train_all(experiment.runs, options, experiment.device)

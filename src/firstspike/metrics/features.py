@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
-from firstspike.data import ImageSet, load
+from firstspike.data import Dataset, ImageSet, load
 from firstspike.metrics.generation import check_images
 from firstspike.support import InputError, atomic_path, cache_dir
 
@@ -141,7 +141,7 @@ class Features:
             return torch.cat([function(batch) for batch in images.cpu().split(_INFERENCE_BATCH)])
 
 
-def feature_network(dataset: str, data_dir: str | Path | None = None) -> Features:
+def feature_network(dataset: str | Dataset, data_dir: str | Path | None = None) -> Features:
     """Return the feature network of `dataset`, from the cache or else trained now and cached.
 
     Training takes under a minute on one core for 55,000 images of 28x28. It has a fixed seed of its
@@ -150,7 +150,7 @@ def feature_network(dataset: str, data_dir: str | Path | None = None) -> Feature
     cannot be written costs the training again next time: both are logged as warnings.
 
     Args:
-        dataset: a name that `firstspike.data.load` knows.
+        dataset: what `firstspike.data.load` takes; for a `Dataset` nothing is cached.
         data_dir: the folder of the data, as `firstspike.data.load` takes it; not looked at where
             the network is cached.
 
@@ -158,6 +158,8 @@ def feature_network(dataset: str, data_dir: str | Path | None = None) -> Feature
         InputError: the data cannot be had (from `firstspike.data.load`).
         OSError: the data cannot be read.
     """
+    if isinstance(dataset, Dataset):
+        return _train(load(dataset, "train", data_dir), load(dataset, "validation", data_dir))
     path = cache_dir() / "features" / f"{dataset}.safetensors"
     try:
         return _read(path, dataset)

@@ -1,4 +1,4 @@
-"""Spiking-GAN (Kotariya & Ganguly, arXiv 2106.15420), and the ANN GAN of equal size beside it."""
+"""Spiking-GAN (Kotariya & Ganguly, arXiv 2106.15420), and the ANN GAN of equal size."""
 
 import torch
 from torch import Tensor

@@ -9,13 +9,15 @@ from torch import Tensor
 from torch.autograd.function import FunctionCtx
 
 from firstspike.spikes import Spikes, decode_latency, encode_latency
-from firstspike.support import check_choice
+from firstspike.support import check_choice, check_dataclass
 
 
 class Wiring(Protocol):
     """Which input reaches which neuron; `firstspike.nn.wiring` has the dense and convolutional ones."""
 
     kind: ClassVar[str]
+
+    def apply(self, values: Tensor, weight: Tensor, bias: Tensor | None, silent: float) -> Tensor: ...
 
 
 class EventWiring(Wiring, Protocol):
@@ -44,23 +46,32 @@ class EventWiring(Wiring, Protocol):
     def from_patches(self, parts: Sequence[Tensor], shape: Sequence[int]) -> Tensor: ...
 
 
-class Connection(Protocol):
-    """What a neuron may ask of the weights that it is connected by.
+@dataclass(frozen=True, eq=False)
+class Synapses:
+    """Weights and bias, and which input reaches which neuron: what a neuron is connected by.
 
-    Calling it is linear algebra: ``connection(values)`` returns ``b + W x``, whatever the wiring. `silent`
-    is the value of an input that lies beyond a map's edge, `bias` how often the bias is added.
+    Calling it is linear algebra: ``connection(values)`` returns ``b + W x``, whatever the wiring.
+
+    Attributes:
+        wiring: dense or convolutional.
+        weight: as the wiring shapes it.
+        bias: per neuron, of maps one per map; or None.
     """
 
-    @property
-    def weight(self) -> Tensor: ...
+    wiring: Wiring
+    weight: Tensor
+    bias: Tensor | None = None
 
-    @property
-    def bias(self) -> Tensor | None: ...
+    def __call__(self, values: Tensor, *, silent: float = 0.0, bias: int = 1) -> Tensor:
+        """Return ``b + W x`` for values ``(batch, ...)`` of the inputs.
 
-    @property
-    def wiring(self) -> Wiring: ...
-
-    def __call__(self, values: Tensor, *, silent: float = 0.0, bias: int = 1) -> Tensor: ...
+        Args:
+            values: of the inputs, as the wiring takes them.
+            silent: value of an input beyond a map's edge.
+            bias: how often the bias is added.
+        """
+        added = None if self.bias is None or bias == 0 else self.bias if bias == 1 else self.bias * bias
+        return self.wiring.apply(values, self.weight, added, silent)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -106,19 +117,19 @@ class Neuron:
     # Whether its kernels read the weights input by input: a layer then keeps an input's weights together.
     by_input: ClassVar[bool] = False
 
-    def membrane(self, connection: Connection, spikes: Spikes) -> Tensor:
+    def membrane(self, connection: Synapses, spikes: Spikes) -> Tensor:
         """Return what the connection contributes to the membrane that decides whether and when to fire."""
         raise NotImplementedError(f"{type(self).__name__} must define membrane(connection, spikes)")
 
-    def fire(self, connection: Connection, spikes: Spikes) -> Spikes:
+    def fire(self, connection: Synapses, spikes: Spikes) -> Spikes:
         """Return the spikes of a layer of these neurons behind `connection`."""
         raise NotImplementedError(f"{type(self).__name__} must define fire(connection, spikes)")
 
-    def read(self, connection: Connection, spikes: Spikes) -> tuple[Spikes, Tensor]:
+    def read(self, connection: Synapses, spikes: Spikes) -> tuple[Spikes, Tensor]:
         """Return spikes and membrane together."""
         return self.fire(connection, spikes), self.membrane(connection, spikes)
 
-    def read_all(self, inputs: Sequence[tuple[Connection, Spikes]]) -> tuple[Spikes, Tensor]:
+    def read_all(self, inputs: Sequence[tuple[Synapses, Spikes]]) -> tuple[Spikes, Tensor]:
         """Return spikes and membrane of a layer with several connections, whose membranes add up.
 
         Raises:
@@ -132,7 +143,7 @@ class Neuron:
         """Return the factor of initial weights, which are uniform in ``+- scale / sqrt(fan-in)``."""
         return 1.0
 
-    def check(self, connection: Connection) -> None:
+    def check(self, connection: Synapses) -> None:
         """Raise ValueError if the neuron does not work behind this connection."""
 
     def follow(self, before: "Neuron") -> None:
@@ -158,7 +169,7 @@ class Neuron:
         """Return the additions per sample that its membrane needs without any spike."""
         return 0
 
-    def simulate(self, connection: Connection, spikes: Spikes) -> Spikes:
+    def simulate(self, connection: Synapses, spikes: Spikes) -> Spikes:
         """Return the spikes of a walk through the steps in plain PyTorch: the neuron's meaning.
 
         Slow on purpose; `fire` must give the same times. Tests and reports compare the two.
@@ -188,12 +199,41 @@ def check_field(neuron: Neuron, field: str, choices: tuple[str, ...]) -> None:
 
 
 def check_neuron(value: Any) -> None:
-    """Raise TypeError if `value` is no `Neuron`."""
+    """Raise TypeError if `value` is no `Neuron`, or its class no dataclass."""
     if not isinstance(value, Neuron):
         raise TypeError(
             f"neuron must be a firstspike.Neuron such as Window(), found {value!r}; the number of time "
             "steps belongs to Spikes and Stack"
         )
+    check_dataclass(value)
+
+
+def check_fired(neuron: Neuron, out: Any, shape: tuple[int, ...], steps: int) -> Spikes:
+    """Return what `neuron` fired after a look at its form: a neuron may be a user's own.
+
+    Args:
+        neuron: whose `fire` gave it.
+        out: what it gave.
+        shape: expected, ``(batch, ...)``.
+        steps: of its input.
+
+    Raises:
+        TypeError: no `Spikes`.
+        ValueError: another shape, or a window of another length than `out_steps` says.
+    """
+    name = f"{type(neuron).__name__}.fire"
+    if not isinstance(out, Spikes):
+        raise TypeError(f"{name} must return Spikes(times, steps), found {type(out).__name__}")
+    if out.shape != shape:
+        raise ValueError(
+            f"{name} must return spikes {shape}, as connection(values) is shaped, found {tuple(out.shape)}"
+        )
+    if out.steps != neuron.out_steps(steps):
+        raise ValueError(
+            f"{name} must return spikes of out_steps({steps}) = {neuron.out_steps(steps)} steps, found "
+            f"{out.steps}"
+        )
+    return out
 
 
 def check_read(spikes: Spikes, *weights: Tensor) -> None:

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from firstspike.kernels.cpu.norms import unit_rows
 from firstspike.kernels.untraced import untraced
-from firstspike.neurons.base import Connection, Events, EventWiring, Neuron, check_field, check_read, once
+from firstspike.neurons.base import Events, EventWiring, Neuron, Synapses, check_field, check_read, once
 from firstspike.spikes import Spikes
 from firstspike.support import check_integer, check_number
 
@@ -61,7 +61,7 @@ class Causal(Neuron):
         """Return the threshold: weights start in its units."""
         return self.threshold
 
-    def check(self, connection: Connection) -> None:
+    def check(self, connection: Synapses) -> None:
         """Raise ValueError behind a transposed convolution, which has no event kernel."""
         if connection.wiring.kind == "transposed":
             raise ValueError(f"ConvTranspose2d does not take {type(self).__name__} neurons; take Window")
@@ -74,7 +74,7 @@ class Causal(Neuron):
         """Return threshold, strictness and delay."""
         return Events(threshold=self.threshold, strict=self.strict, delay=self.delay)
 
-    def membrane(self, connection: Connection, spikes: Spikes) -> Tensor:
+    def membrane(self, connection: Synapses, spikes: Spikes) -> Tensor:
         """Return the membrane at the last step as if the neuron never reset.
 
         It is the sum of the weights of all inputs that fired. Gradients reach the weights, not the input
@@ -84,7 +84,7 @@ class Causal(Neuron):
         return connection(fired, bias=self._clock(spikes.steps))
 
     @untraced
-    def fire(self, connection: Connection, spikes: Spikes) -> Spikes:
+    def fire(self, connection: Synapses, spikes: Spikes) -> Spikes:
         """Return the spikes on the shared clock; neurons that cross in one step tie.
 
         Raises:
@@ -98,7 +98,7 @@ class Causal(Neuron):
         out: Tensor = _Fire.apply(times, weight, wiring, spikes.steps, self)
         return Spikes.trusted(out, spikes.steps)
 
-    def read_all(self, inputs: Sequence[tuple[Connection, Spikes]]) -> tuple[Spikes, Tensor]:
+    def read_all(self, inputs: Sequence[tuple[Synapses, Spikes]]) -> tuple[Spikes, Tensor]:
         """Return spikes and membrane of a layer with several dense connections, whose inputs are joined.
 
         Raises:
@@ -126,7 +126,7 @@ class Causal(Neuron):
         membranes = [self.membrane(connection, spikes.flatten()) for connection, spikes in inputs]
         return Spikes.trusted(out, steps), sum(membranes[1:], membranes[0])
 
-    def simulate(self, connection: Connection, spikes: Spikes) -> Spikes:
+    def simulate(self, connection: Synapses, spikes: Spikes) -> Spikes:
         """Return the spikes of a walk through the steps (Spiking-GAN Eqs. 1-2).
 
         The membrane sums the weights of arriving spikes; at threshold the neuron fires, resets to 0 and is
@@ -172,7 +172,7 @@ class Causal(Neuron):
         return float(np.nextafter(precision(self.threshold), precision(math.inf)))
 
 
-def _wiring(connection: Connection) -> EventWiring:
+def _wiring(connection: Synapses) -> EventWiring:
     # `Causal.check` refuses the one that has no event kernels.
     return cast(EventWiring, connection.wiring)
 

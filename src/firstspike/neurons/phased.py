@@ -8,7 +8,7 @@ from torch import Tensor
 
 from firstspike.kernels.cpu import phased as kernel
 from firstspike.kernels.untraced import untraced
-from firstspike.neurons.base import Connection, Neuron, check_read, once
+from firstspike.neurons.base import Neuron, Synapses, check_read, once
 from firstspike.spikes import Spikes, encode_latency
 from firstspike.support import check_integer, check_number
 
@@ -60,7 +60,7 @@ class Phased(Neuron):
             raise ValueError("Phased needs low < high and input_low < input_high")
         check_number("Phased", "min_slope", self.min_slope, low=0, above=True)
 
-    def check(self, connection: Connection) -> None:
+    def check(self, connection: Synapses) -> None:
         """Raise ValueError for a connection that is not dense, or TypeError for one that is not float32."""
         if connection.wiring.kind != "dense":
             raise ValueError(f"Phased neurons take dense connections, found a {connection.wiring.kind} one")
@@ -99,14 +99,14 @@ class Phased(Neuron):
         times = spikes.times
         return spikes.with_times(times + (times.clamp(min=self.source[0]) - times).detach())
 
-    def membrane(self, connection: Connection, spikes: Spikes) -> Tensor:
+    def membrane(self, connection: Synapses, spikes: Spikes) -> Tensor:
         """Return ``u = b + W x``, all inputs received."""
         first, last = self.source
         values = (last - spikes.times.to(connection.weight.dtype).clamp(max=last)) / (last - first)
         return connection(self.input_low + (self.input_high - self.input_low) * values)
 
     @untraced
-    def fire(self, connection: Connection, spikes: Spikes) -> Spikes:
+    def fire(self, connection: Synapses, spikes: Spikes) -> Spikes:
         """Return the spikes on the shared clock.
 
         Raises:
@@ -121,7 +121,7 @@ class Phased(Neuron):
         out: Tensor = _Fire.apply(spikes.times, currents, threshold, spikes.steps, self)
         return Spikes.trusted(out, spikes.steps)
 
-    def parameters(self, connection: Connection) -> tuple[Tensor, Tensor]:
+    def parameters(self, connection: Synapses) -> tuple[Tensor, Tensor]:
         """Return input currents per step ``(out, in)`` and thresholds ``(out,)``."""
         steps_in = self.source[1] - self.source[0]
         steps_out = self.target[1] - self.target[0]
@@ -131,7 +131,7 @@ class Phased(Neuron):
             resting = resting + connection.bias
         return connection.weight * (span / steps_in * unit), self.target[1] - unit * resting
 
-    def simulate(self, connection: Connection, spikes: Spikes) -> Spikes:
+    def simulate(self, connection: Synapses, spikes: Spikes) -> Spikes:
         """Return the spikes of a walk through the steps; currents end at the gate, the drive does not."""
         self._check_clock(spikes.steps)
         currents, threshold = self.parameters(connection)

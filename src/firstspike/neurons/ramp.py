@@ -8,7 +8,7 @@ from torch import Tensor
 
 from firstspike.kernels.cpu import ramp as kernel
 from firstspike.kernels.untraced import untraced
-from firstspike.neurons.base import Connection, Neuron, check_read, once
+from firstspike.neurons.base import Neuron, Synapses, check_read, once
 from firstspike.spikes import Spikes
 from firstspike.support import check_integer, check_number
 
@@ -46,7 +46,7 @@ class Ramp(Neuron):
         """Return the threshold: weights start in its units."""
         return self.threshold
 
-    def check(self, connection: Connection) -> None:
+    def check(self, connection: Synapses) -> None:
         """Raise ValueError for a bias, or a connection that is not dense."""
         if connection.bias is not None:
             raise ValueError("Ramp neurons have no bias; change their threshold instead")
@@ -57,18 +57,18 @@ class Ramp(Neuron):
         """Return a current in each step."""
         return steps
 
-    def membrane(self, connection: Connection, spikes: Spikes) -> Tensor:
+    def membrane(self, connection: Synapses, spikes: Spikes) -> Tensor:
         """Return the membrane at the last step as if the neuron never reset: ``sum w (T - 1 - t_i)``."""
         return connection((spikes.steps - 1 - spikes.times.to(connection.weight.dtype)).clamp(min=0))
 
     @untraced
-    def fire(self, connection: Connection, spikes: Spikes) -> Spikes:
+    def fire(self, connection: Synapses, spikes: Spikes) -> Spikes:
         """Return the spikes on the shared clock; neurons that cross in one step tie."""
         check_read(spikes, connection.weight)
         out: Tensor = _Fire.apply(spikes.times, connection.weight, spikes.steps, self)
         return Spikes.trusted(out, spikes.steps)
 
-    def simulate(self, connection: Connection, spikes: Spikes) -> Spikes:
+    def simulate(self, connection: Synapses, spikes: Spikes) -> Spikes:
         """Return the spikes of a walk through the steps: spikes start currents, which move the membrane."""
         raster = spikes.raster().to(connection.weight.dtype)
         membrane = torch.zeros_like(connection(raster[0]))

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from firstspike.kernels.cpu import window as kernel
 from firstspike.kernels.untraced import untraced
-from firstspike.neurons.base import Connection, Neuron, check_field, once
+from firstspike.neurons.base import Neuron, Synapses, check_field, once
 from firstspike.spikes import Spikes
 from firstspike.support import check_num_steps, check_number
 
@@ -76,22 +76,22 @@ class Window(Neuron):
         """Return a current in each step of the input window and a drive in each step of its own."""
         return steps + self.out_steps(steps)
 
-    def membrane(self, connection: Connection, spikes: Spikes) -> Tensor:
+    def membrane(self, connection: Synapses, spikes: Spikes) -> Tensor:
         """Return the membrane at the end of the input window, ``u = b + W x``."""
         span = self.input_high - self.input_low
         values = self.input_high - spikes.times.to(connection.weight.dtype) * (span / spikes.steps)
         return connection(values, silent=self.input_low)
 
-    def fire(self, connection: Connection, spikes: Spikes) -> Spikes:
+    def fire(self, connection: Synapses, spikes: Spikes) -> Spikes:
         """Return the spikes in the neuron's own window, local to it."""
         return self.read(connection, spikes)[0]
 
-    def read(self, connection: Connection, spikes: Spikes) -> tuple[Spikes, Tensor]:
+    def read(self, connection: Synapses, spikes: Spikes) -> tuple[Spikes, Tensor]:
         """Return spikes and membrane together."""
         membrane = self.membrane(connection, spikes)
         return self.quantise(membrane, spikes.steps).to(spikes.times.dtype), membrane
 
-    def read_all(self, inputs: Sequence[tuple[Connection, Spikes]]) -> tuple[Spikes, Tensor]:
+    def read_all(self, inputs: Sequence[tuple[Synapses, Spikes]]) -> tuple[Spikes, Tensor]:
         """Return spikes and membrane of a layer with several connections, whose membranes add up.
 
         Spikes of an earlier window wait, as in a delay line, until the window of the latest ends.
@@ -122,7 +122,7 @@ class Window(Neuron):
             times = _Fire.apply((membrane - self.low) * unit, own, self.saturation)
         return Spikes.trusted(times, own)
 
-    def simulate(self, connection: Connection, spikes: Spikes) -> Spikes:
+    def simulate(self, connection: Synapses, spikes: Spikes) -> Spikes:
         """Return the spikes of a walk through both windows.
 
         In the input window an input spike starts a constant current that lasts to the window's end. In

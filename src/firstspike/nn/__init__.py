@@ -1,6 +1,6 @@
 """Connections, layers and stacks on spikes."""
 
-from firstspike.nn.connection import Connection, Synapses
+from firstspike.nn.connection import Connection
 from firstspike.nn.layers import Conv2d, ConvTranspose2d, Layer, Linear
 from firstspike.nn.pool import AvgPool2d, EarliestPool2d
 from firstspike.nn.stack import Stack
@@ -14,5 +14,4 @@ __all__ = [
     "Layer",
     "Linear",
     "Stack",
-    "Synapses",
 ]

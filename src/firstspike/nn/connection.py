@@ -1,39 +1,13 @@
 """Weights with their wiring: what a neuron is connected by."""
 
-from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from firstspike.neurons import Synapses
 from firstspike.nn.geometry import Pair, Shape
 from firstspike.nn.wiring import Convolution, Dense, Wiring
-
-
-@dataclass(frozen=True, eq=False)
-class Synapses:
-    """Weights and bias, and which input reaches which neuron: what a neuron is given.
-
-    Attributes:
-        wiring: dense or convolutional.
-        weight: as the wiring shapes it.
-        bias: per neuron, of maps one per map; or None.
-    """
-
-    wiring: Wiring
-    weight: Tensor
-    bias: Tensor | None = None
-
-    def __call__(self, values: Tensor, *, silent: float = 0.0, bias: int = 1) -> Tensor:
-        """Return ``b + W x`` for values ``(batch, ...)`` of the inputs.
-
-        Args:
-            values: of the inputs, as the wiring takes them.
-            silent: value of an input beyond a map's edge.
-            bias: how often the bias is added.
-        """
-        added = None if self.bias is None or bias == 0 else self.bias if bias == 1 else self.bias * bias
-        return self.wiring.apply(values, self.weight, added, silent)
 
 
 class Connection(torch.nn.Module):

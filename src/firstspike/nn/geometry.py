@@ -1,4 +1,4 @@
-"""The sizes of layers on maps: pairs, output sizes, and who hears whom."""
+"""The sizes of layers on maps: pairs, output sizes, and which input reaches which output."""
 
 import math
 import operator
@@ -79,7 +79,7 @@ def transposed_size(shape: Shape, kernel: Pair, stride: Pair, padding: Pair) -> 
 
 
 def reach(inputs: Pair, outputs: Pair, kernel: Pair, stride: Pair, padding: Pair) -> Tensor:
-    """Return how many positions of the output map hear each one of the input map, int64 ``(y, x)``.
+    """Return how many positions of the output map receive each one of the input map, int64 ``(y, x)``.
 
     A position near the border, or one that strides step over, has fewer listeners.
     """
@@ -94,7 +94,7 @@ def reach_transposed(inputs: Pair, outputs: Pair, kernel: Pair, stride: Pair, pa
 
 
 def _hears(inputs: int, outputs: int, kernel: int, stride: int, padding: int) -> Tensor:
-    """Which outputs of a convolution hear which inputs along one axis, bool ``(inputs, outputs)``."""
+    """Which outputs of a convolution receive which inputs along one axis, bool ``(inputs, outputs)``."""
     tap = torch.arange(inputs)[:, None] + padding - stride * torch.arange(outputs)
     return (tap >= 0) & (tap < kernel)
 

@@ -6,9 +6,9 @@ from typing import cast
 import torch
 from torch import Tensor
 
-from firstspike.neurons import Neuron, Window
-from firstspike.neurons.base import check_neuron
-from firstspike.nn.connection import Connection, Synapses
+from firstspike.neurons import Neuron, Synapses, Window
+from firstspike.neurons.base import check_fired, check_neuron
+from firstspike.nn.connection import Connection
 from firstspike.nn.geometry import Pair, Shape
 from firstspike.nn.wiring import Convolution, Dense, TransposedConvolution, Wiring
 from firstspike.spikes import Spikes, check_spikes
@@ -73,7 +73,8 @@ class Layer(Connection):
         """
         if self.shortcuts or others:
             return self.read(spikes, *others)[0]
-        return self.neuron.fire(self.synapses, self._fitted(spikes))
+        fitted = self._fitted(spikes)
+        return self._fired(self.neuron.fire(self.synapses, fitted), fitted)
 
     def membrane(self, spikes: Spikes) -> Tensor:
         """Return the membrane ``(batch, ...)`` that decides whether and when to fire, see the neuron."""
@@ -86,9 +87,9 @@ class Layer(Connection):
                 f"the layer has {len(self.shortcuts)} shortcuts, found {len(others)} more inputs"
             )
         further = [shortcut.synapses for shortcut in self.shortcuts]
-        return self.neuron.read_all(
-            [(self.synapses, self._fitted(spikes)), *zip(further, others, strict=True)]
-        )
+        fitted = self._fitted(spikes)
+        out, membrane = self.neuron.read_all([(self.synapses, fitted), *zip(further, others, strict=True)])
+        return self._fired(out, fitted), membrane
 
     def simulate(self, spikes: Spikes) -> Spikes:
         """Return the spikes of a walk through the steps, see `Neuron.simulate`."""
@@ -104,6 +105,10 @@ class Layer(Connection):
             )
         self.out_shape(tuple(spikes.shape[1:]))
         return spikes.flatten() if self.takes[0] == "features" and spikes.times.dim() > 2 else spikes
+
+    def _fired(self, out: Spikes, spikes: Spikes) -> Spikes:
+        shape = (len(spikes), *self.out_shape(tuple(spikes.shape[1:])))
+        return check_fired(self.neuron, out, shape, spikes.steps)
 
     def synapses_for(self, shape: Shape) -> Synapses:
         """Return the weights that a sample of `shape` meets; a layer with parameters has one set."""

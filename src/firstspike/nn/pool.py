@@ -8,9 +8,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from firstspike.neurons import Causal, Neuron
+from firstspike.neurons import Causal, Neuron, Synapses
 from firstspike.neurons.base import check_neuron
-from firstspike.nn.connection import Connection, Synapses
+from firstspike.nn.connection import Connection
 from firstspike.nn.geometry import Pair, Shape, check_map, conv_size, pair, reach
 from firstspike.nn.wiring import Convolution
 from firstspike.spikes import Spikes, check_spikes

@@ -39,7 +39,7 @@ class Stack(torch.nn.Module):
         super().__init__()
         if not layers:
             raise ValueError("a Stack needs at least one layer")
-        self.steps = check_num_steps(steps, name="steps")
+        self.steps = check_num_steps(steps)
         self.layers = torch.nn.ModuleList(layers)
         _check_sizes(layers)
         for depth, (one, two) in enumerate(pairwise(layers)):

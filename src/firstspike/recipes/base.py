@@ -14,7 +14,7 @@ from typing import Annotated, Any, ClassVar, Literal, Protocol, Self
 import torch
 from torch import Tensor
 
-from firstspike.data import ImageSet, dataset, load
+from firstspike.data import Dataset, ImageSet, dataset, load
 from firstspike.data.augment import cut_out, distort, flip_horizontally
 from firstspike.losses import first_spike_cross_entropy
 from firstspike.metrics.figures import describe
@@ -72,12 +72,13 @@ class Recipe(Checked, ABC):
     """Everything that defines a run but its seed: data, network, loss, optimisers, schedule.
 
     Attributes:
-        dataset: name known to `firstspike.data.load`.
+        dataset: name known to `firstspike.data.load`, or a `Dataset` of your own, of which a configuration
+            holds the name.
         batch_size, epochs: of the training.
         ema: decay per step of the moving average of the weights, which is what is kept; 0 for none.
     """
 
-    dataset: str = "mnist"
+    dataset: str | Dataset = "mnist"
     batch_size: Count = 128
     epochs: Count = 20
     ema: ShareBelowOne = 0.0
@@ -200,7 +201,7 @@ class Augmentation(Checked):
 
     Attributes:
         shift_px, rotation_deg, scale, shear, elastic_px: the arguments of `distort`.
-        flip: mirror every other image left to right.
+        flip: flip every other image horizontally.
         cutout_px: side of a black square at a random place; 0 for none.
     """
 
@@ -434,7 +435,7 @@ class Preset:
     def configure(
         self,
         *,
-        dataset: str | None = None,
+        dataset: str | Dataset | None = None,
         digit: int | None = None,
         epochs: int | None = None,
         changes: Mapping[str, str] | None = None,

@@ -1,7 +1,8 @@
-"""Frozen dataclasses as plain values: fields checked, to and from JSON, changed by name. Free of torch.
+"""Frozen dataclasses as plain values: fields checked, to and from JSON, changed by name.
 
 A field's annotation says what it may be. `Range` and the names made of it (`Count`, `Share`, ...) bound
-numbers; a `Literal` lists words; a dataclass admits itself and its subclasses.
+numbers; a `Literal` lists words; a dataclass admits itself and its subclasses. A `Dataset` is written by
+its name, since no file can hold how it is read.
 """
 
 import dataclasses
@@ -11,7 +12,8 @@ from dataclasses import dataclass
 from types import NoneType, UnionType
 from typing import Annotated, Any, Literal, TypeVar, Union, cast, get_args, get_origin, get_type_hints
 
-from firstspike.support import MAX_NUM_STEPS, InputError
+from firstspike.data import Dataset
+from firstspike.support import MAX_NUM_STEPS, InputError, check_dataclass
 
 _T = TypeVar("_T")
 
@@ -54,15 +56,19 @@ class Checked:
     """A value whose fields are checked against their annotations when it is made.
 
     Raises:
+        TypeError: a subclass that is no dataclass, so that its fields would be lost.
         ValueError: a field of another type, a word that is none of the choices, a number that is not finite
             or out of range.
     """
 
     def __post_init__(self) -> None:
+        check_dataclass(self)
         for name, kind in field_kinds(type(self)).items():
             value = getattr(self, name)
             if not _fits(value, kind):
-                raise ValueError(f"{type(self).__name__}.{name} must be {_said(kind)}; found {value!r}")
+                raise ValueError(
+                    f"{type(self).__name__}.{name} must be {_said(kind)}; found {_shown(value)}"
+                )
 
 
 def field_kinds(cls: type) -> dict[str, Any]:
@@ -78,7 +84,7 @@ def to_json(value: Any) -> Any:
             "type": type(value).__name__,
             **{f.name: to_json(getattr(value, f.name)) for f in dataclasses.fields(value)},
         }
-    return [to_json(item) for item in value] if isinstance(value, tuple) else value
+    return [to_json(item) for item in value] if isinstance(value, tuple) else _named(value)
 
 
 def from_json(value: Any, kind: type[_T]) -> _T:
@@ -97,7 +103,7 @@ def from_json(value: Any, kind: type[_T]) -> _T:
     """
     found = _read(value, kind)
     if not _fits(found, kind):
-        raise InputError(f"configuration must be {_said(kind)}; found {value!r:.200}")
+        raise InputError(f"configuration must be {_said(kind)}; found {_shown(value)}")
     return cast(_T, found)
 
 
@@ -112,7 +118,7 @@ def flat(value: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
             yield name, type(inner).__name__
             yield from flat(inner, f"{name}.")
         else:
-            yield name, inner
+            yield name, _named(inner)
 
 
 def changed(value: _T, name: str, text: str) -> _T:
@@ -142,7 +148,11 @@ def changed(value: _T, name: str, text: str) -> _T:
 
 
 def _is_value(value: Any) -> bool:
-    return dataclasses.is_dataclass(value) and not isinstance(value, type)
+    return dataclasses.is_dataclass(value) and not isinstance(value, type | Dataset)
+
+
+def _named(value: Any) -> Any:
+    return value.name if isinstance(value, Dataset) else value
 
 
 def _leaves(kind: Any) -> list[Any]:
@@ -209,6 +219,11 @@ def _said(kind: Any) -> str:
     return _WORDS.get(kind) or str(getattr(kind, "__name__", kind))
 
 
+def _shown(value: Any) -> str:
+    """A value in one line that is not too long."""
+    return " ".join(f"{value!r:.200}".split())
+
+
 def _read(value: Any, kind: Any) -> Any:
     if isinstance(value, list):
         inner = [get_args(leaf)[0] for leaf in _leaves(kind) if get_origin(leaf) is tuple]
@@ -235,7 +250,7 @@ def _read(value: Any, kind: Any) -> Any:
         if not _fits(fields[name], kind):
             raise InputError(
                 f"{cls.__name__}.{name} in the configuration must be {_said(kind)}; "
-                f"found {value[name]!r:.200}"
+                f"found {_shown(value[name])}"
             )
     try:
         return cls(**fields)

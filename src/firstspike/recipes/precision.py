@@ -22,8 +22,8 @@ _WITHOUT_BFLOAT16 = {
 def fast_precision(device: str) -> Precision:
     """Return "bfloat16" where `device` has units for it, else "float32".
 
-    Without such units a bfloat16 convolution takes about ten times as long as one in float32. Flags tell
-    the same at each start, which a measurement on a busy machine does not. ``ATEN_CPU_CAPABILITY`` and
+    Without such units a bfloat16 convolution takes about ten times as long as one in float32. Feature bits
+    tell the same at each start, which a measurement on a busy machine does not. ``ATEN_CPU_CAPABILITY`` and
     ``ONEDNN_MAX_CPU_ISA``, which keep torch from a processor's newer units, count.
 
     Args:

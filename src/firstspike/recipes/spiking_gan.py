@@ -30,6 +30,8 @@ Discriminator = SpikingDiscriminator | AnnDiscriminator
 Pixels = Spikes | Tensor
 
 SAMPLE_SEED = 1
+# Sides of an image; what the feature network can reduce twice.
+_SMALLEST_SIDE = 4
 
 
 def _both(one: Any, two: Any) -> Any:
@@ -117,6 +119,20 @@ class GanRecipe(Recipe):
         super().__post_init__()
         if self.conditional and self.digit is not None:
             raise InputError("a conditional GAN learns all classes; leave out --digit")
+
+    def data(self, split: str, data_dir: Path | None = None) -> ImageSet:
+        """Return a split of the data set.
+
+        Raises:
+            InputError: its samples are no grey images; see `firstspike.data.load`.
+        """
+        channels, *sides = self.sizes()[0]
+        if channels != 1 or min(sides) < _SMALLEST_SIDE:
+            raise InputError(
+                f"a GAN draws grey images of {_SMALLEST_SIDE} x {_SMALLEST_SIDE} pixels or more, and "
+                f"{self.dataset} has none; give another --dataset"
+            )
+        return super().data(split, data_dir)
 
     @abstractmethod
     def networks(self, image_shape: tuple[int, int], classes: int) -> tuple[Generator, Discriminator]:

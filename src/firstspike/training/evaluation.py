@@ -6,7 +6,7 @@ from typing import Any
 from firstspike.training.run_folder import RunFolder
 
 
-def evaluate(run: RunFolder, data_dir: Path | None = None) -> dict[str, Any]:
+def evaluate(run: RunFolder, data_dir: str | Path | None = None) -> dict[str, Any]:
     """Return every figure of `run` on the test set, ready for JSON.
 
     Raises:
@@ -15,12 +15,13 @@ def evaluate(run: RunFolder, data_dir: Path | None = None) -> dict[str, Any]:
     # A run without usable weights is refused before data is fetched or a feature network trained.
     model = run.load()
     recipe = run.config
+    data_dir = None if data_dir is None else Path(data_dir)
     figures = recipe.report(model, recipe.data("test", data_dir), data_dir)
     return {
         "run": str(run.path),
         "preset": run.preset,
         "seed": run.seed,
-        "dataset": recipe.dataset,
+        "dataset": str(recipe.dataset),
         "split": "test",
         **figures.as_dict(),
     }

@@ -165,6 +165,10 @@ def _descent(
     """What a recipe's step updates by, for this process's `share` of the batch."""
 
     def descend(name: str, loss: Tensor) -> None:
+        if loss.dim():
+            raise ValueError(
+                f"the loss must be a scalar, a mean over the batch, found {tuple(loss.shape)}; average it"
+            )
         optimizers[name].zero_grad()
         (loss * share).backward()
         processes.sum_gradients(model)

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext, suppress
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -19,12 +20,12 @@ from firstspike.training.threads import threads_for
 
 
 def train(
-    path: Path,
+    path: str | Path,
     preset: str,
     config: Recipe,
     seed: int,
     *,
-    data_dir: Path | None = None,
+    data_dir: str | Path | None = None,
     resume: bool = False,
     threads: int | None = None,
     device: str = "cpu",
@@ -47,6 +48,7 @@ def train(
         Diverged: a loss or a weight is not finite; finished epochs are kept.
         OSError: the data cannot be read or the folder cannot be written.
     """
+    path, data_dir = Path(path), None if data_dir is None else Path(data_dir)
     if asked_for() > 1 and not config.in_processes:
         raise InputError(f"{preset} trains in one process; start it without torchrun")
     if diagnose is not None and not config.has_layers:
@@ -103,7 +105,7 @@ def _start(path: Path, preset: str, config: Recipe, seed: int, resume: bool, dev
         wait_for_all()
         return run
     wait_for_all()
-    return RunFolder.open(path)
+    return replace(RunFolder.open(path), config=config)
 
 
 @contextmanager

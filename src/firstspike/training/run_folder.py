@@ -7,7 +7,7 @@ epochs, replaced whole after each. ``metrics.jsonl`` and ``model.safetensors`` a
 import json
 import platform
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, get_args
@@ -19,6 +19,7 @@ from safetensors.torch import save
 from torch import Tensor
 
 from firstspike import __version__
+from firstspike.data import Dataset
 from firstspike.recipes.base import Recipe
 from firstspike.recipes.fields import flat, from_json, to_json
 from firstspike.recipes.precision import Precision
@@ -100,7 +101,7 @@ class RunFolder:
             ]
             if differ:
                 raise InputError(f"{path} holds another run: {'; '.join(differ)}; give another --out")
-            return found
+            return replace(found, config=config)
         if path.exists() and not path.is_dir():
             raise InputError(f"{path} is a file; --out must name a folder for the run")
         if path.is_dir() and any(not entry.name.startswith(".") for entry in path.iterdir()):
@@ -144,14 +145,15 @@ class RunFolder:
         return run
 
     @staticmethod
-    def open(path: Path) -> "RunFolder":
-        """Return the run in `path`.
+    def open(path: str | Path, dataset: Dataset | None = None) -> "RunFolder":
+        """Return the run in `path`; `dataset` is what it was trained on, if that is one of your own.
 
         Raises:
-            InputError: there is none, it is damaged, or it was written by another version of the
-                format.
+            InputError: there is none, it is damaged, it was written by another version of the format, or it
+                was trained on another data set than `dataset`.
             OSError: it cannot be read.
         """
+        path = Path(path)
         file = path / "config.json"
         if not file.is_file():
             raise InputError(
@@ -180,6 +182,10 @@ class RunFolder:
         types = [type(value) for value in (preset, seed, threads)]
         if types != [str, int, int] or threads < 1 or precision not in _PRECISIONS:
             raise InputError(f"{file} does not describe a run; train the run again")
+        if dataset is not None:
+            if dataset.name != config.dataset:
+                raise InputError(f"{path} was trained on {config.dataset}, not on {dataset}; give that one")
+            config = replace(config, dataset=dataset)
         return RunFolder(path, preset, config, seed, threads, precision)
 
     def load_state(self, expected: Mapping[str, Tensor] | None = None) -> RunState:

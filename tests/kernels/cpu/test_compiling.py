@@ -12,8 +12,9 @@ import firstspike
 
 _RUN = """
 import torch
-from firstspike import Causal, Linear, Window
-print(Linear(3, 2, 8, Window())(torch.zeros(1, 3)).shape[1])
+from firstspike import Causal, Linear, Spikes, Window
+spikes = Spikes(torch.zeros(1, 3), 8)
+print(Linear(3, 2, Window())(spikes).shape[1])
 """
 
 
@@ -42,7 +43,7 @@ def run(environment: dict[str, str], *extra: str) -> subprocess.CompletedProcess
 def test_without_a_folder_to_write_to_kernels_run_and_one_warning_names_the_remedy(
     unwritable: dict[str, str],
 ) -> None:
-    done = run(unwritable, "print(Linear(3, 2, 8, Causal())(torch.zeros(1, 3)).shape[1])")
+    done = run(unwritable, "print(Linear(3, 2, Causal())(spikes).shape[1])")
     assert (done.returncode, done.stdout) == (0, "2\n2\n"), done.stderr[-500:]
     assert done.stderr.count("\n") == 1
     assert "NUMBA_CACHE_DIR" in done.stderr

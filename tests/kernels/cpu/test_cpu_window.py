@@ -3,7 +3,6 @@
 import numpy as np
 import pytest
 import torch
-from firstspike.functional import window_fire
 
 from firstspike.kernels.cpu import window
 from firstspike.neurons import Window
@@ -32,7 +31,7 @@ def test_extreme_membranes_fire_at_the_ends(value: float) -> None:
 
 def test_nan_reaches_a_loss_through_the_layer() -> None:
     membrane = torch.tensor([[0.5, float("nan"), 2.0]], requires_grad=True)
-    out = window_fire(membrane, 8, Window())
+    out = Window().quantise(membrane, 8).times
     assert out.isnan().tolist() == [[False, True, False]]
     loss = (out - 3).square().sum()
     loss.backward()

@@ -1,4 +1,4 @@
-"""What a kernel meets at the edges of memory, processes and types."""
+"""What a kernel meets at the edges of memory and processes."""
 
 import os
 import signal
@@ -7,26 +7,21 @@ import sys
 
 import pytest
 import torch
-from firstspike.convolution import causal_conv2d
-from firstspike.functional import causal_linear
 
-from firstspike import Causal, Linear
 from firstspike.kernels.cpu import threads as pool
-from firstspike.online import sort_spikes
 
 _FULL = """
 import resource, sys, torch
-from firstspike import Causal
-from firstspike.convolution import causal_conv2d
+from firstspike import Causal, Conv2d, Spikes
 
 torch.set_num_threads(int(sys.argv[1]))
-times = torch.randint(0, 11, (2, 16, 128, 128)).float()
-weight = torch.randn(16, 16, 9, 9) * 0.1
-causal_conv2d(times, weight, 10, Causal(), padding=4)
+spikes = Spikes(torch.randint(0, 11, (2, 16, 128, 128)), 10)
+layer = Conv2d(16, 16, 9, Causal(), padding=4)
+layer(spikes)
 used = next(int(line.split()[1]) for line in open("/proc/self/status") if line.startswith("VmSize"))
 resource.setrlimit(resource.RLIMIT_AS, (used * 1024 + 40 * 2**20, resource.RLIM_INFINITY))
 try:
-    causal_conv2d(times, weight, 10, Causal(), padding=4)
+    layer(spikes)
 except MemoryError as error:
     print("MemoryError")
 """
@@ -57,36 +52,3 @@ def test_a_fork_while_another_thread_starts_workers_does_not_hang():
         assert os.waitpid(child, 0)[1] == 0
     finally:
         torch.set_num_threads(before)
-
-
-@pytest.mark.parametrize("dtype", [torch.uint16, torch.uint32, torch.uint64, torch.int8, torch.float16])
-def test_every_type_of_whole_numbers_serves_as_times(dtype):
-    times = torch.tensor([[0, 3, 7, 16], [16, 16, 2, 2]])
-    weight = torch.rand(3, 4)
-    expected = causal_linear(times.float(), weight, 16, Causal())
-    assert torch.equal(causal_linear(times.to(dtype), weight, 16, Causal()), expected)
-    lists = sort_spikes(times.to(dtype), 16)
-    assert lists.num_steps == 16
-
-
-def test_times_are_looked_at_before_they_are_rounded():
-    with pytest.raises(ValueError, match="must be whole steps"):
-        sort_spikes(torch.tensor([[3.0000000001, 0]], dtype=torch.float64), 256)
-
-
-@pytest.mark.parametrize("kind", ["linear", "conv"])
-def test_a_second_derivative_is_refused(kind):
-    weight = torch.rand(3, 2, 2, 2) if kind == "conv" else torch.rand(3, 8)
-    weight.requires_grad_()
-    times = torch.zeros(2, 2, 2, 2) if kind == "conv" else torch.zeros(2, 8)
-    run = causal_conv2d if kind == "conv" else causal_linear
-    out = run(times, weight, 4, Causal())
-    (grad,) = torch.autograd.grad(out.square().sum(), weight, create_graph=True)
-    with pytest.raises(RuntimeError, match="once_differentiable"):
-        grad.square().sum().backward()
-
-
-def test_a_layer_takes_its_times_in_any_type():
-    layer = Linear(4, 3, 16, Causal(), bias=True)
-    times = torch.tensor([[0, 3, 7, 16]])
-    assert torch.equal(layer(times.to(torch.uint16)), layer(times.float()))

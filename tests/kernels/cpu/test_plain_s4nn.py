@@ -8,9 +8,10 @@ from types import ModuleType, SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from test_s4nn_oracle import DECAY, GAMMA, LEARNING_RATE, S4nn, draw_image
+from neurons.published_s4nn import DECAY, GAMMA, LEARNING_RATE, S4nn, draw_image
 
-from firstspike.online import S4NN, s4nn_epoch
+from firstspike.online import S4NNRule, s4nn_epoch
+from firstspike.spikes import Spikes
 
 T = 32
 FILE = Path(__file__).parents[3] / "benchmarks" / "plain_s4nn.py"
@@ -29,7 +30,7 @@ def test_learns_what_the_published_algorithm_learns(plain, gain):
     rng = np.random.default_rng(5)
     published = S4nn(rng.uniform(-3, 5, (17, 50)) * gain, rng.uniform(-10, 20, (5, 17)) * gain, 20.0)
     weights = [published.hidden.copy(), published.output.copy()]
-    rule = S4NN(thresholds=(20.0, 20.0), gamma=GAMMA, rate=LEARNING_RATE, weight_decay=DECAY)
+    rule = S4NNRule(thresholds=(20.0, 20.0), gamma=GAMMA, rate=LEARNING_RATE, weight_decay=DECAY)
     for label in (0, 1, 2, 3, 4, 2, 0):
         pixels = draw_image(rng, 50)
         times, _, expected = published.train(pixels, label)
@@ -39,7 +40,7 @@ def test_learns_what_the_published_algorithm_learns(plain, gain):
         np.testing.assert_allclose(weights[1], published.output, rtol=1e-12, atol=1e-12)
 
 
-RULE = SimpleNamespace(num_steps=T, gamma=3)
+RULE = SimpleNamespace(steps=T, gamma=3)
 
 
 @pytest.mark.parametrize(
@@ -65,9 +66,9 @@ def test_an_epoch_is_that_of_the_compiled_one(plain, features, decay):
     times = np.where(rng.random(drawn.shape) < 0.3, T, drawn).astype(np.float32)
     labels = rng.integers(0, features[-1], 25)
     weights = [rng.uniform(-1, 2, (n, m)) for m, n in pairwise(features)]
-    rule = S4NN(num_steps=T, thresholds=(6.0, 4.0, 4.0)[: len(weights)], weight_decay=decay)
+    rule = S4NNRule(steps=T, thresholds=(6.0, 4.0, 4.0)[: len(weights)], weight_decay=decay)
     compiled = [torch.from_numpy(weight.copy()) for weight in weights]
-    epoch = s4nn_epoch(torch.from_numpy(times), torch.from_numpy(labels), compiled, rule)
+    epoch = s4nn_epoch(Spikes(times, T), torch.from_numpy(labels), compiled, rule)
     before = [weight.copy() for weight in weights]
     seen = plain.learn(times, labels, weights, rule)
     np.testing.assert_array_equal(seen, epoch.output_times.numpy())

@@ -1,11 +1,12 @@
 import pytest
 import torch
-from firstspike.kernels.reference import simulate_causal
-from spike_cases import dense_flags
+from builders import dense
+from neurons.oracles import dense_form
 from torch import Tensor
 from triton_device import needs_triton, on_every_device, triton_kernels
 
 from firstspike.neurons import Causal
+from firstspike.spikes import Spikes
 
 pytestmark = [needs_triton, on_every_device]
 T = 12
@@ -20,10 +21,14 @@ def layer() -> tuple[Tensor, Tensor, Tensor]:
     return times, weight, torch.ones(9, 8)
 
 
+def simulated(times: Tensor, weight: Tensor) -> Tensor:
+    return dense(weight.t(), Causal()).simulate(Spikes(times, T)).times
+
+
 def membranes(times: Tensor, weight: Tensor, levels: Tensor) -> Tensor:
     """Return the membranes at the levels, added up in double precision."""
-    heard = (times.unsqueeze(1) <= levels.reshape(1, -1, 1)).double()
-    return heard @ weight.double()
+    seen = (times.unsqueeze(1) <= levels.reshape(1, -1, 1)).double()
+    return seen @ weight.double()
 
 
 @pytest.mark.parametrize("levels", [(0,), (0, 2, 3, 7, 11), (1, 5, 6), tuple(range(T))])
@@ -33,7 +38,7 @@ def test_times_and_running_maxima(layer: tuple, levels: tuple[int, ...], device:
     out, peak = triton_kernels().levels.forward(
         times.to(device), weight.to(device), threshold.to(device), at.to(device), T
     )
-    assert torch.equal(out.cpu(), simulate_causal(times, weight.t(), T, Causal()))
+    assert torch.equal(out.cpu(), simulated(times, weight))
     expected = membranes(times, weight, at).cummax(1).values
     torch.testing.assert_close(peak.cpu().double(), expected, rtol=1e-6, atol=1e-6)
 
@@ -47,7 +52,7 @@ def test_thresholds_may_differ_per_sample(layer: tuple, device: str) -> None:
         times.to(device), weight.to(device), threshold.to(device), at.to(device), T
     )
     assert (out[::2] == T).all()
-    assert torch.equal(out.cpu()[1::2], simulate_causal(times, weight.t(), T, Causal())[1::2])
+    assert torch.equal(out.cpu()[1::2], simulated(times, weight)[1::2])
 
 
 @pytest.mark.parametrize("levels", [(0,), (0, 2, 3, 7), tuple(range(T))])
@@ -55,10 +60,10 @@ def test_gradient_equals_the_dense_form(layer: tuple, levels: tuple[int, ...], d
     times, weight, threshold = layer
     at = torch.tensor(levels)
     grad = torch.randn(9, len(levels), 8, generator=torch.Generator().manual_seed(4))
-    dense = weight.t().clone().requires_grad_()
-    heard = (times.unsqueeze(1) <= at.reshape(1, -1, 1)).float()
-    (dense_flags(heard, dense, threshold, 0.5) * grad).sum().backward()
-    assert dense.grad.abs().max() > 0
+    rows = weight.t().clone().requires_grad_()
+    seen = (times.unsqueeze(1) <= at.reshape(1, -1, 1)).float()
+    (dense_form(seen, rows, threshold, 0.5) * grad).sum().backward()
+    assert rows.grad.abs().max() > 0
 
     kernels = triton_kernels().levels
     given, limit, at = times.to(device), threshold.to(device), at.to(device)
@@ -66,7 +71,7 @@ def test_gradient_equals_the_dense_form(layer: tuple, levels: tuple[int, ...], d
     found = grad.clone().to(device)
     assert kernels.membrane_gradient(found, peak, limit, 0.5) is None
     grad_weight = kernels.weight_gradient(given, found, at, T)
-    torch.testing.assert_close(grad_weight.t().cpu(), dense.grad, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(grad_weight.t().cpu(), rows.grad, rtol=1e-4, atol=1e-5)
 
 
 def test_empty_batch(device: str) -> None:

@@ -1,12 +1,14 @@
 import numpy as np
 import pytest
 import torch
-from firstspike.kernels.reference import simulate_causal
-from spike_cases import PATTERNS, draw_times, draw_weight, naive_gradients, naive_times
+from builders import dense
+from neurons.oracles import naive_gradients, naive_times
+from spike_cases import PATTERNS, draw_times, draw_weight
 from torch import Tensor
 from triton_device import needs_triton, on_every_device, triton_kernels
 
 from firstspike.neurons import Causal
+from firstspike.spikes import Spikes
 
 pytestmark = [needs_triton, on_every_device]
 T = 7
@@ -57,7 +59,7 @@ def test_rounding_is_the_simulators_to_the_last_bit(
     order = torch.sort(times[0], stable=True).indices[: int((times[0] < T).sum())]
     threshold = float(np.cumsum(weight[order, 0].numpy()).max())
     assert threshold > 0
-    expected = simulate_causal(times, weight.t(), T, Causal(threshold=threshold))
+    expected = dense(weight.t(), Causal(threshold=threshold)).simulate(Spikes(times, T)).times
     assert torch.equal(forward(times, weight, threshold, T, device), expected)
 
 

@@ -5,12 +5,12 @@ import math
 
 import pytest
 import torch
-from firstspike.kernels.window_carry import SURROGATES
 from scipy.integrate import dblquad
 
 from firstspike.models.patches.carry import _Spike, carry_patches, project, walk_patches
 from firstspike.models.patches.grid import patch_grid
 from firstspike.models.patches.settings import PatchCarry, over_activation
+from firstspike.models.surrogates import KINDS
 
 PROJECTIONS = ("sine_patch", "sine_layer", "linear", "sigmoid", "tanh", "relu")
 CARRIED = ("both", "patch", "layer", "none")
@@ -95,7 +95,7 @@ def test_gradient_of_the_recurrence_by_finite_differences(projection, carried):
     )
 
 
-@pytest.mark.parametrize("kind", SURROGATES)
+@pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("projection", PROJECTIONS)
 @pytest.mark.parametrize("carried", CARRIED)
 @pytest.mark.parametrize("with_before", [True, False])
@@ -114,23 +114,6 @@ def test_compiled_gradient_is_that_of_the_recurrence(kind, projection, carried, 
         torch.testing.assert_close(
             one.double(), torch.zeros_like(one).double() if two is None else two, rtol=1e-4, atol=1e-5
         )
-
-
-@pytest.mark.parametrize("kind", ["sigmoid", "fast_sigmoid"])
-def test_kinds_without_a_compiled_loop_go_the_plain_way(kind):
-    neuron, grid = PatchCarry(surrogate=kind), patch_grid((6, 7), 2, dilated=True)
-    own = [x.requires_grad_() for x in inputs()]
-    out = carry_patches(*own, neuron, grid)
-    other = carry_patches(*own, PatchCarry(surrogate="arctan"), grid)
-    assert torch.equal(out[0], other[0])
-    torch.testing.assert_close(out[1], other[1])
-    spike = lambda distance: _Spike.apply(distance, neuron)  # noqa: E731
-    expected = walk_patches(*own, neuron, grid, spike)
-    weights = inputs(seed=4)
-    for one, two in zip(
-        torch.autograd.grad(out, own, weights), torch.autograd.grad(expected, own, weights), strict=True
-    ):
-        assert torch.equal(one, two)
 
 
 @pytest.mark.parametrize("threads", [1, 2])

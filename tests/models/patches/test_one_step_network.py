@@ -2,7 +2,6 @@
 
 import pytest
 import torch
-from firstspike.training.one_step_presets import ONE_STEP
 from torch.nn import functional as F
 
 from firstspike.models.layout import Conv, Recurrent
@@ -10,6 +9,7 @@ from firstspike.models.patches.blocks import Connection, Passed, PatchLSTM, gath
 from firstspike.models.patches.grid import merge_patches, patch_grid, split_patches
 from firstspike.models.patches.network import OneStepNetwork
 from firstspike.models.patches.settings import PatchCarry, one_step_parts
+from firstspike.recipes import preset
 from firstspike.support import InputError
 
 EVERYTHING = "4C3-D-4C3-6G-6L3-3B-6C3"
@@ -49,9 +49,8 @@ def test_a_wrong_layout_is_one_clear_line(layout, message):
 
 
 def test_the_papers_layouts_have_their_convolutions_and_lstms():
-    recipes = {name: config for name, *_, config in ONE_STEP}
     for name, kind, wide in (("onestep-cifar10", Conv, 6), ("onestep-lstm-cifar10", Recurrent, 3)):
-        parts = [p for p in one_step_parts(recipes[name].layout) if isinstance(p, kind)]
+        parts = [p for p in one_step_parts(preset(name).recipe.layout) if isinstance(p, kind)]
         assert {p.kernel for p in parts} == {3}
         channels = [p.channels for p in parts]
         assert channels == [48, 48, 96, 96, *[192] * wide, 384, 384]

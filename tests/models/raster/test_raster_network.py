@@ -4,13 +4,14 @@ import math
 
 import pytest
 import torch
-from firstspike.coding import encode_latency
 from torch.nn import functional as F
 
+from firstspike.decision import Membrane, Votes
 from firstspike.models.raster.layers import RasterLayer
 from firstspike.models.raster.network import RasterNetwork
-from firstspike.models.raster.settings import RasterNeuron, RasterWeights, Readout
+from firstspike.models.raster.settings import RasterNeuron, RasterWeights
 from firstspike.nn.normed import GRID_BITS
+from firstspike.spikes import encode_latency
 from firstspike.support import InputError
 
 T = 6
@@ -25,7 +26,7 @@ def network(layout="6C3s2-A2-5C3-F9", *, neuron=None, weights=None, code="latenc
         T,
         neuron=neuron or RasterNeuron(),
         weights=weights or RasterWeights(),
-        readout=Readout(neurons_per_class=2),
+        decoder=Votes(neurons_per_class=2),
         code=code,
         **more,
     )
@@ -50,7 +51,7 @@ def images(count=5):
 def stepped(net, inputs):
     """Spike times by the paper's equations: ``V[t] = V[t-1] + X[t]``, one spike, step by step."""
     weights = [layer.folded() for layer in net.layers]
-    times = encode_latency(inputs, T)
+    times = encode_latency(inputs, T).times
     potentials = fired = None
     found = None
     for step in range(T):
@@ -99,8 +100,8 @@ def test_spikes_are_the_recursion_step_by_step(code, weights):
     net = network(weights=weights, code=code).eval()
     with torch.no_grad():
         expected = stepped(net, images())
-    for times, by_steps in zip(net.trace(images())[1:], expected, strict=True):
-        assert torch.equal(times, by_steps)
+    for spikes, by_steps in zip(net.trace(images()), expected, strict=True):
+        assert torch.equal(spikes.times, by_steps)
 
 
 def test_recomputing_saves_the_membranes_and_changes_nothing():
@@ -133,7 +134,7 @@ def deep(init, *, fire_last):
         8,
         neuron=RasterNeuron(fire_last=fire_last),
         weights=RasterWeights(init=init, norm="none", affine="none"),
-        readout=Readout(),
+        decoder=Votes(),
         code="latency",
     )
     pixels = torch.randint(0, 256, (64, 1, 16, 32), dtype=torch.uint8)
@@ -195,10 +196,10 @@ def test_a_last_batch_of_one_is_normalised_by_the_running_statistics():
     assert torch.equal(net.layers[0].norm.running_mean, kept)
 
 
-def test_the_membrane_decoder_moves_the_statistics_once():
+def test_reading_membranes_moves_the_statistics_once():
     net = network("F9", weights=RasterWeights(norm="batch"), code="current")
     other = network("F9", weights=RasterWeights(norm="batch"), code="current")
-    other.readout = Readout(decoder="membrane", neurons_per_class=2)
+    other.decoder = Membrane(neurons_per_class=2)
     net(images(64))
     other(images(64))
     for one, two in zip(net.layers, other.layers, strict=True):

@@ -21,7 +21,6 @@ from firstspike.kernels.cpu.compiling import compiled
 from firstspike.kernels.cpu.linear import walk
 from firstspike.kernels.cpu.order import (
     AHEAD,
-    InvalidInput,
     first_key,
     input_of,
     key_type,
@@ -258,10 +257,10 @@ def forward(
         float32 ``(batch, out_channels, y, x)``, in memory with the channels last.
 
     Raises:
-        InvalidInput: a time is not an integer step in ``0 ... T``, or a weight is not finite.
+        ValueError: a time is not an integer step in ``0 ... T``, or a weight is not finite.
     """
     if not np.isfinite(rows_GRO).all():
-        raise InvalidInput("weights must be finite")
+        raise ValueError("weights must be finite")
     batch, _, height, width = times_BCHW.shape
     out_y, out_x = geometry.output_size(height, width)
     times_BGI = _by_group(times_BCHW, geometry)
@@ -272,7 +271,7 @@ def forward(
     arguments = (*_layout(times_BCHW, geometry), blocks(rows), out, broken)
     threads.run(_share_forward, _forward, batch, times_BGI, rows, limit, num_steps, *arguments)
     if broken[0]:
-        raise InvalidInput(f"times must be integer steps 0 ... {num_steps}")
+        raise ValueError(f"times must be integer steps 0 ... {num_steps}")
     return _channels_first(out[..., : rows_GRO.shape[2]], out_y, out_x)
 
 

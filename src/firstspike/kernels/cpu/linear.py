@@ -13,7 +13,6 @@ from firstspike.kernels.cpu import threads
 from firstspike.kernels.cpu.compiling import compiled
 from firstspike.kernels.cpu.order import (
     AHEAD,
-    InvalidInput,
     find_spikes,
     input_of,
     key_type,
@@ -230,7 +229,7 @@ def forward(times_BI: np.ndarray, rows_IO: np.ndarray, threshold: float, num_ste
         float32 ``(batch, out_features)``.
 
     Raises:
-        InvalidInput: a time is not an integer step in ``0 ... T``, or a weight is NaN or infinite.
+        ValueError: a time is not an integer step in ``0 ... T``, or a weight is NaN or infinite.
     """
     limit = rows_IO.dtype.type(threshold)
     broken = np.zeros(1, np.bool_)
@@ -239,7 +238,7 @@ def forward(times_BI: np.ndarray, rows_IO: np.ndarray, threshold: float, num_ste
     arguments = times_BI, rows, limit, num_steps, key_type(len(rows)), blocks(rows), out, broken
     threads.run(_share_forward, _forward, len(times_BI), *arguments)
     if broken[0]:
-        raise InvalidInput(f"times must be integer steps 0 ... {num_steps}, weights finite")
+        raise ValueError(f"times must be integer steps 0 ... {num_steps}, weights finite")
     return np.ascontiguousarray(out[:, : rows_IO.shape[1]])
 
 

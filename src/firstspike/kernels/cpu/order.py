@@ -15,11 +15,6 @@ from numba.extending import intrinsic
 from firstspike.kernels.cpu.compiling import compiled
 from firstspike.kernels.cpu.vectors import LANES, below, lowest_bit
 
-
-class InvalidInput(ValueError):
-    """A kernel found a time that is not an integer step of the window, or a weight that is not finite."""
-
-
 # Up to this many bits of the step are sorted in one pass; clearing more buckets costs more than a pass.
 _ONE_PASS_BITS = 9
 # Spare places after the keys, for walks that look so many spikes ahead.

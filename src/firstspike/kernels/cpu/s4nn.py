@@ -12,7 +12,6 @@ import numpy as np
 
 from firstspike.kernels.cpu.compiling import compiled
 from firstspike.kernels.cpu.order import (
-    InvalidInput,
     find_spikes,
     input_of,
     key_type,
@@ -59,13 +58,13 @@ def list_images(times_MI: np.ndarray, num_steps: int) -> tuple[np.ndarray, np.nd
         order of time, then of input, and starts int64 ``(images + 1,)``.
 
     Raises:
-        InvalidInput: a time is NaN, not an integer or outside ``0 ... T``.
+        ValueError: a time is NaN, not an integer or outside ``0 ... T``.
     """
     n_in = times_MI.shape[1]
     start = np.zeros(len(times_MI) + 1, np.int64)
     room = sorting_room(n_in, key_type(n_in))
     if not _count_all(times_MI, num_steps, room[0], start):
-        raise InvalidInput(f"times must be integer steps 0 ... {num_steps}")
+        raise ValueError(f"times must be integer steps 0 ... {num_steps}")
     row = np.empty(start[-1], np.uint16 if n_in <= 1 << 16 else np.uint32)
     when = np.empty(start[-1], np.uint16)
     _list_all(times_MI, num_steps, room, start, row, when)

@@ -30,8 +30,8 @@ def fire(membrane: Tensor, neuron: RasterNeuron, pool: int = 1, *, forced: bool 
         pool: side of the pools, which divides both sides of the map.
         forced: neurons that never cross fire at the last step.
     """
-    compiled = membrane.device.type == "cpu" and neuron.surrogate in kernel.SURROGATES
-    counts: Tensor = (_Compiled if compiled else _Plain).apply(membrane, neuron, pool, forced)
+    on_cpu = membrane.device.type == "cpu"
+    counts: Tensor = (_Compiled if on_cpu else _Plain).apply(membrane, neuron, pool, forced)
     return counts
 
 

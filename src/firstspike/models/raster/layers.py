@@ -23,7 +23,7 @@ class RasterLayer(torch.nn.Module):
 
     Args:
         shape: of the weight, ``(O, I)`` or ``(O, I, k, k)``.
-        num_steps: ``T``.
+        steps: ``T``.
         neuron: once-only neuron and its surrogate gradient.
         weights: initialisation and normalisation.
         stride: of a convolution, whose padding is ``k // 2``.
@@ -36,7 +36,7 @@ class RasterLayer(torch.nn.Module):
     def __init__(
         self,
         shape: Sequence[int],
-        num_steps: int,
+        steps: int,
         neuron: RasterNeuron,
         weights: RasterWeights,
         *,
@@ -52,9 +52,9 @@ class RasterLayer(torch.nn.Module):
             )
         if weights.norm == "weight" and math.prod(shape[1:]) < 2:
             raise ValueError("weight normalisation needs two inputs or more; it makes a single weight 0")
-        self.num_steps, self.neuron, self.weights = num_steps, neuron, weights
+        self.steps, self.neuron, self.weights = steps, neuron, weights
         self.stride, self.input_size, self.pool, self.current = stride, input_size, pool, current
-        self._spread = math.sqrt((num_steps if weights.init == "ettfs" else 1) / math.prod(shape[1:]))
+        self._spread = math.sqrt((steps if weights.init == "ettfs" else 1) / math.prod(shape[1:]))
         bound = math.sqrt(3) * self._spread
         weight = torch.empty(*shape).uniform_(-bound, bound)
         self.weight = torch.nn.Parameter(convolution_memory(weight))
@@ -102,12 +102,12 @@ class RasterLayer(torch.nn.Module):
             weight, start = self.folded()
             drive = connect(values, weight, None if ramps else start, stride=self.stride)
         if self.current:
-            return drive * _clock(self.num_steps, drive.dim() + 1, drive)
+            return drive * _clock(self.steps, drive.dim() + 1, drive)
         drive = drive.unflatten(0, spikes.shape[:2])
         if not ramps or start is None:
             return drive
         per_map = start.to(drive.dtype).reshape(-1, *([1] * (drive.dim() - 3)))
-        return drive + per_map * _clock(self.num_steps, drive.dim(), drive)
+        return drive + per_map * _clock(self.steps, drive.dim(), drive)
 
     def _normalised(self) -> Tensor:
         if self.weights.norm != "weight":
@@ -121,10 +121,10 @@ class RasterLayer(torch.nn.Module):
         return f"{tuple(self.weight.shape)}, stride={self.stride}, {self.neuron}, {self.weights}"
 
 
-def _clock(num_steps: int, dims: int, like: Tensor) -> Tensor:
+def _clock(steps: int, dims: int, like: Tensor) -> Tensor:
     """How often a constant current has been added by each step, ``(T, 1, ...)`` with `dims` axes."""
-    steps = torch.arange(1, num_steps + 1, device=like.device, dtype=like.dtype)
-    return steps.reshape(-1, *([1] * (dims - 1)))
+    clock = torch.arange(1, steps + 1, device=like.device, dtype=like.dtype)
+    return clock.reshape(-1, *([1] * (dims - 1)))
 
 
 def earliest_pool(spikes: Tensor, size: int) -> Tensor:

@@ -8,7 +8,7 @@ from multiprocessing.connection import Connection
 import numpy as np
 import pytest
 import torch
-from firstspike.functional import causal_linear, phased_linear
+from builders import dense, fires
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from spike_cases import draw_times, draw_weight
@@ -16,10 +16,10 @@ from torch import Tensor
 
 from firstspike.kernels.cpu import linear, ramp
 from firstspike.kernels.cpu.threads import part_of, parts, run_plainly
-from firstspike.neurons import Causal, Phased, Synapse
+from firstspike.neurons import Causal, Neuron, Phased, Ramp
 
 T = 16
-SYNAPSES: list[Synapse] = ["step", "ramp"]
+NEURONS: list[Neuron] = [Causal(), Ramp()]
 
 
 @pytest.fixture(autouse=True)
@@ -29,25 +29,25 @@ def _thread_count_put_back() -> Iterator[None]:
     torch.set_num_threads(count)
 
 
-def layer_call(synapse: Synapse, batch: int = 11, seed: int = 0, dyadic: bool = True) -> list[Tensor]:
+def layer_call(neuron: Neuron, batch: int = 11, seed: int = 0, dyadic: bool = True) -> list[Tensor]:
     """Return times and both gradients of one seeded call."""
     rng = np.random.default_rng(seed)
     times = torch.from_numpy(draw_times(rng, (batch, 13), T, "half silent")).requires_grad_()
     weight = draw_weight(rng, (5, 13), "mixed") if dyadic else rng.normal(0, 1, (5, 13))
-    weights = torch.from_numpy(weight).to(torch.float32).requires_grad_()
-    out = causal_linear(times, weights, T, Causal(synapse=synapse))
+    layer = dense(torch.from_numpy(weight).to(torch.float32), neuron)
+    out = fires(layer, times, T)
     delta = torch.from_numpy(rng.integers(-8, 9, tuple(out.shape)) / 8).to(torch.float32)
-    return [out.detach(), *torch.autograd.grad(out, (times, weights), delta)]
+    return [out.detach(), *torch.autograd.grad(out, (times, layer.weight), delta)]
 
 
-@pytest.mark.parametrize("synapse", SYNAPSES)
+@pytest.mark.parametrize("neuron", NEURONS)
 @pytest.mark.parametrize("batch", [0, 1, 2, 3, 11])
-def test_times_and_input_gradients_do_not_depend_on_the_thread_count(synapse: Synapse, batch: int) -> None:
+def test_times_and_input_gradients_do_not_depend_on_the_thread_count(neuron: Neuron, batch: int) -> None:
     torch.set_num_threads(1)
-    times, grad_times, grad_weight = layer_call(synapse, batch, dyadic=False)
+    times, grad_times, grad_weight = layer_call(neuron, batch, dyadic=False)
     for count in (2, 3):
         torch.set_num_threads(count)
-        found = layer_call(synapse, batch, dyadic=False)
+        found = layer_call(neuron, batch, dyadic=False)
         assert torch.equal(found[0], times)
         assert torch.equal(found[1], grad_times)
         # Sums over samples are split differently, so only rounding may differ.
@@ -56,9 +56,9 @@ def test_times_and_input_gradients_do_not_depend_on_the_thread_count(synapse: Sy
 
 def test_sums_without_rounding_do_not_depend_on_the_thread_count_at_all() -> None:
     torch.set_num_threads(1)
-    expected = layer_call("step")
+    expected = layer_call(Causal())
     torch.set_num_threads(2)
-    for one, two in zip(expected, layer_call("step"), strict=True):
+    for one, two in zip(expected, layer_call(Causal()), strict=True):
         assert torch.equal(one, two)
 
 
@@ -66,11 +66,11 @@ def phased_call(batch: int) -> list[Tensor]:
     """Return times and all gradients of one seeded call with phased neurons."""
     rng = np.random.default_rng(1)
     times = torch.from_numpy(draw_times(rng, (batch, 13), T, "half silent")).requires_grad_()
-    weight = torch.from_numpy(rng.normal(0, 0.2, (5, 13))).to(torch.float32).requires_grad_()
-    bias = torch.zeros(5, requires_grad=True)
-    out = phased_linear(times, weight, bias, T, Phased(source=(0, 12), target=(4, 16), high=1.0))
+    weight = torch.from_numpy(rng.normal(0, 0.2, (5, 13))).to(torch.float32)
+    layer = dense(weight, Phased(source=(0, 12), target=(4, 16), high=1.0), torch.zeros(5))
+    out = fires(layer, times, T)
     delta = torch.from_numpy(rng.normal(size=tuple(out.shape))).to(torch.float32)
-    return [out.detach(), *torch.autograd.grad(out, (times, weight, bias), delta)]
+    return [out.detach(), *torch.autograd.grad(out, (times, layer.weight, layer.bias), delta)]
 
 
 @pytest.mark.parametrize("batch", [0, 1, 2, 11])
@@ -84,12 +84,12 @@ def test_phased_neurons_do_not_depend_on_the_thread_count(batch: int) -> None:
     torch.testing.assert_close(found[2:], expected[2:], rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize("synapse", SYNAPSES)
-def test_the_same_thread_count_gives_the_same_bits(synapse: Synapse) -> None:
+@pytest.mark.parametrize("neuron", NEURONS)
+def test_the_same_thread_count_gives_the_same_bits(neuron: Neuron) -> None:
     torch.set_num_threads(2)
-    first = layer_call(synapse, 64, dyadic=False)
+    first = layer_call(neuron, 64, dyadic=False)
     for _ in range(5):
-        for one, two in zip(first, layer_call(synapse, 64, dyadic=False), strict=True):
+        for one, two in zip(first, layer_call(neuron, 64, dyadic=False), strict=True):
             assert torch.equal(one, two)
 
 
@@ -125,12 +125,12 @@ def test_chunks_run_at_the_same_time() -> None:
     run_plainly(lambda *_: both.wait() and None, 2)
 
 
-@pytest.mark.parametrize("synapse", SYNAPSES)
-def test_calls_from_several_threads_at_once_do_not_mix(synapse: Synapse) -> None:
+@pytest.mark.parametrize("neuron", NEURONS)
+def test_calls_from_several_threads_at_once_do_not_mix(neuron: Neuron) -> None:
     torch.set_num_threads(2)
-    expected = [layer_call(synapse, seed=seed) for seed in range(8)]
+    expected = [layer_call(neuron, seed=seed) for seed in range(8)]
     with ThreadPoolExecutor(4) as pool:
-        found = list(pool.map(lambda seed: layer_call(synapse, seed=seed % 8), range(64)))
+        found = list(pool.map(lambda seed: layer_call(neuron, seed=seed % 8), range(64)))
     for k, result in enumerate(found):
         for one, two in zip(result, expected[k % 8], strict=True):
             torch.testing.assert_close(one, two, rtol=1e-6, atol=1e-6)
