@@ -21,6 +21,15 @@ if TYPE_CHECKING:
 torch.set_num_threads(2)
 
 
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out what generates code with a C++ compiler, unless ``-m`` names it."""
+    if "codegen" in config.option.markexpr:
+        return
+    left_out = [item for item in items if item.get_closest_marker("codegen")]
+    config.hook.pytest_deselected(items=left_out)
+    items[:] = [item for item in items if item not in left_out]
+
+
 @pytest.fixture(scope="session")
 def mnist_dir() -> str:
     """Return the folder with MNIST, or skip: the `data` tests need it."""

@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from firstspike import InputError
-from firstspike.bench import suite
-from firstspike.bench.harness import Pairs, Row, Skipped, in_turn, repeated, summary
+from firstspike.bench import rows_precision, suite
+from firstspike.bench.harness import Effort, Pairs, Row, Skipped, in_turn, repeated, summary
 from firstspike.bench.machine import machine
 from firstspike.bench.network import WIDTH, enlarged, wide
 from firstspike.bench.peers import Peers
@@ -145,6 +145,7 @@ def test_the_names_are_those_of_the_plan_and_unknown_ones_are_refused():
         "linear-train-vs-norse",
         "memory-vs-spikingjelly",
         "onestep-windows-vs-none",
+        "precision",
     } <= names
     assert all(spec.gpu == spec.name.startswith("gpu-") for spec in suite.SPECS)
     assert chosen(None) == suite.SPECS
@@ -161,6 +162,19 @@ def test_gpu_rows_without_a_gpu_are_skipped():
     with Setting("digits") as setting:
         for spec in chosen(["gpu-linear-train-vs-dense", "gpu-linear-train-vs-spikingjelly"]):
             assert "CUDA" in measure(spec, setting).skipped
+
+
+def test_the_precision_is_compared_where_bfloat16_is_not_chosen(monkeypatch):
+    (spec,) = chosen(["precision"])
+    monkeypatch.setattr(rows_precision, "_BATCH", 4)
+    with Setting("digits") as setting:
+        setting.effort = Effort(repeats=1, seconds=0.0)
+        monkeypatch.setattr(rows_precision, "fast_precision", lambda device: "bfloat16")
+        assert "bfloat16" in measure(spec, setting).skipped
+        monkeypatch.setattr(rows_precision, "fast_precision", lambda device: "float32")
+        row = measure(spec, setting)
+    assert row.data == "random"
+    assert f"{4e3 / row.ours:,.0f} images a second in float32" in row.note
 
 
 def test_results_keep_what_was_measured_and_renew_the_page(tmp_path):

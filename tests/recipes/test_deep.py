@@ -176,7 +176,7 @@ with processes.joined("cpu"):
     assert abs(first.records[-1]["loss"] - second.records[-1]["loss"]) < 0.02 * first.records[-1]["loss"]
 
 
-@pytest.mark.slow
+@pytest.mark.codegen
 @pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler")
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::UserWarning", "ignore::FutureWarning")
 @pytest.mark.parametrize("kind", DEEP)

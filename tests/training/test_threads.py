@@ -34,19 +34,29 @@ def test_long_steps_take_two_threads_and_small_ones_one(four_cores):
     assert threads_for(nn.Sequential(layer, nn.Linear(1000, 100, bias=False)), IMAGES, batch) == 2
 
 
+@pytest.mark.parametrize(
+    ("name", "threads"), [("aggressive-ttfs-window-1000", 1), ("window-mnist", 2), ("ettfs-mnist", 2)]
+)
+def test_deep_networks_take_two_threads_and_shallow_ones_one(four_cores, name, threads):
+    recipe = preset(name).configure()
+    with torch.device("meta"):
+        assert threads_for(recipe.build(*recipe.sizes()), IMAGES, recipe.batch_size) == threads
+
+
 def test_a_convolution_works_at_every_pixel(four_cores):
-    small, large = nn.Conv2d(1, 100, 5), nn.Linear(25, 100)
-    assert threads_for(large, IMAGES, 128) == 1
-    assert threads_for(small, IMAGES, 128) == 2
+    convolution, full = nn.Conv2d(100, 100, 5), nn.Linear(2500, 100)
+    assert threads_for(full, IMAGES, 128) == 1
+    assert threads_for(convolution, IMAGES, 128) == 2
 
 
 def test_no_more_threads_than_cores_and_processes_leave(monkeypatch):
     layer = nn.Linear(10_000, 1000)
+    batch = 2000
     monkeypatch.setattr(threads, "cores", lambda: 1)
-    assert threads_for(layer, IMAGES, 100) == 1
+    assert threads_for(layer, IMAGES, batch) == 1
     monkeypatch.setattr(threads, "cores", lambda: 2)
     monkeypatch.setattr(threads.processes, "count_here", lambda: 2)
-    assert threads_for(layer, IMAGES, 100) == 1
+    assert threads_for(layer, IMAGES, batch) == 1
 
 
 def test_the_cores_are_those_this_process_may_use(monkeypatch):

@@ -12,6 +12,7 @@ from firstspike.bench.rows_gpu import train_on_gpu, train_on_gpu_against_spiking
 from firstspike.bench.rows_linear import forward, levels, many_steps, memory, train, window
 from firstspike.bench.rows_one_step import patches
 from firstspike.bench.rows_peers import conv_against_spikingjelly, linear_against, memory_against
+from firstspike.bench.rows_precision import precision
 from firstspike.bench.rows_single import online, second_process, single_image
 from firstspike.bench.setting import Setting, Spec
 from firstspike.support import InputError
@@ -36,6 +37,7 @@ SPECS = (
     Spec("memory-vs-norse", "bytes", memory_against("norse")),
     Spec("second-process", "s", second_process, target=1.0, drawn=True),
     Spec("onestep-windows-vs-none", "ms", patches, target=3.0, drawn=True),
+    Spec("precision", "ms", precision, target=1 / 6, drawn=True),
     Spec("gpu-linear-train-vs-dense", "ms", train_on_gpu, target=2.0, gpu=True),
     Spec(
         "gpu-linear-train-vs-spikingjelly", "ms", train_on_gpu_against_spikingjelly, target=1 / 50, gpu=True

@@ -6,9 +6,9 @@ from torch import Tensor, nn
 
 from firstspike.training import processes
 
-# Multiply-adds of a step's forward pass. Up to here one thread takes a few milliseconds, of which a second
-# one saves little, and loses much where it waits for a busy core.
-SMALL_STEP = 2e7
+# Multiply-adds of a step's forward pass, as `threads_for` counts them. Up to here a second thread that sleeps
+# while it waits saves nothing, even with idle cores: docs/decisions/0004-threads.md.
+SMALL_STEP = 1e10
 # More would speed up few networks, and results differ from count to count.
 MOST = 2
 
