@@ -1,14 +1,19 @@
 PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.installed
+# The core's tests: what spikes, neurons, layers, kernels, losses and decisions do.
+FAST := tests/kernels tests/neurons tests/nn tests/test_*.py
 
-.PHONY: demo test lint bench-env clean
+.PHONY: demo test test-fast lint bench-env clean
 
 demo: $(STAMP)  ## train and draw everything small, without a download, into demo/
 	$(BIN)/firstspike demo --out demo --resume
 
 test: $(STAMP)  ## run the test suite
 	$(BIN)/python -m pytest $(PYTEST_FLAGS)
+
+test-fast: $(STAMP)  ## its quick part, for daily work
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow" $(FAST) $(PYTEST_FLAGS)
 
 lint: $(STAMP)  ## style, formatting and types
 	$(BIN)/ruff check src tests benchmarks
