@@ -113,6 +113,28 @@ def test_thresholds_may_differ_per_sample() -> None:
     assert torch.equal(out.times[1::2], dense(weight, Causal())(spikes).times[1::2])
 
 
+def test_a_current_gives_the_causal_neurons_times_and_the_gradient_of_its_steps() -> None:
+    spikes, weight, threshold = layer()
+    current = torch.rand(8, generator=seeded(6)) * 0.2 - 0.05
+    levels = (1, 4, 5, 9, 11)
+    rule = RunningMax(levels=levels)
+    before = torch.rand(9, 5, 17, generator=seeded(7))
+    upstream = torch.rand(9, 5, 8, generator=seeded(8))
+    mine = [tensor.clone().requires_grad_() for tensor in (before, weight, current)]
+    cumulative, out = fire_at_levels(mine[0], spikes, mine[1], threshold, rule, mine[2])
+    neuron = dense(weight, Causal(bias="current"), bias=current)
+    assert torch.equal(out.times, neuron(spikes).times)
+
+    # Twelve further inputs, one a step, each of the current's weight.
+    times = torch.cat([spikes.times, torch.arange(12.0).expand(9, -1)], 1)
+    joined = torch.cat([weight, current.unsqueeze(1).expand(-1, 12)], 1)
+    grad_weight, grad_in = naive_gradients(times, joined, threshold, rule, upstream.numpy())
+    found = torch.autograd.grad(cumulative, mine, upstream)
+    expected = (grad_in[..., :17], grad_weight[:, :17], grad_weight[:, 17:].sum(1))
+    for one, other in zip(found, expected, strict=True):
+        np.testing.assert_allclose(one.numpy(), other, rtol=1e-4, atol=1e-5)
+
+
 def test_the_gradient_is_that_of_the_dense_form_through_two_layers() -> None:
     spikes, first, threshold = layer()
     # Every step is a level, so that no membrane can peak between two of them.

@@ -20,6 +20,7 @@ from firstspike.recipes.shallow import (
 )
 from firstspike.support import InputError
 from firstspike.training.loop import train_recipe
+from firstspike.training.optimizer import set_rate
 from firstspike.training.run_folder import RunFolder
 
 # A core that is shared makes two threads wait for each other.
@@ -93,8 +94,12 @@ def test_dim_pixels_stay_silent():
 
 @pytest.mark.parametrize("name", [n for n, p in PRESETS.items() if isinstance(p.recipe, ShallowRecipe)])
 def test_every_preset_takes_an_epoch(tmp_path, few, name):
-    run = RunFolder.create(tmp_path / "run", name, preset(name).configure(dataset="digits", epochs=1), 0)
-    train_recipe(run, few, few, show_progress=False)
+    chosen = preset(name)
+    own = chosen.one_dataset
+    recipe = chosen.configure(dataset=None if own else "digits", epochs=1)
+    run = RunFolder.create(tmp_path / "run", name, recipe, 0)
+    data = recipe.data("validation") if own else few
+    train_recipe(run, data, data, show_progress=False)
     (record,) = run.load_state().records
     assert math.isfinite(record["loss"])
     # Loading refuses weights that are not finite.
@@ -107,6 +112,21 @@ def test_every_neuron_except_the_causal_one_has_a_bias():
         recipe = ShallowRecipe(hidden_neuron=pair[0], output_neuron=pair[1], steps=12)
         for layer, neuron in zip(recipe.build((1, 8, 8), 10), pair, strict=True):
             assert (layer.bias is None) == isinstance(neuron, Causal)
+
+
+def test_a_current_is_summed_over_the_window_and_so_is_its_rate():
+    current = Normal(mean=2.0, sd=0.0), Normal(mean=4.0, sd=0.0)
+    neuron = Causal(bias="current")
+    recipe = ShallowRecipe(hidden_neuron=neuron, output_neuron=neuron, steps=16, current_init=current)
+    model = recipe.build((1, 8, 8), 10)
+    assert [layer.bias.unique().tolist() for layer in model] == [[2 / 16], [4 / 16]]
+    optimizer = recipe.optimizers(model)["optimizer"]
+    set_rate(optimizer, 0.8)
+    rates = {id(p): group["lr"] for group in optimizer.param_groups for p in group["params"]}
+    assert [(rates[id(layer.weight)], rates[id(layer.bias)]) for layer in model] == [(0.8, 0.05)] * 2
+    for other in (Causal(), Window()):
+        with refused(InputError, "current_init", "leave it None"):
+            ShallowRecipe(hidden_neuron=neuron, output_neuron=other, current_init=current)
 
 
 @pytest.mark.parametrize(

@@ -103,6 +103,9 @@ def test_the_rate_is_that_of_every_group():
     optimizer = torch.optim.SGD([{"params": [p]} for p in model.parameters()], 1.0)
     set_rate(optimizer, 0.25)
     assert [group["lr"] for group in optimizer.param_groups] == [0.25] * 4
+    optimizer.param_groups[1]["rate_scale"] = 0.5
+    set_rate(optimizer, 2.0)
+    assert [group["lr"] for group in optimizer.param_groups] == [2.0, 1.0, 2.0, 2.0]
 
 
 @given(

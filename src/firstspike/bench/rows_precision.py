@@ -52,4 +52,7 @@ def _step(forced: Precision) -> Callable[[], None]:
         loss.backward()
         optimizer.step()
 
-    return lambda: recipe.step(network, images, labels, descend)
+    def step() -> None:
+        recipe.step(network, images, labels, descend)
+
+    return step

@@ -42,7 +42,12 @@ class RunningMax:
 
 @untraced
 def fire_at_levels(
-    cumulative: Tensor | None, spikes: Spikes, weight: Tensor, threshold: Tensor, rule: RunningMax
+    cumulative: Tensor | None,
+    spikes: Spikes,
+    weight: Tensor,
+    threshold: Tensor,
+    rule: RunningMax,
+    current: Tensor | None = None,
 ) -> tuple[Tensor, Spikes]:
     """Return cumulative spikes ``(batch, levels, out)`` and spikes of a dense layer of causal neurons.
 
@@ -55,6 +60,7 @@ def fire_at_levels(
         weight: ``(out, in)``, float32.
         threshold: ``(batch, out)``, float32, so that training can ask for a margin.
         rule: levels and width of the surrogate.
+        current: ``(out,)``, what `Causal` with the bias "current" adds at every step: ``T`` more inputs.
 
     Raises:
         TypeError: weights or thresholds are not float32.
@@ -73,7 +79,15 @@ def fire_at_levels(
         )
     if spikes.device.type == "cpu":
         check_read(spikes, weight)
-    fired, times = _Levels.apply(cumulative, spikes.times, weight, threshold, spikes.steps, rule)
+    times = spikes.times
+    if current is not None:
+        clock = torch.arange(spikes.steps, dtype=times.dtype, device=times.device)
+        times = torch.cat([clock.expand(len(times), -1), times], 1)
+        weight = torch.cat([current.unsqueeze(1).expand(-1, spikes.steps), weight], 1)
+        if cumulative is not None:
+            ticked = clock <= torch.tensor(rule.levels, device=times.device).unsqueeze(1)
+            cumulative = torch.cat([ticked.to(weight.dtype).expand(len(times), -1, -1), cumulative], 2)
+    fired, times = _Levels.apply(cumulative, times, weight, threshold, spikes.steps, rule)
     return fired, spikes.with_times(times)
 
 

@@ -124,14 +124,18 @@ class LevelTraining(Checked):
 
         with torch.no_grad():
             received = hidden(spikes)
-            _, fired = fire_at_levels(None, received, output.weight, thresholds, self.output)
+            _, fired = fire_at_levels(None, received, output.weight, thresholds, self.output, output.bias)
             error = self._error(fired, wanted.targets(fired, labels), labels)
             # Most samples of a trained network have none, and cost no more than their spikes.
             wrong = error.any(1)
 
         even = torch.full((int(wrong.sum()), len(hidden.weight)), hidden_threshold)
-        cumulative, fired = fire_at_levels(None, spikes[wrong], hidden.weight, even, self.hidden)
-        cumulative, _ = fire_at_levels(cumulative, fired, output.weight, thresholds[wrong], self.output)
+        cumulative, fired = fire_at_levels(
+            None, spikes[wrong], hidden.weight, even, self.hidden, hidden.bias
+        )
+        cumulative, _ = fire_at_levels(
+            cumulative, fired, output.weight, thresholds[wrong], self.output, output.bias
+        )
         ends = torch.tensor([*self.output.levels, model.steps], dtype=error.dtype)
         increments = warped(ends, model.steps, self.time_scale).diff()
         soft = ((1 - cumulative) * increments.reshape(1, -1, 1)).sum(1)
@@ -166,6 +170,9 @@ class ShallowRecipe(Classifier):
         min_intensity: pixels darker than this (of 255) stay silent.
         hidden_neuron, output_neuron: neuron models of the two layers.
         hidden_init, output_init: initial weights; None for the layer's own.
+        current_init: initial constant currents of the hidden and the output layer, summed over the window,
+            for causal neurons with the bias "current"; None for layers without. The learning rate is that
+            of the sum.
         levels: train by cumulative spikes at a few steps instead of the neurons' own rules; causal neurons
             with the step synapse and target times only.
         loss: of the output spikes.
@@ -181,6 +188,7 @@ class ShallowRecipe(Classifier):
     output_neuron: Neuron = field(default_factory=Window)
     hidden_init: Normal | None = None
     output_init: Normal | None = None
+    current_init: tuple[Normal, Normal] | None = None
     levels: LevelTraining | None = None
     loss: SpikeLoss = field(default_factory=FirstSpikeLoss)
     spike_penalty: NotNegative = 0.0
@@ -190,9 +198,14 @@ class ShallowRecipe(Classifier):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        neurons = self.hidden_neuron, self.output_neuron
+        if self.current_init is not None and any(
+            neuron.additions(1, biased=True) != 1 or neuron.has_bias for neuron in neurons
+        ):
+            raise InputError('current_init is for causal neurons with bias="current"; leave it None')
         if self.levels is None:
             return
-        events = [neuron.events() for neuron in (self.hidden_neuron, self.output_neuron)]
+        events = [neuron.events() for neuron in neurons]
         if any(event is None or event.strict or event.delay for event in events):
             raise InputError("training by levels needs plain Causal neurons, without strict or delay")
         if self.spike_penalty:
@@ -202,11 +215,14 @@ class ShallowRecipe(Classifier):
 
     def build(self, shape: tuple[int, ...], classes: int) -> Stack:
         """Return a freshly drawn network."""
-        hidden = Linear(math.prod(shape), self.hidden_features, self.hidden_neuron)
-        output = Linear(self.hidden_features, classes, self.output_neuron)
+        bias = None if self.current_init is None else True
+        hidden = Linear(math.prod(shape), self.hidden_features, self.hidden_neuron, bias=bias)
+        output = Linear(self.hidden_features, classes, self.output_neuron, bias=bias)
         for part, init in ((hidden, self.hidden_init), (output, self.output_init)):
             if init is not None:
                 torch.nn.init.normal_(part.weight, init.mean, init.sd)
+        for part, init in zip((hidden, output), self.current_init or (), strict=False):
+            torch.nn.init.normal_(cast(Tensor, part.bias), init.mean / self.steps, init.sd / self.steps)
         return Stack(hidden, output, steps=self.steps)
 
     def encode(self, images: Tensor) -> Spikes:
@@ -215,7 +231,14 @@ class ShallowRecipe(Classifier):
 
     def optimizers(self, model: torch.nn.Module) -> dict[str, torch.optim.Optimizer]:
         """Return the one optimiser, under which every parameter decays."""
-        parameters, decay = model.parameters(), self.weight_decay
+        parameters: Any = model.parameters()
+        decay = self.weight_decay
+        if self.current_init is not None:
+            currents = [layer.bias for layer in cast(Stack, model)]
+            parameters = [
+                {"params": [layer.weight for layer in cast(Stack, model)]},
+                {"params": currents, "rate_scale": 1 / self.steps},
+            ]
         if self.optimizer == "sgd":
             return {"optimizer": torch.optim.SGD(parameters, self.rate, weight_decay=decay)}
         return {"optimizer": torch.optim.AdamW(parameters, self.rate, weight_decay=decay, fused=True)}
@@ -336,6 +359,29 @@ _YIN_YANG_WINDOW = ShallowRecipe(
     epochs=100,
     ema=0.99,
 )
+_YIN_YANG_LEVELS = RunningMax(levels=tuple(round(k * 127 / 31) for k in range(32)), width=0.4)
+_YIN_YANG_CAUSAL = replace(
+    _YIN_YANG_WINDOW,
+    steps=128,
+    hidden_neuron=Causal(bias="current"),
+    output_neuron=Causal(threshold=4.0, bias="current"),
+    hidden_init=Normal(mean=0.5, sd=1.0),
+    output_init=Normal(mean=0.0, sd=0.5),
+    current_init=(Normal(mean=1.0, sd=0.5), Normal(mean=4.0, sd=0.0)),
+    levels=LevelTraining(
+        hidden=_YIN_YANG_LEVELS,
+        output=replace(_YIN_YANG_LEVELS, width=4.0),
+        time_scale=1e5,
+        label_margin=0.2,
+        other_margin=0.2,
+        normalise=True,
+    ),
+    loss=RelativeTargets(gamma=10),
+    rate=2e-2,
+    batch_size=200,
+    epochs=120,
+    ema=0.98,
+)
 _PULLED = replace(_RAMP_NEURON, silent_slope=1.0)
 _YIN_YANG_RAMP = replace(
     _YIN_YANG_WINDOW,
@@ -425,6 +471,14 @@ PRESETS = (
         "Yin-Yang by ramp neurons on one clock, 5-120-3",
         YIN_YANG,
         _YIN_YANG_RAMP,
+        target={"accuracy": 0.98},
+        one_dataset=True,
+    ),
+    Preset(
+        "yin-yang-causal",
+        "Yin-Yang by causal neurons with a constant current, 5-120-3",
+        YIN_YANG,
+        _YIN_YANG_CAUSAL,
         target={"accuracy": 0.98},
         one_dataset=True,
     ),

@@ -6,8 +6,8 @@ from torch import Tensor, nn
 
 from firstspike.training import processes
 
-# Multiply-adds of a step's forward pass, as `threads_for` counts them. Up to here a second thread that sleeps
-# while it waits saves nothing, even with idle cores: docs/decisions/0004-threads.md.
+# Multiply-adds of a step's forward pass, as `threads_for` counts them. Up to here a second thread that
+# sleeps while it waits saves nothing, even with idle cores: docs/decisions/0004-threads.md.
 SMALL_STEP = 1e10
 # More would speed up few networks, and results differ from count to count.
 MOST = 2
