@@ -1,19 +1,24 @@
 PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.installed
+# Two processes, each with whole files, whose tests share trained runs.
+IN_TWO := -n 2 --dist loadfile
 # The core's tests: what spikes, neurons, layers, kernels, losses and decisions do.
 FAST := tests/kernels tests/neurons tests/nn tests/test_*.py
 
-.PHONY: demo test test-fast lint bench-env clean
+.PHONY: demo test test-fast test-all lint wheel-check bench-env clean
 
 demo: $(STAMP)  ## train and draw everything small, without a download, into demo/
 	$(BIN)/firstspike demo --out demo --resume
 
 test: $(STAMP)  ## run the test suite
-	$(BIN)/python -m pytest $(PYTEST_FLAGS)
+	$(BIN)/python -m pytest $(IN_TWO) $(PYTEST_FLAGS)
 
 test-fast: $(STAMP)  ## its quick part, for daily work
-	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow" $(FAST) $(PYTEST_FLAGS)
+	$(BIN)/python -m pytest $(IN_TWO) -m "not slow" $(FAST) $(PYTEST_FLAGS)
+
+test-all: $(STAMP)  ## with what generates code with a C++ compiler
+	$(BIN)/python -m pytest $(IN_TWO) -m "codegen or not codegen" $(PYTEST_FLAGS)
 
 lint: $(STAMP)  ## style, formatting and types
 	$(BIN)/ruff check src tests benchmarks
@@ -24,6 +29,9 @@ $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[dev]"
 	touch $@
+
+wheel-check:  ## build the wheel, and use it in an environment of its own, away from the sources
+	tools/wheel_check.sh $(PYTHON)
 
 bench-env: .bench-env/.installed  ## install the libraries that firstspike bench compares with
 
