@@ -122,7 +122,7 @@ def test_a_quick_look_is_no_result(tmp_path):
 
 
 def test_an_optional_run_is_left_out_where_its_data_are_missing(made_images, monkeypatch, tmp_path, capsys):
-    from conftest import made
+    from noise import made
 
     from firstspike.experiments import jobs
 

@@ -30,7 +30,7 @@ from firstspike.support import InputError
 
 SPIKING_GAN = "Kotariya & Ganguly 2021, arXiv 2106.15420 (Spiking-GAN)"
 S4NN = "Kheradpisheh & Masquelier 2020, arXiv 1910.09495 (S4NN)"
-RAMP = "exact gradients of ramp neurons' spike times; our own"
+RAMP = "Mostafa 2016, arXiv 1606.08165 (exact gradients of spike times); ramp synapse: our own"
 YIN_YANG = "Kriener, Göltz & Petrovici 2022, arXiv 2102.08211 (Yin-Yang)"
 
 
@@ -324,11 +324,13 @@ _CAUSAL_ON_DIGITS = {
     "batch_size": 16,
 }
 _RAMP_NEURON = Ramp(threshold=256, min_slope=0.3)
+# Without it a class whose output neuron falls silent stays so.
+_PULLED = replace(_RAMP_NEURON, silent_slope=2.0)
 _RAMP = ShallowRecipe(
     steps=256,
     min_intensity=64,
     hidden_neuron=_RAMP_NEURON,
-    output_neuron=_RAMP_NEURON,
+    output_neuron=_PULLED,
     hidden_init=Normal(mean=0.03, sd=0.1),
     output_init=Normal(mean=0.02, sd=0.05),
     loss=FirstSpikeLoss(sharpness=20, label_delay=4),
@@ -382,11 +384,11 @@ _YIN_YANG_CAUSAL = replace(
     epochs=120,
     ema=0.98,
 )
-_PULLED = replace(_RAMP_NEURON, silent_slope=1.0)
+_YIN_YANG_RAMP_NEURON = replace(_RAMP_NEURON, silent_slope=1.0)
 _YIN_YANG_RAMP = replace(
     _YIN_YANG_WINDOW,
-    hidden_neuron=_PULLED,
-    output_neuron=_PULLED,
+    hidden_neuron=_YIN_YANG_RAMP_NEURON,
+    output_neuron=_YIN_YANG_RAMP_NEURON,
     hidden_init=Normal(mean=1.0, sd=1.0),
     output_init=Normal(mean=0.1, sd=0.3),
     loss=FirstSpikeLoss(sharpness=50, label_delay=4),
