@@ -81,19 +81,19 @@ def transposed_size(shape: Shape, kernel: Pair, stride: Pair, padding: Pair) -> 
 def reach(inputs: Pair, outputs: Pair, kernel: Pair, stride: Pair, padding: Pair) -> Tensor:
     """Return how many positions of the output map receive each one of the input map, int64 ``(y, x)``.
 
-    A position near the border, or one that strides step over, has fewer listeners.
+    A position near the border, or one that strides step over, is received by fewer.
     """
-    y, x = (_hears(*axis).sum(1) for axis in zip(inputs, outputs, kernel, stride, padding, strict=True))
+    y, x = (_receives(*axis).sum(1) for axis in zip(inputs, outputs, kernel, stride, padding, strict=True))
     return y[:, None] * x
 
 
 def reach_transposed(inputs: Pair, outputs: Pair, kernel: Pair, stride: Pair, padding: Pair) -> Tensor:
     """Return the same as `reach` for a transposed convolution."""
-    y, x = (_hears(*axis).sum(0) for axis in zip(outputs, inputs, kernel, stride, padding, strict=True))
+    y, x = (_receives(*axis).sum(0) for axis in zip(outputs, inputs, kernel, stride, padding, strict=True))
     return y[:, None] * x
 
 
-def _hears(inputs: int, outputs: int, kernel: int, stride: int, padding: int) -> Tensor:
+def _receives(inputs: int, outputs: int, kernel: int, stride: int, padding: int) -> Tensor:
     """Which outputs of a convolution receive which inputs along one axis, bool ``(inputs, outputs)``."""
     tap = torch.arange(inputs)[:, None] + padding - stride * torch.arange(outputs)
     return (tap >= 0) & (tap < kernel)

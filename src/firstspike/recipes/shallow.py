@@ -368,7 +368,7 @@ _YIN_YANG_CAUSAL = replace(
     hidden_neuron=Causal(bias="current"),
     output_neuron=Causal(threshold=4.0, bias="current"),
     hidden_init=Normal(mean=0.5, sd=1.0),
-    output_init=Normal(mean=0.0, sd=0.5),
+    output_init=Normal(mean=0.0, sd=0.2),
     current_init=(Normal(mean=1.0, sd=0.5), Normal(mean=4.0, sd=0.0)),
     levels=LevelTraining(
         hidden=_YIN_YANG_LEVELS,
