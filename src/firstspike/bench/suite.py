@@ -21,7 +21,7 @@ SPECS = (
     Spec("linear-forward-vs-dense", "ms", forward, target=0.6),
     Spec("linear-train-vs-dense", "ms", train, target=0.7),
     Spec("levels-train-vs-dense", "ms", levels),
-    Spec("window-train-vs-dense", "ms", window, target=1.3),
+    Spec("window-train-vs-dense", "ms", window, target=1.15),
     Spec("linear-train-vs-spikingjelly", "ms", linear_against("spikingjelly"), target=1 / 500),
     Spec("linear-train-vs-snntorch", "ms", linear_against("snntorch"), target=1 / 500),
     Spec("linear-train-vs-norse", "ms", linear_against("norse")),
