@@ -122,7 +122,14 @@ def test_a_failure_in_any_chunk_reaches_the_caller(failing: int) -> None:
 def test_chunks_run_at_the_same_time() -> None:
     torch.set_num_threads(2)
     both = threading.Barrier(2, timeout=20)
-    run_plainly(lambda *_: both.wait() and None, 2)
+    places: list[int] = []
+
+    def work(start: int, stop: int) -> None:
+        places.append(both.wait())
+
+    run_plainly(work, 2)
+    # One waited for the other; a broken barrier would have raised.
+    assert sorted(places) == [0, 1]
 
 
 @pytest.mark.parametrize("neuron", NEURONS)
