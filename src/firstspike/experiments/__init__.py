@@ -12,6 +12,7 @@ from firstspike.experiments.cifar10 import CIFAR10
 from firstspike.experiments.ettfs import ETTFS
 from firstspike.experiments.jobs import Run
 from firstspike.experiments.one_step import ONE_STEP
+from firstspike.experiments.ramp import RAMP
 from firstspike.experiments.run import run_experiment
 from firstspike.experiments.spec import (
     Column,
@@ -26,7 +27,7 @@ from firstspike.experiments.spec import (
 from firstspike.experiments.spiking_gan import SPIKING_GAN
 from firstspike.support import InputError
 
-EXPERIMENTS = (AGGRESSIVE_TTFS, CIFAR10, ETTFS, ONE_STEP, SPIKING_GAN)
+EXPERIMENTS = (AGGRESSIVE_TTFS, CIFAR10, ETTFS, ONE_STEP, RAMP, SPIKING_GAN)
 
 
 def find(name: str) -> Experiment:
