@@ -78,9 +78,16 @@ class Window(Neuron):
 
     def membrane(self, connection: Synapses, spikes: Spikes) -> Tensor:
         """Return the membrane at the end of the input window, ``u = b + W x``."""
-        span = self.input_high - self.input_low
-        values = self.input_high - spikes.times.to(connection.weight.dtype) * (span / spikes.steps)
-        return connection(values, silent=self.input_low)
+        return connection(self.values(spikes, connection.weight.dtype), silent=self.input_low)
+
+    @untraced
+    def values(self, spikes: Spikes, dtype: torch.dtype) -> Tensor:
+        """Return the values ``x_i`` of inputs with these spikes."""
+        times, share = spikes.times.to(dtype), (self.input_high - self.input_low) / spikes.steps
+        if times.device.type == "cpu":
+            values: Tensor = _CompiledValues.apply(times, self.input_high, share)
+            return values
+        return self.input_high - times * share
 
     def fire(self, connection: Synapses, spikes: Spikes) -> Spikes:
         """Return the spikes in the neuron's own window, local to it."""
@@ -142,6 +149,18 @@ class Window(Neuron):
         for t in reversed(range(own)):
             out = torch.where(membrane + t >= own, float(t), out)
         return Spikes.trusted(out, own)
+
+
+class _CompiledValues(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, times: Tensor, high: float, share: float) -> Tensor:
+        ctx.share = share
+        return torch.from_numpy(kernel.values(times.detach().contiguous().numpy(), high, share))
+
+    @staticmethod
+    @once
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
+        return grad * -ctx.share, None, None
 
 
 class _CompiledFire(torch.autograd.Function):

@@ -1,7 +1,7 @@
-"""Firing of window neurons and its gradient, each in one pass, compiled with Numba.
+"""Input values of window neurons, their firing and its gradient, each in one pass, compiled with Numba.
 
-The same in tensor operations reads and writes every membrane half a dozen times, and takes as long as
-the matrix product before it.
+The same in tensor operations reads and writes every value and membrane several times, and takes as long as
+the matrix product between them.
 """
 
 import numpy as np
@@ -10,6 +10,18 @@ from firstspike.kernels.cpu import threads
 from firstspike.kernels.cpu.compiling import compiled
 
 GRADIENTS = ("open", "closed", "one_sided")
+
+
+@compiled
+def _values(times_N, high, share, out_N, begin, end):
+    times, out = times_N[begin:end], out_N[begin:end]
+    for k in range(times.shape[0]):
+        out[k] = high - times[k] * share
+
+
+@compiled
+def _share_values(address, parts, size, arguments):
+    return threads.share(address, parts, size, _values, arguments)
 
 
 @compiled
@@ -53,6 +65,21 @@ def _gradient(membrane_N, grad_N, low, unit, steps, which, out_N, begin, end):
 @compiled
 def _share_gradient(address, parts, size, arguments):
     return threads.share(address, parts, size, _gradient, arguments)
+
+
+def values(times: np.ndarray, high: float, share: float) -> np.ndarray:
+    """Return ``high - t share``, the values of inputs with these spike times, in their shape and precision.
+
+    Args:
+        times: C-contiguous.
+        high: value of a spike at step 0.
+        share: what a step later is less.
+    """
+    kind = times.dtype.type
+    out = np.empty_like(times)
+    arguments = times.reshape(-1), kind(high), kind(share), out.reshape(-1)
+    threads.run(_share_values, _values, times.size, *arguments)
+    return out
 
 
 def fire(membrane: np.ndarray, low: float, unit: float, steps: int) -> np.ndarray:
