@@ -7,13 +7,14 @@ from functools import lru_cache
 import numpy as np
 import torch
 from torch import Tensor
-from torch.autograd.function import FunctionCtx, once_differentiable
+from torch.autograd.function import FunctionCtx
 
 from firstspike.kernels.cpu.patches import Walk
 from firstspike.kernels.untraced import untraced
 from firstspike.models.patches.grid import PatchGrid, cover, merge_patches, split_patches
 from firstspike.models.patches.settings import PatchCarry
 from firstspike.models.surrogates import surrogate
+from firstspike.neurons.base import once
 
 
 def project(left: Tensor, before: Tensor, neuron: PatchCarry) -> Tensor:
@@ -117,7 +118,7 @@ class _Spike(torch.autograd.Function):
         return (distance >= 0).to(distance.dtype)
 
     @staticmethod
-    @once_differentiable
+    @once
     def backward(ctx: FunctionCtx, *grad_outputs: Tensor) -> tuple[Tensor, None]:
         (distance,) = ctx.saved_tensors  # type: ignore[attr-defined]
         neuron: PatchCarry = ctx.neuron  # type: ignore[attr-defined]
@@ -143,7 +144,7 @@ class _Compiled(torch.autograd.Function):
         return _tensor(fired[0], current), _tensor(fired[1], current)
 
     @staticmethod
-    @once_differentiable
+    @once
     def backward(ctx: FunctionCtx, *grad_outputs: Tensor) -> tuple[Tensor, Tensor | None, None, None]:
         current, before = ctx.saved_tensors  # type: ignore[attr-defined]
         walk = _walk(ctx.neuron, ctx.grid, current.shape[1])  # type: ignore[attr-defined]

@@ -7,13 +7,14 @@ from itertools import pairwise
 
 import torch
 from torch import Tensor
-from torch.autograd.function import FunctionCtx, once_differentiable
+from torch.autograd.function import FunctionCtx
 from torch.nn import functional as F
 
 from firstspike.kernels.cpu import cumulative as kernel
 from firstspike.kernels.untraced import untraced
 from firstspike.models.raster.settings import RasterNeuron
 from firstspike.models.surrogates import surrogate
+from firstspike.neurons.base import once
 
 
 @untraced
@@ -45,7 +46,7 @@ class _Compiled(torch.autograd.Function):
         return _tensor(kernel.fire(_array(membrane), pool, forced), membrane)
 
     @staticmethod
-    @once_differentiable
+    @once
     def backward(ctx: FunctionCtx, *grad_outputs: Tensor) -> tuple[Tensor, None, None, None]:
         (membrane,) = ctx.saved_tensors  # type: ignore[attr-defined]
         neuron: RasterNeuron = ctx.neuron  # type: ignore[attr-defined]
@@ -95,7 +96,7 @@ class _Plain(torch.autograd.Function):
         return counts.unflatten(0, membrane.shape[:2])
 
     @staticmethod
-    @once_differentiable
+    @once
     def backward(ctx: FunctionCtx, *grad_outputs: Tensor) -> tuple[Tensor, None, None, None]:
         (grad,) = grad_outputs
         membrane, fired = ctx.saved_tensors  # type: ignore[attr-defined]
