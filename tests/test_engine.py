@@ -389,7 +389,7 @@ def broken(value: float, name: str) -> Stack:
         (
             Stack(Linear(3, 3, Causal(), shortcuts=[Connection.linear(3, 3, source=0)]), steps=8),
             ValueError,
-            ("layer 0", "shortcuts"),
+            ("layer 0", "more than the one before"),
         ),
         *[
             (broken(value, "weight"), ValueError, ("layer 1", "weights", "NaN"))

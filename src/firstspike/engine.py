@@ -191,8 +191,10 @@ def _layer(stack: Stack, depth: int, shape: Shape) -> _Layer:
             "the engine runs layers of neurons that sum weights on one clock; "
             f"layer {depth} has {layer.neuron}"
         )
-    if layer.shortcuts:
-        raise ValueError(f"the engine runs layers one after the other; layer {depth} has shortcuts")
+    if stack.sources[depth] != (depth,):
+        raise ValueError(
+            f"the engine runs layers one after the other; layer {depth} takes more than the one before"
+        )
     if synapses.bias is not None and layer.neuron.additions(stack.steps, biased=True):
         raise ValueError(f"the engine knows start membranes, but layer {depth} has a constant current")
     if not isinstance(synapses.wiring, Dense | Convolution):

@@ -118,3 +118,18 @@ def test_other_neurons_are_refused(neuron: Neuron) -> None:
 def test_what_does_not_fit_is_refused(call: Callable[[], object], words: tuple[str, ...]) -> None:
     with refused(ValueError, *words):
         call()
+
+
+@pytest.mark.parametrize("kernel", [2, 3, (3, 2)])
+def test_what_lies_beyond_the_border_is_silent(kernel: Any) -> None:
+    times = torch.randint(0, 9, (4, 2, 7, 6), generator=torch.Generator().manual_seed(0)).float()
+    framed = torch.nn.functional.pad(times, (1, 1, 1, 1), value=8.0)
+    for pool in (EarliestPool2d, AvgPool2d):
+        padded, plain = pool(kernel, stride=2, padding=1), pool(kernel, stride=2)
+        assert torch.equal(padded(Spikes(times, 8)).times, plain(Spikes(framed, 8)).times)
+        assert padded.out_shape((2, 7, 6)) == tuple(padded(Spikes(times, 8)).shape[1:])
+
+
+def test_a_padding_beyond_half_the_kernel_is_refused() -> None:
+    with refused(ValueError, "padding", "(2, 2)"):
+        EarliestPool2d(3, padding=2)

@@ -279,3 +279,35 @@ def test_steps_are_checked(steps: Any, error: type[Exception]) -> None:
     with refused(error, "steps", str(steps)):
         Stack(Linear(4, 3), steps=steps)
     assert Stack(Linear(4, 3), steps=np.int64(8)).steps == 8  # type: ignore[arg-type]
+
+
+def test_branches_take_what_their_sources_name() -> None:
+    torch.manual_seed(0)
+    # Two branches from the first layer, of unequal length, which meet in the last one.
+    stem = Conv2d(1, 3, 3, padding=1)
+    long, longer = Conv2d(3, 2, 3, padding=1), Conv2d(2, 4, 3, padding=1)
+    short = EarliestPool2d(3, stride=1, padding=1, source=1)
+    past = Connection.conv2d(3, 4, 1, source=4)
+    last = Conv2d(4, 4, 1, source=3, shortcuts=[past])
+    stack = Stack(stem, long, longer, short, last, steps=8)
+    assert stack.sources == [(0,), (1,), (2,), (1,), (3, 4)]
+    assert stack.offsets == [0, 8, 16, 24, 8, 32]
+    assert stack.shapes((1, 6, 6))[1:] == [(3, 6, 6), (2, 6, 6), (4, 6, 6), (3, 6, 6), (4, 6, 6)]
+    spikes = Spikes(torch.randint(0, 9, (5, 1, 6, 6)).float(), 8)
+    first = stem(spikes)
+    pooled = -torch.nn.functional.max_pool2d(-first.times, 3, 1, 1)
+    expected = last.read(longer(long(first)), Spikes(pooled, 8))[0]
+    assert torch.equal(stack(spikes).times, expected.times)
+    assert torch.equal(stack.read(spikes)[0][-1].times, expected.times)
+
+
+@pytest.mark.parametrize(
+    ("layers", "words"),
+    [
+        ([Linear(4, 4), Linear(4, 4, source=2)], ("connection from 2", "layer 1")),
+        ([Linear(4, 3), Linear(3, 2), Linear(2, 2, source=1)], ("layer 0 gives 3", "layer 2 takes 2")),
+    ],
+)
+def test_a_source_that_does_not_fit_is_refused(layers: list[Linear], words: tuple[str, ...]) -> None:
+    with refused(ValueError, *words):
+        Stack(*layers, steps=8)

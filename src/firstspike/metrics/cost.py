@@ -101,9 +101,11 @@ def membrane_updates(stack: Stack, in_shape: Shape | None = None) -> int:
         stack: the network.
         in_shape: shape of a sample's input; needed if the first layer is not fully connected.
     """
+    windows = stack.windows
     return sum(
-        math.prod(shape) * layer.neuron.additions(steps, biased=getattr(layer, "bias", None) is not None)
-        for layer, steps, shape in zip(stack, stack.windows, stack.shapes(in_shape)[1:], strict=False)
+        math.prod(shape)
+        * layer.neuron.additions(windows[first], biased=getattr(layer, "bias", None) is not None)
+        for layer, (first, *_), shape in zip(stack, stack.sources, stack.shapes(in_shape)[1:], strict=True)
     )
 
 
@@ -125,12 +127,10 @@ def multiply_adds(stack: Stack, in_shape: Shape | None = None) -> int:
 
 def _fan_outs(stack: Stack, depth: int, shape: Shape) -> Iterator[Tensor]:
     """How many neurons receive each neuron of the input (0) or a layer, for each connection that it has."""
-    if depth < len(stack):
-        yield stack[depth].fan_out(shape).to(torch.float64)
-    for layer in stack:
-        for shortcut in layer.shortcuts:
-            if shortcut.source == depth:
-                yield shortcut.fan_out(shape).to(torch.float64)
+    for layer, sources in zip(stack, stack.sources, strict=True):
+        for connection, source in zip((layer, *layer.shortcuts), sources, strict=True):
+            if source == depth:
+                yield connection.fan_out(shape).to(torch.float64)
 
 
 @dataclass(frozen=True)

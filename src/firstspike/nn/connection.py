@@ -19,7 +19,7 @@ class Connection(torch.nn.Module):
         wiring: which input reaches which neuron.
         bias: learn a bias per neuron, of maps one per map.
         scale: of the initial weights.
-        source: whose spikes a further connection of a layer takes: 0 the network's input, ``d + 1`` what
+        source: whose spikes a connection of a layer takes: 0 the network's input, ``d + 1`` what
             layer ``d`` of the stack gives. None: the layer before.
         by_input: keep an input's weights together in memory, as event kernels read them, instead of a
             neuron's; see ``docs/decisions/0007``. `state_dict` has them contiguous either way.

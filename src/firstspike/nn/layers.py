@@ -21,10 +21,11 @@ class Layer(Connection):
     own `source`, add to the membrane; a `Stack` gives the layer what they take.
 
     Args:
-        wiring: of the connection from the layer before.
+        wiring: of the first connection.
         neuron: the neuron model.
         bias: learn a bias; None takes what the neuron usually has.
         shortcuts: further connections.
+        source: whose spikes the first connection takes, see `Connection`: the layer before's if None.
         generator: source of the initial weights; torch's global one by default.
 
     Raises:
@@ -41,12 +42,18 @@ class Layer(Connection):
         *,
         bias: bool | None = None,
         shortcuts: Sequence[Connection] = (),
+        source: int | None = None,
         generator: torch.Generator | None = None,
     ) -> None:
         check_neuron(neuron)
         biased = neuron.has_bias if bias is None else bias
         super().__init__(
-            wiring, bias=biased, scale=neuron.scale(), by_input=neuron.by_input, generator=generator
+            wiring,
+            bias=biased,
+            scale=neuron.scale(),
+            source=source,
+            by_input=neuron.by_input,
+            generator=generator,
         )
         self.neuron = neuron
         if any(shortcut.source is None for shortcut in shortcuts):
@@ -124,7 +131,7 @@ class Linear(Layer):
 
     Args:
         in_features, out_features: sizes; spikes ``(batch, in_features)`` in, ``(batch, out_features)`` out.
-        neuron, bias, shortcuts, generator: see `Layer`.
+        neuron, bias, shortcuts, source, generator: see `Layer`.
 
     Weights ``(out_features, in_features)`` start uniform in ``+- scale / sqrt(in_features)``, the scale
     being the neuron's.
@@ -141,10 +148,11 @@ class Linear(Layer):
         *,
         bias: bool | None = None,
         shortcuts: Sequence[Connection] = (),
+        source: int | None = None,
         generator: torch.Generator | None = None,
     ) -> None:
         wiring = Dense(in_features=in_features, out_features=out_features)
-        super().__init__(wiring, neuron, bias=bias, shortcuts=shortcuts, generator=generator)
+        super().__init__(wiring, neuron, bias=bias, shortcuts=shortcuts, source=source, generator=generator)
 
 
 class Conv2d(Layer):
@@ -153,7 +161,7 @@ class Conv2d(Layer):
     Args:
         in_channels, out_channels: numbers of maps.
         kernel_size: size of a neuron's patch, one number or ``(y, x)``.
-        neuron, bias, shortcuts, generator: see `Layer`; one bias per map.
+        neuron, bias, shortcuts, source, generator: see `Layer`; one bias per map.
         stride, padding: in inputs, one number or ``(y, x)``; what lies beyond the border is silent.
         groups: parts of the channels that are not connected to each other.
 
@@ -175,6 +183,7 @@ class Conv2d(Layer):
         groups: int = 1,
         bias: bool | None = None,
         shortcuts: Sequence[Connection] = (),
+        source: int | None = None,
         generator: torch.Generator | None = None,
     ) -> None:
         wiring = Convolution(
@@ -185,14 +194,15 @@ class Conv2d(Layer):
             padding=padding,
             groups=groups,
         )
-        super().__init__(wiring, neuron, bias=bias, shortcuts=shortcuts, generator=generator)
+        super().__init__(wiring, neuron, bias=bias, shortcuts=shortcuts, source=source, generator=generator)
 
 
 class ConvTranspose2d(Layer):
     """Spikes in, spikes out, through a transposed convolution, whose stride enlarges the maps.
 
     Args:
-        in_channels, out_channels, kernel_size, neuron, groups, bias, shortcuts, generator: as for `Conv2d`.
+        in_channels, out_channels, kernel_size, neuron, groups, bias, shortcuts, source, generator: as for
+            `Conv2d`.
         stride: in outputs, one number or ``(y, x)``.
         padding: outputs cut off at each edge, one number or ``(y, x)``.
 
@@ -215,6 +225,7 @@ class ConvTranspose2d(Layer):
         groups: int = 1,
         bias: bool | None = None,
         shortcuts: Sequence[Connection] = (),
+        source: int | None = None,
         generator: torch.Generator | None = None,
     ) -> None:
         wiring = TransposedConvolution(
@@ -225,4 +236,4 @@ class ConvTranspose2d(Layer):
             padding=padding,
             groups=groups,
         )
-        super().__init__(wiring, neuron, bias=bias, shortcuts=shortcuts, generator=generator)
+        super().__init__(wiring, neuron, bias=bias, shortcuts=shortcuts, source=source, generator=generator)

@@ -28,6 +28,8 @@ class AvgPool2d(torch.nn.Module):
         neuron: `Causal`, its threshold the share, at most 1.
         stride: from patch to patch, one number or ``(y, x)``; None takes the kernel's size. What is left
             at the lower and right borders is not pooled.
+        padding: silent inputs beyond each border, one number or ``(y, x)``.
+        source: whose spikes it takes, as a `Connection` does: the layer before's if None.
 
     The field `count` is the number of spikes that it takes. The field `neuron` is the one given with its
     threshold half-way between the shares of one spike fewer and of these, where rounding cannot decide.
@@ -48,6 +50,8 @@ class AvgPool2d(torch.nn.Module):
         neuron: Causal = Causal(threshold=0.5),  # noqa: B008 - a frozen value
         *,
         stride: int | Pair | None = None,
+        padding: int | Pair = 0,
+        source: int | None = None,
     ) -> None:
         super().__init__()
         check_neuron(neuron)
@@ -55,6 +59,8 @@ class AvgPool2d(torch.nn.Module):
             raise ValueError(f"AvgPool2d takes Causal neurons, found {neuron}")
         self.kernel_size = pair(kernel_size, "kernel_size", 1)
         self.stride = self.kernel_size if stride is None else pair(stride, "stride", 1)
+        self.padding, self.source = pair(padding, "padding", 0), source
+        _check_padding(self.padding, self.kernel_size)
         size = self.kernel_size[0] * self.kernel_size[1]
         # A share written as a fraction, 3 / 9 for instance, may lie a rounding error above it.
         asked = neuron.threshold * size
@@ -72,12 +78,12 @@ class AvgPool2d(torch.nn.Module):
     def out_shape(self, shape: Shape) -> Shape:
         """Return the shape of a sample's output for inputs of `shape`; ValueError if they do not fit."""
         check_map(shape, None)
-        return (shape[0], *conv_size(shape, self.kernel_size, self.stride, (0, 0)))
+        return (shape[0], *conv_size(shape, self.kernel_size, self.stride, self.padding))
 
     def fan_out(self, shape: Shape) -> Tensor:
         """Return how many neurons receive each input of a map ``(channels, y, x)``, float32 ``(y, x)``."""
         _, y, x = self.out_shape(shape)
-        reached = reach((shape[1], shape[2]), (y, x), self.kernel_size, self.stride, (0, 0))
+        reached = reach((shape[1], shape[2]), (y, x), self.kernel_size, self.stride, self.padding)
         return reached.to(torch.float32)
 
     def synapses_for(self, shape: Shape, device: torch.device | None = None) -> Synapses:
@@ -87,6 +93,7 @@ class AvgPool2d(torch.nn.Module):
             out_channels=shape[0],
             kernel_size=self.kernel_size,
             stride=self.stride,
+            padding=self.padding,
             groups=shape[0],
         )
         weight = torch.full(wiring.weight_shape, 1 / math.prod(self.kernel_size), device=device)
@@ -100,7 +107,8 @@ class AvgPool2d(torch.nn.Module):
 
     def membrane(self, spikes: Spikes) -> Tensor:
         """Return the share of each patch that has fired at the last step, as `forward` is shaped."""
-        return F.avg_pool2d((~spikes.silent).to(torch.float32), self.kernel_size, self.stride)
+        fired = (~spikes.silent).to(torch.float32)
+        return F.avg_pool2d(fired, self.kernel_size, self.stride, self.padding)
 
     def read(self, spikes: Spikes) -> tuple[Spikes, Tensor]:
         """Return spikes and membrane together."""
@@ -109,7 +117,7 @@ class AvgPool2d(torch.nn.Module):
     def extra_repr(self) -> str:
         """Return the sizes and the neuron, for printing."""
         return (
-            f"kernel_size={self.kernel_size}, stride={self.stride}, "
+            f"kernel_size={self.kernel_size}, stride={self.stride}, padding={self.padding}, "
             f"fires with {self.count} of {math.prod(self.kernel_size)} inputs"
         )
 
@@ -122,14 +130,28 @@ class EarliestPool2d(AvgPool2d):
     between windows. The gradient goes to the earliest input.
 
     Args:
-        kernel_size, stride: as for `AvgPool2d`.
+        kernel_size, stride, padding, source: as for `AvgPool2d`.
     """
 
-    def __init__(self, kernel_size: int | Pair, *, stride: int | Pair | None = None) -> None:
+    def __init__(
+        self,
+        kernel_size: int | Pair,
+        *,
+        stride: int | Pair | None = None,
+        padding: int | Pair = 0,
+        source: int | None = None,
+    ) -> None:
         rows, columns = pair(kernel_size, "kernel_size", 1)
-        super().__init__(kernel_size, Causal(threshold=1 / (rows * columns)), stride=stride)
+        share = Causal(threshold=1 / (rows * columns))
+        super().__init__(kernel_size, share, stride=stride, padding=padding, source=source)
 
     def forward(self, spikes: Spikes) -> Spikes:
         """Return the earliest spike ``(batch, channels, out_y, out_x)`` of each patch."""
         self.out_shape(tuple(check_spikes(spikes).shape[1:]))
-        return spikes.with_times(-F.max_pool2d(-spikes.times, self.kernel_size, self.stride))
+        return spikes.with_times(-F.max_pool2d(-spikes.times, self.kernel_size, self.stride, self.padding))
+
+
+def _check_padding(padding: Pair, kernel: Pair) -> None:
+    """Raise ValueError for a padding that would leave patches without a single input."""
+    if any(2 * p > k for p, k in zip(padding, kernel, strict=True)):
+        raise ValueError(f"padding must be at most half the kernel {kernel}, found {padding}")

@@ -1,7 +1,6 @@
 """Layers one after the other, with the clock they share."""
 
 from collections.abc import Iterator, Sequence
-from itertools import pairwise
 from typing import Any, cast
 
 import torch
@@ -22,7 +21,8 @@ class Stack(torch.nn.Module):
     of the maps is known when an input comes, so it is checked then.
 
     Args:
-        layers: each takes the spikes that the one before gives, its shortcuts those of any earlier one.
+        layers: each takes the spikes that the one before gives, or those that its `source` names; its
+            shortcuts likewise.
         steps: length ``T`` of the input window.
 
     Raises:
@@ -41,13 +41,15 @@ class Stack(torch.nn.Module):
             raise ValueError("a Stack needs at least one layer")
         self.steps = check_num_steps(steps)
         self.layers = torch.nn.ModuleList(layers)
+        _check_sources(layers)
         _check_sizes(layers)
-        for depth, (one, two) in enumerate(pairwise(layers)):
-            try:
-                two.neuron.follow(one.neuron)
-            except ValueError as error:
-                raise ValueError(f"layer {depth + 1} {error}, layer {depth}'s") from None
-        _check_shortcuts(layers)
+        for depth, layer in enumerate(layers):
+            before = _first(depth, layer) - 1
+            if before >= 0:
+                try:
+                    layer.neuron.follow(layers[before].neuron)
+                except ValueError as error:
+                    raise ValueError(f"layer {depth} {error}, layer {before}'s") from None
 
     def __iter__(self) -> Iterator[Layer]:
         """Walk through the layers from the input on."""
@@ -68,9 +70,17 @@ class Stack(torch.nn.Module):
     def windows(self) -> list[int]:
         """Length in steps of the input's window, then of each layer's."""
         windows = [self.steps]
-        for neuron in self.neurons:
-            windows.append(neuron.out_steps(windows[-1]))
+        for layer, (first, *_) in zip(self, self.sources, strict=True):
+            windows.append(layer.neuron.out_steps(windows[first]))
         return windows
+
+    @property
+    def sources(self) -> list[tuple[int, ...]]:
+        """Whose spikes each connection of each layer takes, the first one's first: see `Connection`."""
+        return [
+            (_first(depth, layer), *(cast(int, shortcut.source) for shortcut in layer.shortcuts))
+            for depth, layer in enumerate(self)
+        ]
 
     @property
     def out_steps(self) -> int:
@@ -82,17 +92,17 @@ class Stack(torch.nn.Module):
         """First step of each window on the clock of the input: the input's, then each layer's.
 
         Causal layers share one window, so their offset is their input's. A window layer starts when
-        its input window has ended.
+        the latest of its input windows has ended.
         """
-        starts = [0]
-        for neuron, steps in zip(self.neurons, self.windows, strict=False):
-            starts.append(starts[-1] + neuron.waits(steps))
+        starts, windows = [0], self.windows
+        for neuron, sources in zip(self.neurons, self.sources, strict=True):
+            starts.append(max(starts[source] + neuron.waits(windows[source]) for source in sources))
         return starts
 
     @property
     def last_step(self) -> int:
         """Steps from the first input step to the end of the last layer's window or phase."""
-        return self.offsets[-1] + self.neurons[-1].ends(self.windows[-2])
+        return self.offsets[-1] + self.neurons[-1].ends(self.windows[self.sources[-1][0]])
 
     def shapes(self, in_shape: Shape | None = None) -> list[Shape]:
         """Return the shape of a sample's input and of every layer's output.
@@ -110,7 +120,7 @@ class Stack(torch.nn.Module):
             in_shape = (count,)
         shapes = [tuple(in_shape)]
         for depth, layer in enumerate(self):
-            shapes.append(_out_shape(depth, layer, shapes[-1]))
+            shapes.append(_out_shape(depth, layer, shapes[_first(depth, layer)]))
         return shapes
 
     def encode(self, images: Any) -> Spikes:
@@ -160,8 +170,14 @@ class Stack(torch.nn.Module):
     def _inputs(self, depth: int, traced: list[Spikes]) -> list[Spikes]:
         """What layer `depth` takes, after a look at its shape."""
         layer = self[depth]
-        _out_shape(depth, layer, tuple(traced[-1].shape[1:]))
-        return [traced[-1], *(traced[cast(int, shortcut.source)] for shortcut in layer.shortcuts)]
+        spikes = traced[_first(depth, layer)]
+        _out_shape(depth, layer, tuple(spikes.shape[1:]))
+        return [spikes, *(traced[cast(int, shortcut.source)] for shortcut in layer.shortcuts)]
+
+
+def _first(depth: int, layer: Layer | AvgPool2d) -> int:
+    """Whose spikes the first connection of layer `depth` takes."""
+    return depth if layer.source is None else layer.source
 
 
 def _out_shape(depth: int, layer: Layer, shape: Shape) -> Shape:
@@ -171,13 +187,18 @@ def _out_shape(depth: int, layer: Layer, shape: Shape) -> Shape:
         raise ValueError(f"layer {depth} ({type(layer).__name__}) {error}") from None
 
 
-def _check_shortcuts(layers: Sequence[Layer | AvgPool2d]) -> None:
+def _check_sources(layers: Sequence[Layer | AvgPool2d]) -> None:
     for depth, layer in enumerate(layers):
+        named = [("connection", layer), *(("shortcut", shortcut) for shortcut in layer.shortcuts)]
+        for what, connection in named:
+            source = connection.source
+            if source is not None and not 0 <= source <= depth:
+                raise ValueError(
+                    f"the {what} from {source} into layer {depth} must come from the input (0) or a layer "
+                    f"before ({depth} at most)"
+                )
         for shortcut in layer.shortcuts:
-            source = cast(int, shortcut.source)
-            name = f"the shortcut from {source} into layer {depth}"
-            if not 0 <= source <= depth:
-                raise ValueError(f"{name} must come from the input (0) or a layer before ({depth} at most)")
+            name = f"the shortcut from {shortcut.source} into layer {depth}"
             if shortcut.wiring.gives != layer.gives:
                 raise ValueError(
                     f"{name} gives {_words(shortcut.wiring.gives)}, the layer {_words(layer.gives)}"
@@ -186,13 +207,16 @@ def _check_shortcuts(layers: Sequence[Layer | AvgPool2d]) -> None:
 
 def _check_sizes(layers: Sequence[Layer | AvgPool2d]) -> None:
     """Raise ValueError for neighbours that fit for no size of the maps."""
-    # What is known of the maps that come so far; pooling leaves their number.
-    known: tuple[str, int | None] = ("channels", None)
-    for depth, (one, two) in enumerate(pairwise(layers)):
-        known = one.gives if one.gives[1] is not None else ("channels", known[1])
-        kind, count = known
-        wanted_kind, wanted = two.takes
-        if count is None or wanted is None:
+    # What is known of the input and of what each layer gives; pooling leaves the number of maps.
+    known: list[tuple[str, int | None]] = [("", None)]
+    for depth, layer in enumerate(layers):
+        source = _first(depth, layer)
+        kind, count = known[source]
+        wanted_kind, wanted = layer.takes
+        known.append(layer.gives if layer.gives[1] is not None else ("channels", count))
+        if not kind:
+            fits = True
+        elif count is None or wanted is None:
             fits = kind == wanted_kind or kind == "channels"
         elif kind == wanted_kind:
             fits = count == wanted
@@ -201,7 +225,8 @@ def _check_sizes(layers: Sequence[Layer | AvgPool2d]) -> None:
             fits = kind == "channels" and wanted % count == 0
         if not fits:
             raise ValueError(
-                f"layer {depth} gives {_words(known)}, layer {depth + 1} takes {_words(two.takes)}"
+                f"layer {source - 1} gives {_words(known[source])}, layer {depth} takes "
+                f"{_words(layer.takes)}"
             )
 
 
