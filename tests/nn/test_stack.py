@@ -286,7 +286,7 @@ def test_branches_take_what_their_sources_name() -> None:
     # Two branches from the first layer, of unequal length, which meet in the last one.
     stem = Conv2d(1, 3, 3, padding=1)
     long, longer = Conv2d(3, 2, 3, padding=1), Conv2d(2, 4, 3, padding=1)
-    short = EarliestPool2d(3, stride=1, padding=1, source=1)
+    short = fs.EarliestPool2d(3, stride=1, padding=1, source=1)
     past = Connection.conv2d(3, 4, 1, source=4)
     last = Conv2d(4, 4, 1, source=3, shortcuts=[past])
     stack = Stack(stem, long, longer, short, last, steps=8)
