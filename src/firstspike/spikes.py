@@ -24,6 +24,7 @@ from firstspike.support import check_choice, check_integer, check_num_steps, che
 _TYPES = (torch.float32, torch.float64)
 
 EdgeRule = Literal["silent", "last"]
+Rounding = Literal["up", "nearest"]
 
 # Guards the floor against 1/T not being a binary fraction: far above float64's error at 65,535 steps and
 # far below the 1/255 grid of 8-bit images.
@@ -297,6 +298,7 @@ def encode_latency(
     black: EdgeRule = "silent",
     inverted: bool = False,
     min_intensity: float = 0.0,
+    rounding: Rounding = "up",
 ) -> Spikes:
     """Return one spike per pixel: the brighter, the earlier.
 
@@ -313,6 +315,8 @@ def encode_latency(
         inverted: encode ``I_max - I``, so that dark pixels fire first.
         min_intensity: pixels below this share of ``I_max`` (after inversion) count as black. It saves the
             spikes of dim pixels; 0 keeps the published encoder.
+        rounding: of the value ``1 - t / T`` that a spike stands for: "up" is published; "nearest" is
+            half as far from the intensity.
 
     Returns:
         float32 times of the shape of `images`.
@@ -320,13 +324,14 @@ def encode_latency(
     Raises:
         TypeError: `images` of another type, or `steps` is not an integer.
         ValueError: an intensity is NaN or out of range; `steps`, `max_intensity` or `min_intensity` is out
-            of range; or `black` is unknown.
+            of range; or `black` or `rounding` is unknown.
 
     >>> encode_latency([[1.0, 0.5, 0.0]], 16).times
     tensor([[ 0.,  8., 16.]])
     """
     steps = check_num_steps(steps)
     check_choice("encode_latency", "black", black, ("silent", "last"))
+    check_choice("encode_latency", "rounding", rounding, ("up", "nearest"))
     check_number("encode_latency", "min_intensity", min_intensity, low=0, high=1)
     shares, error = _shares(images, max_intensity)
     if inverted:
@@ -335,7 +340,8 @@ def encode_latency(
         shares = torch.where(shares < min_intensity - max(error, _GUARD), 0.0, shares)
     # No more than half of what lies between two levels of 8 bits.
     guard = min(_GUARD + steps * error, 0.5 / 255)
-    times = torch.floor((1 - shares) * steps + guard)
+    half = 0.5 if rounding == "nearest" else 0.0
+    times = torch.floor((1 - shares) * steps + (half + guard))
     return Spikes.trusted(times.clamp_(max=steps - (black == "last")).to(torch.float32), steps)
 
 

@@ -10,7 +10,7 @@ from torch import Tensor
 from firstspike.kernels.cpu import window as kernel
 from firstspike.kernels.untraced import untraced
 from firstspike.neurons.base import Neuron, Synapses, check_field, once
-from firstspike.spikes import Spikes
+from firstspike.spikes import Rounding, Spikes, encode_latency
 from firstspike.support import check_num_steps, check_number
 
 Saturation = Literal["closed", "one_sided", "smooth", "open"]
@@ -33,6 +33,8 @@ class Window(Neuron):
         low, high: membranes that mean silent and step 0.
         input_low, input_high: values of a silent input and of one at step 0; (-1, 1) centres.
         steps: length of the neuron's own window; None takes the input window's.
+        input_rounding: how intensities become the spikes of an input: "up" to the next level, so that
+            whatever is not black fires, or to the "nearest".
         saturation: what a neuron at and outside the ends of its range receives. "closed": nothing
             outside, the exact gradient of the clip. "one_sided": outside, only what pulls it back.
             "smooth": the slope ``sech^2`` of a tanh over the range, which fades towards the ends and
@@ -44,6 +46,7 @@ class Window(Neuron):
     input_low: float = 0.0
     input_high: float = 1.0
     steps: int | None = None
+    input_rounding: Rounding = "up"
     saturation: Saturation = "closed"
 
     def __post_init__(self) -> None:
@@ -57,6 +60,7 @@ class Window(Neuron):
             )
         if self.steps is not None:
             object.__setattr__(self, "steps", check_num_steps(self.steps, name="Window.steps"))
+        check_field(self, "input_rounding", get_args(Rounding))
         check_field(self, "saturation", get_args(Saturation))
 
     @classmethod
@@ -75,6 +79,10 @@ class Window(Neuron):
     def additions(self, steps: int, *, biased: bool) -> int:
         """Return a current in each step of the input window and a drive in each step of its own."""
         return steps + self.out_steps(steps)
+
+    def encode(self, images: Any, steps: int) -> Spikes:
+        """Return intensities as input spikes, rounded as `input_rounding` says."""
+        return encode_latency(images, steps, rounding=self.input_rounding)
 
     def membrane(self, connection: Synapses, spikes: Spikes) -> Tensor:
         """Return the membrane at the end of the input window, ``u = b + W x``."""

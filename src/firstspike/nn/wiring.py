@@ -222,7 +222,9 @@ class Convolution(_Maps):
         padding = self.padding
         if silent and any(padding):
             values, padding = _surround(values, padding, silent), (0, 0)
-        return F.conv2d(values, weight, bias, stride=self.stride, padding=padding, groups=self.groups)
+        each, placed = _by_map(bias)
+        membrane = F.conv2d(values, weight, each, stride=self.stride, padding=padding, groups=self.groups)
+        return membrane if placed is None else membrane + placed
 
     @property
     def geometry(self) -> Geometry:
@@ -363,12 +365,19 @@ class TransposedConvolution(_Maps):
             rim_y, rim_x = ((k - 1) // s for k, s in zip(self.kernel_size, self.stride, strict=True))
             values = _surround(values, (rim_y, rim_x), silent)
             padding = (padding[0] + rim_y * self.stride[0], padding[1] + rim_x * self.stride[1])
-        return F.conv_transpose2d(
-            values, weight, bias, stride=self.stride, padding=padding, groups=self.groups
+        each, placed = _by_map(bias)
+        membrane = F.conv_transpose2d(
+            values, weight, each, stride=self.stride, padding=padding, groups=self.groups
         )
+        return membrane if placed is None else membrane + placed
 
 
 Wiring = Dense | Convolution | TransposedConvolution
+
+
+def _by_map(bias: Tensor | None) -> tuple[Tensor | None, Tensor | None]:
+    """A bias as one per map, or as one per place."""
+    return (bias, None) if bias is None or bias.dim() == 1 else (None, bias)
 
 
 def _surround(values: Tensor, rim: Pair, value: float) -> Tensor:

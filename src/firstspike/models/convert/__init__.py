@@ -1,0 +1,177 @@
+"""Trained ReLU networks as networks of window neurons, one spike per neuron.
+
+A window neuron with ``T`` levels is a clipped ReLU that is quantised, so a trained ReLU network becomes a
+spiking one by choosing the range of every activation. A reader makes a `graph.Graph` of it, which is folded
+into layers (`fold`), looked at on images (`calibrate`) and built (`build`).
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from firstspike.models.convert import make
+from firstspike.models.convert.build import Builder
+from firstspike.models.convert.calibrate import Ranges, calibrate
+from firstspike.models.convert.fold import fold
+from firstspike.models.convert.graph import Graph
+from firstspike.models.convert.read_torch import read_torch
+from firstspike.nn import Stack
+from firstspike.spikes import as_images
+from firstspike.support import InputError, check_num_steps, check_number
+
+# How many levels of the output's window there are for one of a layer's, unless asked otherwise.
+_OUTPUT_LEVELS = 8
+
+
+def from_torch(
+    model: torch.nn.Module,
+    calibration: Any,
+    *,
+    steps: int = 16,
+    output_steps: int | None = None,
+    mean: float | Sequence[float] | None = None,
+    std: float | Sequence[float] | None = None,
+    ranges: Ranges = "error",
+    corrected: bool = True,
+) -> Stack:
+    """Return a trained ReLU network as a network of window neurons that spike at most once.
+
+    What torch.export can trace is converted where it has a meaning with single spikes: linear layers;
+    convolutions, also transposed, of any stride, padding, dilation and groups; batch normalisation;
+    ReLU, ReLU6, clamp; max and average pooling; flattening, slices, concatenations, sums. Dropout and a
+    last softmax are left out. Everything else is refused by its name.
+
+    The result is exact: it fires as the network whose activations are rounded to ``steps`` levels of their
+    ranges. Weights are multiples of a power of two, so that sums are exact in float32 in any order, up to
+    about 128 steps; beyond, weights keep nine bits and a sum may be rounded.
+
+    Args:
+        model: trained; it is left as it is and converted in evaluation mode.
+        calibration: two images or more as `model` takes them, ``(count, ...)``, uint8 or floats in 0 ... 1;
+            some hundreds of the training set.
+        steps: levels, the length ``T`` of the windows of the input and of every layer.
+        output_steps: length of the output's window, whose first spike decides; None for 8 `steps`.
+        mean, std: what `model`'s inputs are normalised by, if that is done outside of it: a number, or one
+            for each channel. They go into the first layer.
+        ranges: of the activations, of each channel apart: "error" for the least squared error,
+            "maximum", or the share of values that lie below, such as 0.999.
+        corrected: move biases so that mean membranes on `calibration` are those of `model`.
+
+    Raises:
+        InputError: the model cannot be traced, has an operation without a meaning, or an activation that is
+            dead on `calibration`.
+        TypeError, ValueError: another type of images, out of range, a single one; an argument out of range.
+
+    >>> relu = torch.nn.Sequential(torch.nn.Linear(4, 8), torch.nn.ReLU(), torch.nn.Linear(8, 3))
+    >>> images = torch.rand(100, 4, generator=torch.Generator().manual_seed(0))
+    >>> net = from_torch(relu, images, steps=16)
+    >>> net(net.encode(images))
+    Spikes((100, 3), steps=128, ...
+    """
+    images = _images(calibration)
+    if mean is not None or std is not None:
+        model = _Normalised(model, 0.0 if mean is None else mean, 1.0 if std is None else std)
+    graph, outputs = read_torch(model, images[:2])
+    return convert(
+        graph,
+        images,
+        outputs,
+        steps=steps,
+        output_steps=output_steps,
+        ranges=ranges,
+        corrected=corrected,
+    )
+
+
+def convert(
+    graph: Graph,
+    images: Tensor,
+    outputs: Tensor,
+    *,
+    steps: int,
+    output_steps: int | None,
+    ranges: Ranges,
+    corrected: bool,
+) -> Stack:
+    """Return the network of a graph that was read.
+
+    Args:
+        graph: what was read.
+        images: the calibration, ``(count, ...)`` in 0 ... 1.
+        outputs: what the network itself gives for the first of them, which the graph must give too.
+        steps, output_steps, ranges, corrected: see `from_torch`.
+
+    Raises:
+        InputError, ValueError: see `from_torch`.
+    """
+    steps = check_num_steps(steps)
+    output_steps = check_num_steps(
+        _OUTPUT_LEVELS * steps if output_steps is None else output_steps, name="output_steps"
+    )
+    if ranges not in ("error", "maximum"):
+        if isinstance(ranges, str):
+            raise ValueError(f'ranges must be "error", "maximum" or a share below 1, found {ranges!r}')
+        check_number("from_torch", "ranges", ranges, low=0.5, high=1)
+    if graph.output.shape[1:] and not any(side > 1 for side in graph.output.shape[1:]):
+        # Maps of one place are features.
+        flat = make.arrange(
+            "the output", graph.output, make.whole(graph.output.shape), graph.output.shape[:1]
+        )
+        graph.replace(graph.output, flat)
+    connections = fold(graph)
+    calibration = calibrate(graph, images, steps, ranges)
+    _check_read(graph, calibration.output[: len(outputs)], outputs)
+    return Builder(
+        graph,
+        connections,
+        calibration,
+        images,
+        steps=steps,
+        output_steps=output_steps,
+        corrected=corrected,
+    ).build()
+
+
+def _images(calibration: Any) -> Tensor:
+    images = as_images(calibration)
+    if images.dim() < 2 or len(images) < 2:
+        raise ValueError(
+            f"calibration must be two images or more (count, ...), found {tuple(images.shape)}; some "
+            "hundreds of the training set are best"
+        )
+    return images.float() / 255 if images.dtype == torch.uint8 else images.float()
+
+
+def _check_read(graph: Graph, found: Tensor, expected: Tensor) -> None:
+    """Refuse a network that was read but computes something else."""
+    found = torch.softmax(found, 1) if graph.last == "softmax" else found
+    found = torch.log_softmax(found, 1) if graph.last == "log_softmax" else found
+    expected = expected.reshape(found.shape)
+    if not torch.allclose(found, expected, rtol=1e-3, atol=1e-3 * float(expected.abs().max())):
+        raise InputError(
+            f"{graph.name} was read as a network that computes something else, as with tensors changed in "
+            "place; write it with operations that return their result"
+        )
+
+
+class _Normalised(torch.nn.Module):
+    """A network behind the normalisation of its input."""
+
+    def __init__(
+        self, model: torch.nn.Module, mean: float | Sequence[float], std: float | Sequence[float]
+    ) -> None:
+        super().__init__()
+        self.model = model
+        self.mean, self.std = (torch.as_tensor(value, dtype=torch.float32) for value in (mean, std))
+        for name, value in (("mean", self.mean), ("std", self.std)):
+            if not bool(torch.isfinite(value).all()) or (name == "std" and not bool((value > 0).all())):
+                raise ValueError(f"{name} must be finite, std above 0, found {value.tolist()}")
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Return the network's output for images that are not normalised."""
+        places = [1] * (images.dim() - 2)
+        mean, std = (v.reshape(-1, *places) if v.dim() else v for v in (self.mean, self.std))
+        output: Tensor = self.model((images - mean) / std)
+        return output
