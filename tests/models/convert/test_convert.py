@@ -1,0 +1,138 @@
+from typing import Any
+
+import pytest
+import torch
+from drawn import Joined, settle, twin
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+import firstspike as fs
+from firstspike.support import InputError
+
+IMAGES = torch.rand(24, 2, 9, 8, generator=torch.Generator().manual_seed(0))
+
+
+def converted(network: nn.Module, images: Tensor = IMAGES, **how: Any) -> fs.Stack:
+    """Convert; drawn networks with a dead layer do not count."""
+    try:
+        return fs.from_torch(network, images, **how)
+    except InputError as error:
+        assume("never active" not in str(error))
+        raise
+
+
+def check_converted(network: nn.Module, images: Tensor = IMAGES, steps: int = 2048) -> fs.Stack:
+    """Convert with levels so fine that the result must compute what the network does."""
+    with torch.no_grad():
+        expected = network(images).flatten(1)
+    net = converted(network, images, steps=steps, output_steps=4096, ranges="maximum", corrected=False)
+    with torch.no_grad():
+        membrane = net.read(net.encode(images))[1].flatten(1)
+    # Up to the unit of the output's window.
+    one = torch.stack([membrane.flatten(), torch.ones(membrane.numel())], 1).double()
+    solution = torch.linalg.lstsq(one, expected.flatten()[:, None].double()).solution
+    assert solution[0] > 0
+    error = (one @ solution).flatten() - expected.flatten()
+    assert error.abs().max() < 0.02 * (expected - expected.mean()).abs().max()
+    return net
+
+
+def check_twin(net: fs.Stack, images: Tensor) -> None:
+    """Every spike time of every layer is that of the plain quantised network."""
+    spikes = net.encode(images)
+    with torch.no_grad():
+        traced, levels = net.trace(spikes), twin(net, spikes)
+    for one, level in zip(traced, levels, strict=True):
+        assert torch.equal(one.steps - one.times.double(), level)
+
+
+@st.composite
+def parts(draw: st.DrawFn, channels: int, size: int) -> tuple[nn.Module, int]:
+    """One operation on maps, and the channels that it gives."""
+    kind = draw(st.sampled_from(["conv", "depthwise", "transposed", "max", "average", "sum", "cat", "norm"]))
+    norm = draw(st.booleans())
+    act = draw(st.sampled_from([nn.ReLU(), nn.ReLU6(), nn.Hardtanh(0, 3), nn.Hardtanh(-0.5, 2)]))
+
+    def finished(layer: nn.Module, out: int) -> nn.Module:
+        tail = [nn.BatchNorm2d(out)] if norm else []
+        if draw(st.booleans()):
+            return nn.Sequential(layer, *tail, act)
+        return nn.Sequential(layer, act, *tail)
+
+    kernel = draw(st.integers(1, 3))
+    if kind in ("conv", "depthwise"):
+        groups = channels if kind == "depthwise" else draw(st.sampled_from([1, 2]))
+        out = channels * draw(st.integers(1, 2))
+        layer = nn.Conv2d(
+            channels,
+            out,
+            kernel,
+            stride=draw(st.sampled_from([1, 1, 2, (1, 2)])),
+            padding=draw(st.integers(0, 2)),
+            dilation=draw(st.sampled_from([1, 1, 2])),
+            groups=groups,
+            bias=draw(st.booleans()),
+        )
+        return finished(layer, out), out
+    if kind == "transposed":
+        layer = nn.ConvTranspose2d(
+            channels,
+            channels,
+            kernel,
+            stride=draw(st.integers(1, 2)),
+            padding=draw(st.integers(0, (kernel - 1) // 2)),
+            output_padding=0,
+            groups=draw(st.sampled_from([1, 2])),
+        )
+        return finished(layer, channels), channels
+    if kind == "max":
+        return nn.MaxPool2d(2, draw(st.integers(1, 2)), draw(st.integers(0, 1)), ceil_mode=draw(st.booleans())), channels
+    if kind == "average":
+        return nn.AvgPool2d(2, draw(st.integers(1, 2)), draw(st.integers(0, 1))), channels
+    if kind == "norm":
+        return nn.BatchNorm2d(channels), channels
+    branches = [nn.Identity(), nn.Conv2d(channels, channels, 3, padding=1)]
+    if draw(st.booleans()):
+        branches.append(nn.Sequential(nn.Conv2d(channels, channels, 1), nn.ReLU()))
+    add = kind == "sum"
+    out = channels if add else channels * len(branches)
+    return finished(Joined(*branches, add=add), out), out
+
+
+@st.composite
+def networks(draw: st.DrawFn) -> nn.Module:
+    """A network of drawn operations that ends in a linear layer."""
+    layers: list[nn.Module] = []
+    channels = 2
+    for _ in range(draw(st.integers(1, 4))):
+        part, channels = draw(parts(channels, 8))
+        if channels > 16:
+            break
+        layers.append(part)
+    body = nn.Sequential(*layers)
+    try:
+        with torch.no_grad():
+            shape = settle(body, torch.Generator().manual_seed(0))(IMAGES[:1]).shape
+    except RuntimeError:
+        # The maps became smaller than a kernel.
+        body, shape = nn.Sequential(), IMAGES[:1].shape
+    head: list[nn.Module] = [nn.Flatten(), nn.Linear(shape[1:].numel(), 5)]
+    if draw(st.booleans()):
+        head = [nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(shape[1], 5)]
+    network = nn.Sequential(*body, *head)
+    return settle(network, torch.Generator().manual_seed(draw(st.integers(0, 2**31))))
+
+
+@settings(deadline=None, max_examples=40)
+@given(networks())
+def test_drawn_networks_compute_the_same_with_fine_levels(network: nn.Module) -> None:
+    check_converted(network)
+
+
+@settings(deadline=None, max_examples=25)
+@given(networks(), st.sampled_from([2, 5, 8, 16, 64]))
+def test_spike_times_are_those_of_the_quantised_twin(network: nn.Module, steps: int) -> None:
+    net = converted(network, steps=steps)
+    check_twin(net, torch.rand(8, 2, 9, 8, generator=torch.Generator().manual_seed(1)))
