@@ -9,7 +9,7 @@ from itertools import product
 import torch
 from torch import Tensor
 
-from firstspike.models.convert.calibrate import Calibration, Range
+from firstspike.models.convert.calibrate import Calibration, Range, by_place
 from firstspike.models.convert.fold import Term, fires
 from firstspike.models.convert.graph import Convolve, Graph, MaxPool, Multiply, Node, Pad
 from firstspike.neurons import Window
@@ -133,8 +133,9 @@ class Builder:
         membrane = _membranes(layer, [self._taken(term.source) for term in terms])
         if self.corrected:
             wanted = (self.calibration.means[id(one)] - own.low) * per_unit + 0.5
-            moved = _spread(wanted - membrane.transpose(0, 1).flatten(1).double().mean(1), one.shape)
-            bias, membrane = bias + moved, membrane + moved.float()
+            found = by_place(membrane).mean((0, 2), dtype=torch.float64)
+            moved = _spread(wanted - found, one.shape)
+            bias, membrane = bias + moved, membrane.add_(moved.float())
         if id(one) not in self.calibration.ranges:
             low, high = _deciding_window(membrane - 0.5, self.calibration.output, neuron.high)
             gain = neuron.high / (high - low)

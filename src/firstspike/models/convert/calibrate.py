@@ -17,7 +17,7 @@ Ranges = Literal["error", "maximum"] | float
 _SHARES = (1.0, 0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3)
 # Values of a channel that the search looks at.
 _SEEN = 4096
-_BATCH = 100
+_BATCH = 50
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,68 +55,82 @@ def calibrate(graph: Graph, images: Tensor, steps: int, ranges: Ranges) -> Calib
     Raises:
         InputError: an activation is never above its lowest value, or not finite.
     """
+    order = graph.order()
+    wanted = targets(graph)
+    seen = {id(one): _Seen(one, len(images)) for one in wanted}
+    left = {key: len(users) for key, users in graph.users().items()}
+    outputs = []
+    for number, batch in enumerate(images.split(_BATCH)):
+        values, waiting = {id(graph.input): batch}, dict(left)
+        for one in order:
+            if one.op is not None:
+                values[id(one)] = one.op(*(values[id(before)] for before in one.inputs))
+            if id(one) in seen:
+                before = one.inputs[0] if isinstance(one.op, Clip) else one
+                seen[id(one)].look(values[id(before)], values[id(one)], number)
+            for before in one.inputs:
+                waiting[id(before)] -= 1
+                if not waiting[id(before)] and before is not graph.output:
+                    del values[id(before)]
+        outputs.append(values[id(graph.output)])
     found = {id(graph.input): Range(0.0, torch.ones(graph.input.shape[0]))}
-    means: dict[int, Tensor] = {}
-    wanted = {id(one) for one in targets(graph)}
-    order, left = graph.order(), {key: len(users) for key, users in graph.users().items()}
-    values = {id(graph.input): images}
     for one in order:
-        if one.op is not None:
-            taken = [values[id(before)] for before in one.inputs]
-            parts = zip(*(value.split(_BATCH) for value in taken), strict=True)
-            values[id(one)] = torch.cat([one.op(*part) for part in parts])
-        if id(one) in wanted:
-            membrane = values[id(one.inputs[0])] if _activates(one) else values[id(one)]
-            means[id(one)] = _by_channel(membrane).to(torch.float64).mean(1)
-            _check_finite(one, membrane)
-            if one is not graph.output or _activates(one):
-                found[id(one)] = _range(one, values[id(one)], steps, ranges)
+        if id(one) in seen and (one is not graph.output or isinstance(one.op, Clip)):
+            found[id(one)] = seen[id(one)].range(steps, ranges)
         elif isinstance(one.op, MaxPool):
             found[id(one)] = found[id(one.inputs[0])]
-        for before in one.inputs:
-            left[id(before)] -= 1
-            if not left[id(before)]:
-                del values[id(before)]
-    return Calibration(found, means, values[id(graph.output)])
+    means = {key: one.sums / one.count for key, one in seen.items()}
+    return Calibration(found, means, torch.cat(outputs))
 
 
-def _activates(one: Node) -> bool:
-    return isinstance(one.op, Clip)
+class _Seen:
+    """What was seen of an activation: sums, extremes and some values of each channel."""
+
+    def __init__(self, node: Node, images: int) -> None:
+        self.node, self.count = node, 0
+        channels, self.area = node.shape[0], math.prod(node.shape[1:])
+        self.sums = torch.zeros(channels, dtype=torch.float64)
+        self.top, self.least = torch.full((channels,), -math.inf), math.inf
+        self.places = max(1, min(self.area, _SEEN // images))
+        self.values: list[Tensor] = []
+
+    def look(self, membrane: Tensor, value: Tensor, number: int) -> None:
+        """Take in a batch, the `number`-th, before and after the activation."""
+        rows, membrane = by_place(value), by_place(membrane)
+        if not bool(torch.isfinite(membrane.sum())):
+            raise InputError(f"{self.node.name} gives NaN or infinity on the calibration images")
+        self.count += len(rows) * self.area
+        self.sums += membrane.sum((0, 2))
+        self.top = torch.maximum(self.top, rows.amax((0, 2)))
+        self.least = min(self.least, float(rows.min()))
+        places = (torch.arange(self.places) * self.area // self.places + 7 * number) % self.area
+        self.values.append(rows[:, :, places].transpose(0, 1).flatten(1))
+
+    def range(self, steps: int, ranges: Ranges) -> Range:
+        """Return the range of the activation's levels."""
+        low = self.node.op.low if isinstance(self.node.op, Clip) else min(self.least, 0.0)
+        top, values = self.top - low, torch.cat(self.values, 1) - low
+        if not bool((top > 0).any()):
+            raise InputError(
+                f"{self.node.name} is never active on the calibration images; give images as the network "
+                "was trained on, or train it again without this dead layer"
+            )
+        if isinstance(ranges, float):
+            span = torch.quantile(values.double(), ranges, dim=1).float()
+        elif ranges == "maximum":
+            span = top
+        else:
+            tried = torch.stack([top * share for share in _SHARES])
+            errors = torch.stack([_error(values, span, steps) for span in tried])
+            span = tried.gather(0, errors.argmin(0, keepdim=True))[0]
+        # A channel that is silent here gets the widest range: it may be active elsewhere.
+        widest = span.max() if bool((span > 0).any()) else top.max()
+        return Range(low, torch.where(span > 0, span, widest))
 
 
-def _by_channel(values: Tensor) -> Tensor:
-    """Values ``(count, channels, ...)`` as one row a channel."""
-    return values.transpose(0, 1).flatten(1)
-
-
-def _check_finite(one: Node, values: Tensor) -> None:
-    if not bool(torch.isfinite(values.sum())):
-        raise InputError(f"{one.name} gives NaN or infinity on the calibration images; look at the weights")
-
-
-def _range(one: Node, values: Tensor, steps: int, ranges: Ranges) -> Range:
-    rows = _by_channel(values)
-    low = one.op.low if isinstance(one.op, Clip) else min(float(rows.min()), 0.0)
-    top = rows.amax(1) - low
-    if not bool((top > 0).any()):
-        raise InputError(
-            f"{one.name} is never active on the calibration images; give images as the network was trained "
-            "on, or train it again without this dead layer"
-        )
-    # Stepping over the values evenly, by a stride that shares no factor with the size of a map.
-    every = max(1, rows.shape[1] // _SEEN)
-    seen = rows[:, :: every + (every % 2 == 0)] - low
-    if isinstance(ranges, float):
-        span = torch.quantile(seen.double(), ranges, dim=1).float()
-    elif ranges == "maximum":
-        span = top
-    else:
-        tried = torch.stack([top * share for share in _SHARES])
-        errors = torch.stack([_error(seen, span, steps) for span in tried])
-        span = tried.gather(0, errors.argmin(0, keepdim=True))[0]
-    # A channel that is silent here gets the widest range: it may be active elsewhere.
-    widest = span.max() if bool((span > 0).any()) else top.max()
-    return Range(low, torch.where(span > 0, span, widest))
+def by_place(values: Tensor) -> Tensor:
+    """Return values ``(count, channels, ...)`` as ``(count, channels, places)``."""
+    return values.flatten(2) if values.dim() > 2 else values.unsqueeze(2)
 
 
 def _error(values: Tensor, span: Tensor, steps: int) -> Tensor:
