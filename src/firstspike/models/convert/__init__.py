@@ -114,7 +114,7 @@ def from_onnx(
         TypeError, ValueError: see `from_torch`.
     """
     return convert(
-        partial(read_onnx, path),
+        lambda examples: (read_onnx(path, tuple(examples.shape[1:])), None),
         calibration,
         steps=steps,
         output_steps=output_steps,

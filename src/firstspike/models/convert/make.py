@@ -157,7 +157,17 @@ def normalise(
 
 
 def scale(name: str, x: Node, gain: Any, shift: Any) -> Node:
-    """Return a gain and a shift, numbers or tensors with one entry a channel."""
+    """Return a gain and a shift, numbers or tensors with one entry a channel, also of transposed maps."""
+    if _transposed_maps(x):
+        assert isinstance(x.op, Arrange)
+        before = x.inputs[0]
+        back = torch.argsort(x.op.index)
+        gain, shift = (
+            torch.as_tensor(one, dtype=torch.float32).broadcast_to(1, *x.shape).flatten()[back]
+            for one in (gain, shift)
+        )
+        scaled = scale(name, before, gain.reshape(before.shape), shift.reshape(before.shape))
+        return arrange(name, scaled, x.op.index, x.shape)
     return node(name, Scale(gain=_by_channel(name, x, gain), shift=_by_channel(name, x, shift)), x)
 
 
@@ -175,6 +185,9 @@ def clip(name: str, x: Node, low: float, high: float) -> Node:
         raise refuse(name, "an activation without a lower bound", "use ReLU, ReLU6 or clamp(x, low, high)")
     if not low < high:
         raise refuse(name, f"an activation of the range {low} ... {high}", "its neurons would never fire")
+    if _transposed_maps(x):
+        assert isinstance(x.op, Arrange)
+        return arrange(name, node(name, Clip(low=low, high=high), x.inputs[0]), x.op.index, x.shape)
     return node(name, Clip(low=low, high=high), x)
 
 
@@ -361,6 +374,15 @@ def _by_channel(name: str, x: Node, value: Any) -> Tensor:
     if not torch.equal(spread, spread[:, :1].expand_as(spread)):
         raise refuse(name, "a constant that differs from place to place", "one number a channel can be")
     return spread[:, 0].clone()
+
+
+def _transposed_maps(x: Node) -> bool:
+    """Whether a node is maps in another order of axes, as with channels last."""
+    return (
+        isinstance(x.op, Arrange)
+        and len(x.shape) == len(x.inputs[0].shape) == 3
+        and torch.equal(x.op.index.sort().values, whole(x.inputs[0].shape))
+    )
 
 
 def _check_maps(name: str, x: Node) -> None:
