@@ -1,4 +1,4 @@
-"""Small ReLU networks with drawn weights, as they are after a training; all but `mlp` take images 1 x 12 x 12."""
+"""Small ReLU networks with drawn weights, normalised as after a training; they take images 1 x 12 x 12."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager

@@ -1,5 +1,6 @@
 """ONNX files: as torch exports them, every form of every operation, and files that are refused."""
 
+import sys
 import warnings
 import zipfile
 from collections.abc import Sequence
@@ -9,12 +10,12 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from models.convert.networks import NETWORKS, images, mlp, vgg
+from builders import refused, seeded
+from networks import NETWORKS, images, mlp, vgg
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 import firstspike as fs
-from builders import refused, seeded
 from firstspike import InputError
 from firstspike.models.convert.read_onnx import read_onnx
 
@@ -431,10 +432,11 @@ def test_every_form_of_an_operation(name: str, tmp_path: Path) -> None:
     nodes, constants, opset = FORMS[name]
     relu = not any(one.op_type in ("Clip", "Max") for one in nodes)
     given = images(30, (2, 6, 6))
-    one = classifier(nodes, constants, ("n", 2, 6, 6), opset, relu=relu)
     # Where ONNX's reference follows an older normalisation, it takes the statistics of the batch.
     like = max(opset, 15) if "normalisation" in name else opset
-    expected = reference(classifier(nodes, constants, ("n", 2, 6, 6), like, relu=relu), given)
+    one = classifier(nodes, constants, ("n", 2, 6, 6), like, relu=relu)
+    expected = reference(one, given)
+    one.opset_import[0].version = opset
     check_equal(one, given, tmp_path, expected)
 
 
@@ -454,3 +456,326 @@ def test_a_padding_may_cut_off(tmp_path: Path) -> None:
     given = images(3, (2, 6, 6))
     one = model([node("Pad", "x pads")], {"pads": i64(0, 0, 1, 0, 0, -1, -1, 1)})
     assert torch.equal(read(saved(one, tmp_path), given), F.pad(given, (0, 1, 1, -1))[:, :1])
+
+
+def channels_last(*, reshaped: bool) -> Any:
+    """A network as tf2onnx writes those of Keras: images (n, 6, 6, channels)."""
+    channels = 1 if reshaped else 2
+    nodes = [
+        node("Reshape", "x to", "t") if reshaped else node("Transpose", "x", "t", perm=[0, 3, 1, 2]),
+        node("Conv", "t w b", "c", auto_pad="SAME_UPPER"),
+        node("Relu", "c", "r"),
+        node("MaxPool", "r", "p", kernel_shape=[2, 2], strides=[2, 2]),
+        node("Transpose", "p", "q", perm=[0, 2, 3, 1]),
+        node("Add", "q shift", "a"),
+        node("Relu", "a", "o"),
+        node("Reshape", "o flat", "f"),
+        node("MatMul", "f v", "m"),
+        node("Add", "m e"),
+    ]
+    constants = {
+        "to": i64(-1, 1, 6, 6),
+        "w": drawn(4, channels, 3, 3),
+        "b": B,
+        "shift": drawn(4, seed=5),
+        "flat": i64(-1, 36),
+        "v": drawn(36, 3, seed=2),
+        "e": drawn(3, seed=3),
+    }
+    return model(nodes, constants, shape=("n", 6, 6, channels), opset=13)
+
+
+@pytest.mark.parametrize("reshaped", [True, False])
+def test_channels_last_as_keras_has_them(reshaped: bool, tmp_path: Path) -> None:
+    one, given = channels_last(reshaped=reshaped), images(30, (1 if reshaped else 2, 6, 6))
+    expected = reference(one, given.permute(0, 2, 3, 1))
+    check_equal(one, given, tmp_path, expected)
+    with refused(InputError, "drawn.onnx takes 6 x 6 x", "(count, channels, y, x)"):
+        fs.from_onnx(saved(one, tmp_path), given.permute(0, 2, 3, 1)[:, :5])
+
+
+def test_channels_last_between_convolutions(tmp_path: Path) -> None:
+    nodes = [
+        node("Mul", "x each", "s"),
+        node("Transpose", "s", "t", perm=[0, 3, 1, 2]),
+        node("Conv", "t w", "c"),
+        node("Transpose", "c", "q", perm=[0, 2, 3, 1]),
+        node("Add", "q b", "a"),
+        node("Relu", "a", "r"),
+        node("Transpose", "r", "u", perm=[0, 3, 1, 2]),
+        node("Conv", "u v", "d"),
+        node("Transpose", "d", "e", perm=[0, 2, 3, 1]),
+        node("ReduceMean", "e", axes=[1, 2], keepdims=0),
+    ]
+    constants = {"each": np.array([2.0, 0.5], np.float32), "w": W, "b": B, "v": drawn(3, 4, 2, 2)}
+    one, given = model(nodes, constants, shape=("n", 6, 6, 2), opset=13), images(30, (2, 6, 6))
+    check_equal(one, given, tmp_path, reference(one, given.permute(0, 2, 3, 1)))
+
+
+def test_images_of_another_shape_than_the_file_takes(tmp_path: Path) -> None:
+    path = saved(model([node("Relu", "x")], shape=("n", 2, "y", 6)), tmp_path)
+    with refused(InputError, "drawn.onnx takes 2 x ? x 6", "images of 3 x 6 x 6"):
+        fs.from_onnx(path, images(4, (3, 6, 6)))
+
+
+@pytest.mark.parametrize("shape", [(1, 2, 6, 6), (None, 2, None, None), ("n", "c", "y", "x"), None])
+def test_sizes_may_be_fixed_or_open(shape: Any, tmp_path: Path) -> None:
+    nodes = [node("Conv", "x w", "c"), node("Relu", "c", "r"), node("Reshape", "r to")]
+    constants = {"w": W, "to": i64(1 if shape and shape[0] == 1 else -1, 64)}
+    given = images(5, (2, 6, 6))
+    one = model(nodes, constants, shape=shape)
+    expected = F.conv2d(given, torch.from_numpy(W)).relu().flatten(1)
+    assert torch.allclose(read(saved(one, tmp_path), given), expected, atol=1e-6)
+
+
+def test_a_last_softmax_is_left_out(tmp_path: Path) -> None:
+    net, given = mlp(), images(20)
+    plain = fs.from_onnx(export(net, given[:2], tmp_path / "plain.onnx", dynamo=False), given)
+    for last in (nn.Softmax(1), nn.LogSoftmax(1)):
+        path = export(nn.Sequential(net, last).eval(), given[:2], tmp_path / "net.onnx", dynamo=False)
+        check_same_spikes(fs.from_onnx(path, given), plain, given)
+
+
+@pytest.mark.parametrize("kind", [np.float16, np.float64])
+def test_weights_of_another_precision_are_converted(kind: Any, tmp_path: Path) -> None:
+    weight = W.astype(np.float16)
+    one = model(
+        [node("Cast", "x", "h", to=helper.np_dtype_to_tensor_dtype(np.dtype(kind))), node("Conv", "h w")],
+        {"w": weight.astype(kind)},
+    )
+    given = images(5, (2, 6, 6))
+    expected = F.conv2d(given, torch.from_numpy(weight.astype(np.float32)))
+    assert torch.allclose(read(saved(one, tmp_path), given), expected, atol=1e-6)
+
+
+def subgraph() -> Any:
+    return helper.make_graph(
+        [node("Relu", "x", "z")], "branch", [], [helper.make_tensor_value_info("z", FLOAT, None)]
+    )
+
+
+FLAT = node("Flatten", "x", "f")
+INTEGERS = numpy_helper.from_array(np.ones((4, 2, 3, 3), np.int8), "w")
+TEXT = helper.make_tensor("t", onnx.TensorProto.STRING, [1], [b"text"])
+# Name: nodes, constants, what the message says.
+REFUSED: dict[str, tuple[list[Any], Constants, tuple[str, ...]]] = {
+    **{
+        kind: ([node(kind, "x")], {}, (f"the-{kind.lower()} ({kind})", kind, "ReLU"))
+        for kind in ("LeakyRelu", "Elu", "Selu", "Gelu", "HardSwish", "Softplus", "Sigmoid", "Tanh")
+    },
+    **{
+        kind: ([node(kind, "x")], {}, (f"the-{kind.lower()} ({kind})", "batch normalisation"))
+        for kind in ("LRN", "InstanceNormalization", "LayerNormalization", "GroupNormalization")
+    },
+    **{
+        kind: ([node(kind, "x")], {}, (f"the-{kind.lower()}", "recurrence"))
+        for kind in ("LSTM", "GRU", "RNN")
+    },
+    **{
+        kind: ([node(kind, "x")], {}, (f"the-{kind.lower()}", "before it was quantised"))
+        for kind in ("QuantizeLinear", "DequantizeLinear", "QLinearConv", "ConvInteger", "MatMulInteger")
+    },
+    **{kind: ([node(kind, "x")], {}, (f"a {kind}", "for every image")) for kind in ("Loop", "Scan")},
+    "If": (
+        [node("If", "c", then_branch=subgraph(), else_branch=subgraph())],
+        {"c": np.array(True)},
+        ("the-if (If) is an If",),
+    ),
+    "ArgMax": ([node("ArgMax", "x")], {}, ("ArgMax", "first spike decides")),
+    "unknown": ([node("Frobnicate", "x")], {}, ("the-frobnicate (Frobnicate) is a Frobnicate",)),
+    "another domain": (
+        [helper.make_node("FusedConv", ["x"], ["y"], name="one", domain="com.microsoft")],
+        {},
+        ("one (FusedConv)", "com.microsoft"),
+    ),
+    "1-D convolution": ([node("Conv", "x w")], {"w": drawn(4, 2, 3)}, ("the-conv", "1-dimensional")),
+    "1-D pooling": (
+        [node("MaxPool", "x", kernel_shape=[2])],
+        {},
+        ("the-maxpool", "1-dimensional kernel_shape"),
+    ),
+    "dilated pooling": (
+        [node("MaxPool", "x", kernel_shape=[2, 2], dilations=[2, 2])],
+        {},
+        ("the-maxpool", "dilated"),
+    ),
+    "smaller patches": (
+        [node("AveragePool", "x", kernel_shape=[3, 3], pads=[1, 1, 1, 1])],
+        {},
+        ("the-averagepool", "count the padding"),
+    ),
+    "transposed activations": (
+        [FLAT, node("Gemm", "f w", transA=1)],
+        {"w": drawn(2, 3)},
+        ("the-gemm", "transposed"),
+    ),
+    "two activations": ([FLAT, node("MatMul", "f f")], {}, ("the-matmul", "two activations")),
+    "constant first": ([FLAT, node("MatMul", "w f")], {"w": drawn(2, 2)}, ("the-matmul", "constant first")),
+    "gate": ([node("Mul", "x x")], {}, ("the-mul", "gates")),
+    "division": ([node("Div", "one x")], {"one": f32(1.0)}, ("the-div", "division by an activation")),
+    "training": (
+        [node("BatchNormalization", "x gain shift mean variance", training_mode=1)],
+        STATISTICS,
+        ("the-batchnormalization", "for evaluation"),
+    ),
+    "training dropout": (
+        [node("Dropout", "x - on")],
+        {"on": np.array(True)},
+        ("the-dropout", "for evaluation"),
+    ),
+    "reflection": (
+        [node("Pad", "x p", mode="reflect")],
+        {"p": i64(0, 0, 1, 1, 0, 0, 1, 1)},
+        ("the-pad", "zeros"),
+    ),
+    "ones around": (
+        [node("Pad", "x p one")],
+        {"p": i64(0, 0, 1, 1, 0, 0, 1, 1), "one": f32(1.0)},
+        ("the-pad", "zeros"),
+    ),
+    "endless padding": (
+        [node("Pad", "x p")],
+        {"p": i64(0, 0, 0, 0, 0, 0, 2**40, 0)},
+        ("the-pad", "smaller"),
+    ),
+    "endless constant": (
+        [node("ConstantOfShape", "s", "c"), node("Add", "x c")],
+        {"s": i64(2**40)},
+        ("the-constantofshape", "smaller"),
+    ),
+    "mean of features": ([node("ReduceMean", "x", axes=[1])], {}, ("the-reducemean", "axes [1]")),
+    "places side by side": ([node("Concat", "x x", axis=2)], {}, ("the-concat", "axis 2")),
+    "with a constant": (
+        [node("Concat", "x w", axis=1)],
+        {"w": drawn(2, 2, 6, 6)},
+        ("the-concat", "constant"),
+    ),
+    "softmax of maps": ([node("Softmax", "x", axis=2)], {}, ("the-softmax", "over axis 2")),
+    "after a softmax": (
+        [FLAT, node("Softmax", "f", "s"), node("Relu", "s")],
+        {},
+        ("the-relu", "after a softmax"),
+    ),
+    "across samples": (
+        [node("Transpose", "x", perm=[1, 0, 2, 3])],
+        {},
+        ("the-transpose", "across the batch"),
+    ),
+    "without a lower bound": ([node("Min", "x one")], {"one": f32(1.0)}, ("the-min", "lower bound")),
+    "larger of two": ([node("Max", "x x")], {}, ("the-max", "between activations")),
+    "rounding": ([node("Cast", "x", to=onnx.TensorProto.INT32)], {}, ("the-cast", "int32")),
+    "integer weights": ([node("Conv", "x w")], {"w": INTEGERS}, ("the-conv", "integer weights")),
+    "text": ([node("Relu", "x")], {"t": TEXT}, ("the tensor 't'", "string")),
+    "weights from activations": ([node("Conv", "x x")], {}, ("the-conv", "activations")),
+    "no weights": ([node("Conv", "x")], {}, ("the-conv", "no input 1")),
+    "settings of a wrong type": (
+        [node("Conv", "x w", strides="twice")],
+        {"w": W},
+        ("the-conv",),
+    ),
+    "a constant output": ([node("Identity", "w")], {"w": W}, ("does not depend on its input",)),
+    "unsorted": (
+        [node("Relu", "later"), node("Relu", "x", "later")],
+        {},
+        ("the-relu (Relu) takes 'later', which nothing before it gives",),
+    ),
+    "a cycle": ([node("Add", "x y")], {}, ("takes 'y', which nothing before it gives",)),
+    "a missing input": ([node("Relu", "nowhere")], {}, ("takes 'nowhere'",)),
+    "a missing output": ([node("Relu", "x", "z")], {}, ("the output takes 'y'",)),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_what_has_no_meaning_is_refused_by_name(name: str, tmp_path: Path) -> None:
+    nodes, constants, words = REFUSED[name]
+    path = saved(model(nodes, constants, opset=13), tmp_path)
+    with refused(InputError, *words):
+        fs.from_onnx(path, images(4, (2, 6, 6)))
+
+
+def test_files_that_are_no_networks(tmp_path: Path) -> None:
+    whole = saved(model([node("Conv", "x w")], {"w": W}), tmp_path).read_bytes()
+    archive = tmp_path / "archive.onnx"
+    with zipfile.ZipFile(archive, "w") as file:
+        file.writestr("net.onnx", whole)
+    contents = [b"", b"text", archive.read_bytes(), onnx.ModelProto(ir_version=8).SerializeToString()]
+    contents += [whole[:size] for size in range(1, len(whole) - 1, 7)]
+    contents += [
+        torch.randint(0, 256, (500,), generator=seeded(k)).byte().numpy().tobytes() for k in range(20)
+    ]
+    for content in contents:
+        path = tmp_path / "other.onnx"
+        path.write_bytes(content)
+        with refused(InputError, "other.onnx"):
+            fs.from_onnx(path, images(4, (2, 6, 6)))
+
+
+def test_damaged_files_end_in_one_line(tmp_path: Path) -> None:
+    whole = saved(classifier([node("Conv", "x w")], {"w": W}, ("n", 2, 6, 6), 13), tmp_path).read_bytes()
+    draw, path, found = np.random.default_rng(0), tmp_path / "damaged.onnx", []
+    for _ in range(300):
+        damaged = bytearray(whole)
+        for place in draw.integers(0, len(whole), 3):
+            damaged[place] = draw.integers(0, 256)
+        path.write_bytes(bytes(damaged))
+        try:
+            read_onnx(path, (2, 6, 6))
+        except InputError as error:
+            found.append(str(error))
+    assert found
+    assert not any("\n" in one for one in found)
+
+
+def test_files_that_cannot_be_read(tmp_path: Path) -> None:
+    given = images(4, (2, 6, 6))
+    with refused(InputError, "missing.onnx is no file"):
+        fs.from_onnx(tmp_path / "missing.onnx", given)
+    with refused(InputError, "is no file"):
+        fs.from_onnx(tmp_path, given)
+    with (tmp_path / "large.onnx").open("wb") as file:
+        file.truncate(2**31)
+    with refused(InputError, "large.onnx is larger than 2 GB"):
+        fs.from_onnx(tmp_path / "large.onnx", given)
+
+
+def test_weights_in_other_files_are_not_followed(tmp_path: Path) -> None:
+    for place in ("/etc/passwd", "weights.bin"):
+        outside = onnx.TensorProto(name="w", data_type=FLOAT, dims=[4, 2, 3, 3])
+        outside.data_location = onnx.TensorProto.EXTERNAL
+        outside.external_data.add(key="location", value=place)
+        inside = node("Constant", "", "w", value=outside)
+        for one in (
+            model([node("Conv", "x w")], {"w": outside}),
+            model([inside, node("Conv", "x w")]),
+        ):
+            with refused(InputError, "the tensor 'w' of drawn.onnx lies in another file"):
+                fs.from_onnx(saved(one, tmp_path), images(4, (2, 6, 6)))
+
+
+def test_graphs_of_another_form(tmp_path: Path) -> None:
+    given = images(4, (2, 6, 6))
+    for count, of in ((2, "input"), (0, "input"), (2, "output"), (0, "output")):
+        one = model([node("Relu", "x")])
+        while len(getattr(one.graph, of)) > count:
+            getattr(one.graph, of).pop()
+        while len(getattr(one.graph, of)) < count:
+            getattr(one.graph, of).append(helper.make_tensor_value_info("other", FLOAT, None))
+        with refused(InputError, "drawn.onnx has", f"{count} {of}s"):
+            fs.from_onnx(saved(one, tmp_path), given)
+    for version in (6, 0, -1):
+        with refused(InputError, "drawn.onnx is of opset", "opset 7 or newer"):
+            fs.from_onnx(saved(model([node("Relu", "x")], opset=version), tmp_path), given)
+    with refused(InputError, "drawn.onnx takes uint8"):
+        fs.from_onnx(saved(model([node("Relu", "x")], kind=onnx.TensorProto.UINT8), tmp_path), given)
+    with refused(InputError, "takes 1000000 samples"):
+        fs.from_onnx(saved(model([node("Relu", "x")], shape=(1000000, 2, 6, 6)), tmp_path), given)
+    sparse = model([node("Relu", "x")])
+    sparse.graph.sparse_initializer.add()
+    with refused(InputError, "sparse weights"):
+        fs.from_onnx(saved(sparse, tmp_path), given)
+
+
+def test_without_the_package_the_message_says_how_to_get_it(monkeypatch: Any, tmp_path: Path) -> None:
+    monkeypatch.setitem(sys.modules, "onnx", None)
+    with refused(ImportError, 'pip install "firstspike[onnx]"'):
+        fs.from_onnx(tmp_path / "net.onnx", images(4))
