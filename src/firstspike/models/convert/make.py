@@ -158,14 +158,9 @@ def normalise(
 
 def scale(name: str, x: Node, gain: Any, shift: Any) -> Node:
     """Return a gain and a shift, numbers or tensors with one entry a channel, also of transposed maps."""
-    if _transposed_maps(x):
-        assert isinstance(x.op, Arrange)
-        before = x.inputs[0]
-        back = torch.argsort(x.op.index)
-        gain, shift = (
-            torch.as_tensor(one, dtype=torch.float32).broadcast_to(1, *x.shape).flatten()[back]
-            for one in (gain, shift)
-        )
+    if isinstance(x.op, Arrange) and _transposed_maps(x):
+        before, back = x.inputs[0], torch.argsort(x.op.index)
+        gain, shift = (_by_place(name, x, one).flatten()[back] for one in (gain, shift))
         scaled = scale(name, before, gain.reshape(before.shape), shift.reshape(before.shape))
         return arrange(name, scaled, x.op.index, x.shape)
     return node(name, Scale(gain=_by_channel(name, x, gain), shift=_by_channel(name, x, shift)), x)
@@ -177,6 +172,8 @@ def clip(name: str, x: Node, low: float, high: float) -> Node:
     Raises:
         InputError: it has no lower bound, or no range.
     """
+    if isinstance(x.op, Arrange) and _transposed_maps(x):
+        return arrange(name, clip(name, x.inputs[0], low, high), x.op.index, x.shape)
     if isinstance(x.op, Clip):
         # One after the other are one.
         low, high = (min(max(bound, low), high) for bound in (x.op.low, x.op.high))
@@ -185,9 +182,6 @@ def clip(name: str, x: Node, low: float, high: float) -> Node:
         raise refuse(name, "an activation without a lower bound", "use ReLU, ReLU6 or clamp(x, low, high)")
     if not low < high:
         raise refuse(name, f"an activation of the range {low} ... {high}", "its neurons would never fire")
-    if _transposed_maps(x):
-        assert isinstance(x.op, Arrange)
-        return arrange(name, node(name, Clip(low=low, high=high), x.inputs[0]), x.op.index, x.shape)
     return node(name, Clip(low=low, high=high), x)
 
 
@@ -362,26 +356,30 @@ def _dilated(weight: Tensor, dilation: Pair) -> Tensor:
     return wide
 
 
-def _by_channel(name: str, x: Node, value: Any) -> Tensor:
-    """A constant as one number a channel."""
+def _by_place(name: str, x: Node, value: Any) -> Tensor:
+    """A constant as one number a place, in the node's shape."""
     constant = torch.as_tensor(value, dtype=torch.float32)
     try:
-        spread = constant.broadcast_to(1, *x.shape)[0].reshape(x.shape[0], -1)
+        return constant.broadcast_to(1, *x.shape)[0]
     except RuntimeError as error:
         raise refuse(
             name, f"a constant {tuple(constant.shape)} on {x.shape}", "one number a channel can be"
         ) from error
+
+
+def _by_channel(name: str, x: Node, value: Any) -> Tensor:
+    """A constant as one number a channel."""
+    spread = _by_place(name, x, value).reshape(x.shape[0], -1)
     if not torch.equal(spread, spread[:, :1].expand_as(spread)):
         raise refuse(name, "a constant that differs from place to place", "one number a channel can be")
     return spread[:, 0].clone()
 
 
 def _transposed_maps(x: Node) -> bool:
-    """Whether a node is maps in another order of axes, as with channels last."""
-    return (
-        isinstance(x.op, Arrange)
-        and len(x.shape) == len(x.inputs[0].shape) == 3
-        and torch.equal(x.op.index.sort().values, whole(x.inputs[0].shape))
+    """Whether a rearranged node is maps with all places of others, as with channels last."""
+    assert isinstance(x.op, Arrange)
+    return len(x.shape) == len(x.inputs[0].shape) == 3 and torch.equal(
+        x.op.index.sort().values, whole(x.inputs[0].shape)
     )
 
 
