@@ -20,6 +20,7 @@ from firstspike.losses import relative_targets as relative_targets
 from firstspike.losses import temporal_least_squares as temporal_least_squares
 from firstspike.metrics.report import Report as Report
 from firstspike.metrics.report import report as report
+from firstspike.models.convert import from_onnx as from_onnx
 from firstspike.models.convert import from_torch as from_torch
 from firstspike.models.patches.network import OneStepNetwork as OneStepNetwork
 from firstspike.models.patches.settings import PatchCarry as PatchCarry

@@ -5,7 +5,9 @@ spiking one by choosing the range of every activation. A reader makes a `graph.G
 into layers (`fold`), looked at on images (`calibrate`) and built (`build`).
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -15,7 +17,8 @@ from firstspike.models.convert import make
 from firstspike.models.convert.build import Builder
 from firstspike.models.convert.calibrate import Ranges, calibrate
 from firstspike.models.convert.fold import fold
-from firstspike.models.convert.graph import Graph
+from firstspike.models.convert.graph import Graph, Scale
+from firstspike.models.convert.read_onnx import read_onnx
 from firstspike.models.convert.read_torch import read_torch
 from firstspike.nn import Stack
 from firstspike.spikes import as_images
@@ -70,42 +73,80 @@ def from_torch(
     >>> net(net.encode(images))
     Spikes((100, 3), steps=128, ...
     """
-    images = _images(calibration)
-    if mean is not None or std is not None:
-        model = _Normalised(model, 0.0 if mean is None else mean, 1.0 if std is None else std)
-    graph, outputs = read_torch(model, images[:2])
     return convert(
-        graph,
-        images,
-        outputs,
+        partial(read_torch, model),
+        calibration,
         steps=steps,
         output_steps=output_steps,
+        mean=mean,
+        std=std,
+        ranges=ranges,
+        corrected=corrected,
+    )
+
+
+def from_onnx(
+    path: str | Path,
+    calibration: Any,
+    *,
+    steps: int = 16,
+    output_steps: int | None = None,
+    mean: float | Sequence[float] | None = None,
+    std: float | Sequence[float] | None = None,
+    ranges: Ranges = "error",
+    corrected: bool = True,
+) -> Stack:
+    """Return the trained ReLU network of an ONNX file as a network of window neurons.
+
+    It takes what `from_torch` takes, from any framework that writes ONNX of opset 7 or newer, in one file.
+    The file is only read. Images are ``(count, channels, y, x)``, here and for the result, also where the
+    file takes ``(count, y, x, channels)``, as those of Keras do.
+
+    Args:
+        path: of the file.
+        calibration: as for `from_torch`.
+        steps, output_steps, mean, std, ranges, corrected: see `from_torch`.
+
+    Raises:
+        InputError: the file cannot be read or is none of ONNX, has more than one input or output, is made
+            for images of another shape, or has what `from_torch` refuses.
+        ImportError: without the package onnx.
+        TypeError, ValueError: see `from_torch`.
+    """
+    return convert(
+        lambda examples: (read_onnx(path, tuple(examples.shape[1:])), None),
+        calibration,
+        steps=steps,
+        output_steps=output_steps,
+        mean=mean,
+        std=std,
         ranges=ranges,
         corrected=corrected,
     )
 
 
 def convert(
-    graph: Graph,
-    images: Tensor,
-    outputs: Tensor,
+    read: Callable[[Tensor], tuple[Graph, Tensor | None]],
+    calibration: Any,
     *,
     steps: int,
     output_steps: int | None,
+    mean: float | Sequence[float] | None,
+    std: float | Sequence[float] | None,
     ranges: Ranges,
     corrected: bool,
 ) -> Stack:
-    """Return the network of a graph that was read.
+    """Return the network that a reader reads.
 
     Args:
-        graph: what was read.
-        images: the calibration, ``(count, ...)`` in 0 ... 1.
-        outputs: what the network itself gives for the first of them, which the graph must give too.
-        steps, output_steps, ranges, corrected: see `from_torch`.
+        read: takes the first images, normalised; gives the graph, and what the network itself makes of the
+            first of them, if that is known: the graph must make the same of them.
+        calibration, steps, output_steps, mean, std, ranges, corrected: see `from_torch`.
 
     Raises:
-        InputError, ValueError: see `from_torch`.
+        InputError, TypeError, ValueError: see `from_torch`.
     """
+    images = _images(calibration)
     steps = check_num_steps(steps)
     output_steps = check_num_steps(
         _OUTPUT_LEVELS * steps if output_steps is None else output_steps, name="output_steps"
@@ -114,6 +155,10 @@ def convert(
         if isinstance(ranges, str):
             raise ValueError(f'ranges must be "error", "maximum" or a share below 1, found {ranges!r}')
         check_number("from_torch", "ranges", ranges, low=0.5, high=1)
+    normalise = _normalisation(images.shape[1], mean, std)
+    graph, outputs = read(images[:2] if normalise is None else normalise(images[:2]))
+    if normalise is not None:
+        graph.replace(graph.input, make.node("the normalisation", normalise, graph.input))
     if graph.output.shape[1:] and not any(side > 1 for side in graph.output.shape[1:]):
         # Maps of one place are features.
         flat = make.arrange(
@@ -121,12 +166,13 @@ def convert(
         )
         graph.replace(graph.output, flat)
     connections = fold(graph)
-    calibration = calibrate(graph, images, steps, ranges)
-    _check_read(graph, calibration.output[: len(outputs)], outputs)
+    seen = calibrate(graph, images, steps, ranges)
+    if outputs is not None:
+        _check_read(graph, seen.output[: len(outputs)], outputs)
     return Builder(
         graph,
         connections,
-        calibration,
+        seen,
         images,
         steps=steps,
         output_steps=output_steps,
@@ -156,22 +202,20 @@ def _check_read(graph: Graph, found: Tensor, expected: Tensor) -> None:
         )
 
 
-class _Normalised(torch.nn.Module):
-    """A network behind the normalisation of its input."""
-
-    def __init__(
-        self, model: torch.nn.Module, mean: float | Sequence[float], std: float | Sequence[float]
-    ) -> None:
-        super().__init__()
-        self.model = model
-        self.mean, self.std = (torch.as_tensor(value, dtype=torch.float32) for value in (mean, std))
-        for name, value in (("mean", self.mean), ("std", self.std)):
-            if not bool(torch.isfinite(value).all()) or (name == "std" and not bool((value > 0).all())):
-                raise ValueError(f"{name} must be finite, std above 0, found {value.tolist()}")
-
-    def forward(self, images: Tensor) -> Tensor:
-        """Return the network's output for images that are not normalised."""
-        places = [1] * (images.dim() - 2)
-        mean, std = (v.reshape(-1, *places) if v.dim() else v for v in (self.mean, self.std))
-        output: Tensor = self.model((images - mean) / std)
-        return output
+def _normalisation(
+    channels: int, mean: float | Sequence[float] | None, std: float | Sequence[float] | None
+) -> Scale | None:
+    """Return what turns images in 0 ... 1 into a network's inputs, None for nothing."""
+    if mean is None and std is None:
+        return None
+    spread = []
+    for name, given, neutral in (("mean", mean, 0.0), ("std", std, 1.0)):
+        value = torch.as_tensor(neutral if given is None else given, dtype=torch.float64)
+        if not bool(torch.isfinite(value).all()) or (name == "std" and not bool((value > 0).all())):
+            raise ValueError(f"{name} must be finite, std above 0, found {value.tolist()}")
+        if value.numel() not in (1, channels):
+            raise ValueError(
+                f"{name} must be one number or {channels}, one a channel, found {value.tolist()}"
+            )
+        spread.append(value.flatten().expand(channels))
+    return Scale(gain=(1 / spread[1]).float(), shift=(-spread[0] / spread[1]).float())

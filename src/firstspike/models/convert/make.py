@@ -1,7 +1,7 @@
 """Nodes from the operations of any framework: one place for paddings, dilations and constants."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -27,6 +27,44 @@ from firstspike.models.convert.graph import (
 )
 from firstspike.nn.geometry import Pair
 from firstspike.support import InputError
+
+OTHERWISE = (
+    "linear layers, convolutions, batch normalisation, ReLU, clamp, pooling, sums and concatenations can be"
+)
+_SMOOTH = "train it with ReLU, ReLU6 or clamp instead"
+_FLOAT = "give the network as it was before it was quantised"
+# What to use instead of an operation, by its name in lower case without underscores.
+_INSTEAD = {
+    **dict.fromkeys(
+        ("leakyrelu", "prelu", "elu", "selu", "celu", "gelu", "silu", "mish", "softplus", "hardswish"),
+        f"a spike time cannot be negative activity; {_SMOOTH}",
+    ),
+    **dict.fromkeys(("sigmoid", "tanh", "hardsigmoid", "softsign", "logsigmoid", "swish"), _SMOOTH),
+    **dict.fromkeys(
+        (
+            *("layernorm", "groupnorm", "instancenorm", "localresponsenorm", "rmsnorm"),
+            *("layernormalization", "groupnormalization", "instancenormalization", "lrn"),
+            *("rmsnormalization", "meanvariancenormalization", "lpnormalization"),
+        ),
+        "its statistics depend on the sample; train it with batch normalisation",
+    ),
+    **dict.fromkeys(("lstm", "gru", "rnn", "rnntanh", "rnnrelu"), "a single spike has no recurrence"),
+    **dict.fromkeys(("if", "loop", "scan"), "export a network that does the same for every image"),
+    **dict.fromkeys(("argmax", "topk", "hardmax"), "take the network without it: the first spike decides"),
+    **dict.fromkeys(
+        (
+            *("quantizelinear", "dequantizelinear", "dynamicquantizelinear", "qlinearconv"),
+            *("qlinearmatmul", "convinteger", "matmulinteger"),
+        ),
+        _FLOAT,
+    ),
+}
+
+
+def unknown(name: str, operation: str) -> InputError:
+    """Return the error for an operation that has no meaning with single spikes."""
+    instead = _INSTEAD.get(operation.lower().replace("_", ""), OTHERWISE)
+    return refuse(name, f"{'an' if operation[:1] in 'aeiouAEIOU' else 'a'} {operation}", instead)
 
 
 def node(name: str, op: Op, *inputs: Node) -> Node:
@@ -66,16 +104,29 @@ def transposed(
     weight: Tensor,
     bias: Tensor | None,
     stride: Pair,
-    padding: Pair,
+    pads: Pads,
     output_padding: Pair,
     *,
     dilation: Pair = (1, 1),
     groups: int = 1,
 ) -> Node:
-    """Return a transposed convolution; `output_padding` becomes zeros at the end of the kernel."""
+    """Return a transposed convolution.
+
+    `output_padding` becomes zeros at the end of the kernel, and so does what `pads` cut off less there than
+    at the beginning; what they cut off more becomes zeros at the beginning.
+    """
     _check_maps(name, x)
-    kernel = F.pad(_dilated(weight, dilation), (0, output_padding[1], 0, output_padding[0]))
-    op = Convolve(weight=kernel, bias=bias, stride=stride, padding=padding, groups=groups, transposed=True)
+    top, bottom, left, right = pads
+    frame = max(right - left, 0), max(left - right, 0), max(bottom - top, 0), max(top - bottom, 0)
+    frame = frame[0], frame[1] + output_padding[1], frame[2], frame[3] + output_padding[0]
+    op = Convolve(
+        weight=F.pad(_dilated(weight, dilation), frame),
+        bias=bias,
+        stride=stride,
+        padding=(max(top, bottom), max(left, right)),
+        groups=groups,
+        transposed=True,
+    )
     return node(name, op, x)
 
 
@@ -106,7 +157,12 @@ def normalise(
 
 
 def scale(name: str, x: Node, gain: Any, shift: Any) -> Node:
-    """Return a gain and a shift, numbers or tensors with one entry a channel."""
+    """Return a gain and a shift, numbers or tensors with one entry a channel, also of transposed maps."""
+    if isinstance(x.op, Arrange) and _transposed_maps(x):
+        before, back = x.inputs[0], torch.argsort(x.op.index)
+        gain, shift = (_by_place(name, x, one).flatten()[back] for one in (gain, shift))
+        scaled = scale(name, before, gain.reshape(before.shape), shift.reshape(before.shape))
+        return arrange(name, scaled, x.op.index, x.shape)
     return node(name, Scale(gain=_by_channel(name, x, gain), shift=_by_channel(name, x, shift)), x)
 
 
@@ -116,6 +172,12 @@ def clip(name: str, x: Node, low: float, high: float) -> Node:
     Raises:
         InputError: it has no lower bound, or no range.
     """
+    if isinstance(x.op, Arrange) and _transposed_maps(x):
+        return arrange(name, clip(name, x.inputs[0], low, high), x.op.index, x.shape)
+    if isinstance(x.op, Clip):
+        # One after the other are one.
+        low, high = (min(max(bound, low), high) for bound in (x.op.low, x.op.high))
+        x = x.inputs[0]
     if math.isinf(low):
         raise refuse(name, "an activation without a lower bound", "use ReLU, ReLU6 or clamp(x, low, high)")
     if not low < high:
@@ -133,6 +195,41 @@ def add(name: str, values: Sequence[Any]) -> Node:
     for constant in constants:
         total = scale(name, total, 1.0, constant)
     return total
+
+
+def subtract(name: str, one: Any, two: Any, factor: float = 1) -> Node:
+    """Return ``one - factor * two``, of which one may be a constant."""
+    return add(name, [one, scale(name, two, -factor, 0.0) if isinstance(two, Node) else two * -factor])
+
+
+def product(name: str, one: Any, two: Any) -> Node:
+    """Return the product of a node and a constant."""
+    if isinstance(one, Node) and isinstance(two, Node):
+        raise refuse(name, "a product of two activations", "such gates have no single-spike form")
+    return scale(name, one, two, 0.0) if isinstance(one, Node) else scale(name, two, one, 0.0)
+
+
+def quotient(name: str, one: Any, two: Any) -> Node:
+    """Return a node divided by a constant."""
+    if isinstance(two, Node):
+        raise refuse(name, "a division by an activation", OTHERWISE)
+    return scale(name, one, 1 / two, 0.0)
+
+
+def matrix_product(name: str, x: Any, weight: Any) -> Node:
+    """Return the product of a node and a constant matrix ``(features, O)``."""
+    if not isinstance(x, Node) or not isinstance(weight, Tensor) or weight.dim() != 2:
+        raise refuse(name, "a product of two activations, or of a constant first", OTHERWISE)
+    return multiply(name, x, weight.t(), None)
+
+
+def mean(name: str, x: Node, axes: Sequence[int], *, keep: bool) -> Node:
+    """Return the mean over axes, counted with the batch; only that of whole maps can be."""
+    axes = sorted(axis % (len(x.shape) + 1) for axis in axes)
+    if len(x.shape) != 3 or axes != [2, 3]:
+        raise refuse(name, f"a mean over the axes {axes}", "only that of whole maps can be")
+    pooled = average_pool(name, x, x.shape[1:], x.shape[1:], (0, 0, 0, 0))
+    return pooled if keep else arrange(name, pooled, whole(pooled.shape), x.shape[:1])
 
 
 def concatenate(name: str, values: Sequence[Node]) -> Node:
@@ -202,6 +299,31 @@ def arrange(name: str, x: Node, index: Tensor, shape: Shape) -> Node:
     return node(name, Arrange(index=index, shape=shape), x)
 
 
+def moved(name: str, x: Node, move: Callable[[Tensor], Any], batch: int) -> Any:
+    """Return the nodes of what only moves places, a tensor or a list of them.
+
+    It is found by moving numbers of places, counted from 1; 0 is a new place.
+
+    Args:
+        name, x: of the node.
+        move: what moves the values of `batch` samples.
+        batch: samples that are moved together.
+
+    Raises:
+        InputError: values go from one sample to another.
+    """
+    count = math.prod(x.shape)
+    results = move((torch.arange(batch * count, dtype=torch.float64) + 1).reshape(batch, *x.shape))
+    found = []
+    for part in results if isinstance(results, list | tuple) else [results]:
+        one = part[0] if part.dim() and len(part) == batch else None
+        offsets = torch.arange(batch, dtype=torch.float64).reshape(-1, *([1] * (part.dim() - 1))) * count
+        if one is None or not torch.equal(part, torch.where(one > 0, one + offsets, 0)):
+            raise refuse(name, "an operation across the batch", "keep samples apart")
+        found.append(arrange(name, x, one.flatten().to(torch.int64) - 1, tuple(one.shape)))
+    return found if isinstance(results, list | tuple) else found[0]
+
+
 def places(pick: Pick, shape: Shape) -> Tensor:
     """Return the index of all places that channels move to."""
     area = math.prod(shape[1:])
@@ -234,18 +356,31 @@ def _dilated(weight: Tensor, dilation: Pair) -> Tensor:
     return wide
 
 
-def _by_channel(name: str, x: Node, value: Any) -> Tensor:
-    """A constant as one number a channel."""
+def _by_place(name: str, x: Node, value: Any) -> Tensor:
+    """A constant as one number a place, in the node's shape."""
     constant = torch.as_tensor(value, dtype=torch.float32)
     try:
-        spread = constant.broadcast_to(1, *x.shape)[0].reshape(x.shape[0], -1)
+        return constant.broadcast_to(1, *x.shape)[0]
     except RuntimeError as error:
         raise refuse(
             name, f"a constant {tuple(constant.shape)} on {x.shape}", "one number a channel can be"
         ) from error
+
+
+def _by_channel(name: str, x: Node, value: Any) -> Tensor:
+    """A constant as one number a channel."""
+    spread = _by_place(name, x, value).reshape(x.shape[0], -1)
     if not torch.equal(spread, spread[:, :1].expand_as(spread)):
         raise refuse(name, "a constant that differs from place to place", "one number a channel can be")
     return spread[:, 0].clone()
+
+
+def _transposed_maps(x: Node) -> bool:
+    """Whether a rearranged node is maps with all places of others, as with channels last."""
+    assert isinstance(x.op, Arrange)
+    return len(x.shape) == len(x.inputs[0].shape) == 3 and torch.equal(
+        x.op.index.sort().values, whole(x.inputs[0].shape)
+    )
 
 
 def _check_maps(name: str, x: Node) -> None:

@@ -115,7 +115,7 @@ class _Reader:
         elif plain in _MOVING:
             result = _moved(name, traced.target, args, named)
         else:
-            raise refuse(name, f"a {plain}", _INSTEAD.get(plain, _OTHERWISE))
+            raise make.unknown(name, plain)
         if operation.endswith("_") and isinstance(traced.args[0], fx.Node):
             # In place: whoever takes the argument later takes the result.
             self.values[traced.args[0]] = result
@@ -141,7 +141,7 @@ def _flat(values: Any) -> list[Any]:
 
 def _node(name: str, value: Any) -> Node:
     if not isinstance(value, Node):
-        raise refuse(name, "an operation on a constant where values are expected", _OTHERWISE)
+        raise refuse(name, "an operation on a constant where values are expected", make.OTHERWISE)
     return value
 
 
@@ -185,13 +185,14 @@ def _transposed(
     groups: int = 1,
     dilation: Any = 1,
 ) -> Node:
+    y, x_pad = _pairs(padding)
     return make.transposed(
         name,
         _node(name, x),
         weight,
         bias,
         _pairs(stride),
-        _pairs(padding),
+        (y, y, x_pad, x_pad),
         _pairs(output_padding),
         dilation=_pairs(dilation),
         groups=groups,
@@ -204,12 +205,6 @@ def _linear(name: str, x: Any, weight: Tensor, bias: Tensor | None = None) -> No
 
 def _addmm(name: str, bias: Any, x: Any, weight: Any, *, beta: float = 1, alpha: float = 1) -> Node:
     return make.multiply(name, _node(name, x), weight.t() * alpha, bias * beta)
-
-
-def _matmul(name: str, x: Any, weight: Any) -> Node:
-    if not isinstance(weight, Tensor) or weight.dim() != 2:
-        raise refuse(name, "a product of two activations", _OTHERWISE)
-    return make.multiply(name, _node(name, x), weight.t(), None)
 
 
 def _batch_norm(
@@ -293,12 +288,8 @@ def _adaptive(name: str, x: Any, size: Any, *, largest: bool) -> Node:
 
 def _mean(name: str, x: Any, dim: Any = None, keepdim: bool = False, **_: Any) -> Node:
     node = _node(name, x)
-    axes = sorted(d % (len(node.shape) + 1) for d in (dim if isinstance(dim, list | tuple) else [dim]))
-    if len(node.shape) != 3 or axes != [2, 3]:
-        raise refuse(name, f"a mean over the axes {axes}", "only that of whole maps can be")
-    size = (node.shape[1], node.shape[2])
-    pooled = make.average_pool(name, node, size, size, (0, 0, 0, 0))
-    return pooled if keepdim else make.arrange(name, pooled, make.whole(pooled.shape), node.shape[:1])
+    axes = range(len(node.shape) + 1) if dim is None else dim if isinstance(dim, list | tuple) else [dim]
+    return make.mean(name, node, axes, keep=keepdim)
 
 
 def _add(name: str, one: Any, two: Any, *, alpha: float = 1) -> Node:
@@ -307,27 +298,6 @@ def _add(name: str, one: Any, two: Any, *, alpha: float = 1) -> Node:
     elif not isinstance(two, Node):
         two = two * alpha
     return make.add(name, [one, two])
-
-
-def _sub(name: str, one: Any, two: Any, *, alpha: float = 1) -> Node:
-    return _add(name, one, two, alpha=-alpha)
-
-
-def _rsub(name: str, one: Any, two: Any, alpha: float = 1) -> Node:
-    return make.add(name, [make.scale(name, _node(name, one), -alpha, 0.0), two])
-
-
-def _mul(name: str, one: Any, two: Any) -> Node:
-    if isinstance(one, Node) and isinstance(two, Node):
-        raise refuse(name, "a product of two activations", "such gates have no single-spike form")
-    node, factor = (one, two) if isinstance(one, Node) else (two, one)
-    return make.scale(name, node, factor, 0.0)
-
-
-def _div(name: str, one: Any, two: Any) -> Node:
-    if isinstance(two, Node):
-        raise refuse(name, "a division by an activation", _OTHERWISE)
-    return make.scale(name, one, 1 / two, 0.0)
 
 
 def _cat(name: str, values: Sequence[Any], dim: int = 0) -> Node:
@@ -362,46 +332,23 @@ def _pad(name: str, x: Any, pads: Sequence[int], *mode: Any, value: float | None
 
 
 def _moved(name: str, target: Any, args: Sequence[Any], named: dict[str, Any]) -> Any:
-    """What only moves places: found by moving their numbers, counted from 1, 0 for a new one."""
+    """What only moves places."""
     node = next(one for one in _flat([*args, *named.values()]) if isinstance(one, Node))
-    count = math.prod(node.shape)
-    numbers = (torch.arange(_BATCH * count, dtype=torch.float64) + 1).reshape(_BATCH, *node.shape)
-    args, named = fx.node.map_aggregate((tuple(args), named), lambda one: numbers if one is node else one)
-    moved = target(*args, **named)
-    parts = list(moved) if isinstance(moved, list | tuple) else [moved]
-    results = []
-    for part in parts:
-        one, two = (part[0], part[1]) if len(part) == _BATCH else (part, part)
-        inside = one > 0
-        if len(part) != _BATCH or not torch.equal(two, torch.where(inside, one + count, one)):
-            raise refuse(name, "an operation across the batch", "keep samples apart")
-        results.append(make.arrange(name, node, one.flatten().to(torch.int64) - 1, tuple(one.shape)))
-    return results if isinstance(moved, list | tuple) else results[0]
+
+    def move(values: Tensor) -> Any:
+        given = fx.node.map_aggregate((tuple(args), named), lambda one: values if one is node else one)
+        return target(*given[0], **given[1])
+
+    return make.moved(name, node, move, _BATCH)
 
 
-_OTHERWISE = (
-    "linear layers, convolutions, batch normalisation, ReLU, clamp, pooling, sums and concatenations can be"
-)
-_SMOOTH = "train it with ReLU, ReLU6 or clamp instead"
-_INSTEAD = {
-    **dict.fromkeys(
-        ("leaky_relu", "prelu", "elu", "selu", "celu", "gelu", "silu", "mish", "softplus", "hardswish"),
-        f"a spike time cannot be negative activity; {_SMOOTH}",
-    ),
-    **dict.fromkeys(("sigmoid", "tanh", "hardsigmoid", "softsign", "logsigmoid"), _SMOOTH),
-    **dict.fromkeys(
-        ("layer_norm", "group_norm", "instance_norm", "local_response_norm"),
-        "its statistics depend on the sample; train it with batch normalisation",
-    ),
-    **dict.fromkeys(("lstm", "gru", "rnn_tanh", "rnn_relu"), "a single spike has no recurrence"),
-}
 _HANDLERS: dict[str, Callable[..., Any]] = {
     "conv2d": _convolve,
     "conv_transpose2d": _transposed,
     "linear": _linear,
     "addmm": _addmm,
-    "matmul": _matmul,
-    "mm": _matmul,
+    "matmul": make.matrix_product,
+    "mm": make.matrix_product,
     "batch_norm": _batch_norm,
     "relu": lambda name, x: _clip(name, x, 0.0),
     "relu6": lambda name, x: _clip(name, x, 0.0, 6.0),
@@ -415,10 +362,10 @@ _HANDLERS: dict[str, Callable[..., Any]] = {
     "adaptive_max_pool2d": lambda name, x, size: (_adaptive(name, x, size, largest=True), None),
     "mean": _mean,
     "add": _add,
-    "sub": _sub,
-    "rsub": _rsub,
-    "mul": _mul,
-    "div": _div,
+    "sub": lambda name, one, two, alpha=1: make.subtract(name, one, two, alpha),
+    "rsub": lambda name, one, two, alpha=1: make.subtract(name, two, one, alpha),
+    "mul": make.product,
+    "div": make.quotient,
     "neg": lambda name, x: make.scale(name, _node(name, x), -1.0, 0.0),
     "cat": _cat,
     "concat": _cat,
