@@ -147,7 +147,11 @@ def own(
         name = name or (path.name if path.is_dir() else path.stem)
     else:
         sources = {"train": data, "validation": validation, "test": test}
-        arrays = {split: pair(source) for split, source in sources.items() if source is not None}
+        arrays = {
+            split: pair(source)
+            for split, source in sources.items()
+            if split == "train" or source is not None
+        }
         said = {split: (f"{split} inputs", f"{split} labels") for split in arrays}
     parts = {split: _checked(*arrays[split], *said[split]) for split in arrays}
     classes = _classes({split: (part[1], said[split][1]) for split, part in parts.items()})
@@ -190,12 +194,13 @@ def pair(source: Any) -> tuple[Any, Any]:
     """
     if isinstance(source, ImageSet):
         return source.images, source.labels
-    if isinstance(source, tuple | list):
+    if isinstance(source, tuple):
         if len(source) != 2:
             raise InputError(f"expected data as a pair of inputs and labels, found {len(source)} values")
         inputs, targets = (_array(values) for values in source)
         return inputs, targets
-    if not (hasattr(source, "__len__") and hasattr(source, "__getitem__")) or isinstance(source, Mapping):
+    indexed = hasattr(source, "__len__") and hasattr(source, "__getitem__")
+    if not indexed or isinstance(source, Mapping | np.ndarray | Tensor):
         raise InputError(
             "expected data as a path, a pair of inputs and labels, an ImageSet or a map-style torch data "
             f"set, found {type(source).__name__}"
@@ -205,7 +210,9 @@ def pair(source: Any) -> tuple[Any, Any]:
         raise InputError("the data set is empty")
     for index, item in enumerate(items):
         if not isinstance(item, tuple | list) or len(item) != 2:
-            raise InputError(f"item {index} of the data set must be (input, label), found {item!r:.80}")
+            raise InputError(
+                f"item {index} of the data set must be (input, label), found {type(item).__name__}"
+            )
     return _stacked([item[0] for item in items], "input"), _stacked([item[1] for item in items], "label")
 
 
@@ -241,7 +248,9 @@ def _stacked(values: list[Any], what: str) -> Tensor:
             value = np.asarray(value)
         tensor = _array(value)
         if not isinstance(tensor, Tensor):
-            raise InputError(f"{what} of item {index}: expected numbers, found {value!r:.80}")
+            raise InputError(
+                f"{what} of item {index} must be numbers or a picture, found {type(value).__name__}"
+            )
         if tensors and tensor.shape != tensors[0].shape:
             one, two = (tuple(t.shape) for t in (tensors[0], tensor))
             raise InputError(f"{what}s must have one shape: that of item 0 is {one}, of item {index} {two}")
