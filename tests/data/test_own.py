@@ -20,7 +20,8 @@ from torch.utils.data import Dataset as TorchDataset
 from torch.utils.data import TensorDataset
 
 import firstspike as fs
-from firstspike.data import SPLITS, ImageSet, load, own, pair
+from firstspike.data import SPLITS, ImageSet, load, own
+from firstspike.data.own_data import pair
 from firstspike.support import InputError
 
 NAMES = ("bee", "cat", "dog")
@@ -285,9 +286,9 @@ BAD_ARRAYS = {
     "from one": (lambda: own((IMAGES, LABELS + 1)), ["0 ... n - 1", "0 missing", "1 ... 3"]),
     "negative": (lambda: own((IMAGES, LABELS - 1)), ["0 ... n - 1", "-1 ... 1"]),
     "words": (lambda: own((IMAGES, LABELS.astype(str))), ["arrays of numbers"]),
-    "fractions": (lambda: own((IMAGES, LABELS / 2)), ["train labels", "whole numbers", "float"]),
+    "fractions": (lambda: own((IMAGES, LABELS / 2)), ["y_train", "whole numbers", "float"]),
     "columns": (lambda: own((IMAGES, LABELS[:, None])), ["whole numbers (count,)", "(60, 1)"]),
-    "NaN": (lambda: own((nan(), LABELS)), ["train inputs", "NaN", "sample 7"]),
+    "NaN": (lambda: own((nan(), LABELS)), ["x_train", "NaN", "sample 7"]),
     "too large": (lambda: own((IMAGES.astype(float), LABELS)), ["0 ... 1", "250"]),
     "too small": (lambda: own((IMAGES / 255 - 0.5, LABELS)), ["0 ... 1", "-0.5"]),
     "16 bits": (lambda: own((IMAGES.astype(np.uint16), LABELS)), ["uint16", "65535"]),
@@ -296,11 +297,11 @@ BAD_ARRAYS = {
     "channels": (lambda: own((np.zeros((60, 9, 9, 9), np.uint8), LABELS)), ["channels", "(60, 9, 9, 9)"]),
     "test of other size": (
         lambda: own((IMAGES, LABELS), test=(IMAGES[:, :5], LABELS)),
-        ["test inputs", "(5, 8)", "(6, 8)"],
+        ["x_test", "(5, 8)", "(6, 8)"],
     ),
     "test of other classes": (
         lambda: own((IMAGES, LABELS), test=(IMAGES, LABELS + 1)),
-        ["test labels", "label 3", "0 ... 2"],
+        ["y_test", "label 3", "0 ... 2"],
     ),
     "few": (lambda: own((IMAGES[:9], few())), ["class 1 has 2"]),
     "path and test": (lambda: own("x.npz", test=(IMAGES, LABELS)), ["holds all splits"]),

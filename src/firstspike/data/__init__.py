@@ -1,10 +1,10 @@
 """Data sets as `ImageSet`: images, labels, and a fixed train / validation / test split."""
 
 from firstspike.data import cifar, digits, dvs_gesture, mnist, n_mnist, tiny_imagenet, yin_yang
-from firstspike.data._own import OwnData, Source, described, fingerprint, own, pair
 from firstspike.data._source import NotHereError
 from firstspike.data.description import SPLITS, Dataset, Folder
 from firstspike.data.images import ImageSet
+from firstspike.data.own_data import OwnData, Source, own
 from firstspike.support import InputError
 
 # The index: a new data set is a file of its own and a line here.
@@ -29,11 +29,8 @@ __all__ = [
     "OwnData",
     "Source",
     "dataset",
-    "described",
-    "fingerprint",
     "load",
     "own",
-    "pair",
 ]
 
 

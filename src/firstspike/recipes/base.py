@@ -114,6 +114,7 @@ class Recipe(Checked, ABC):
         Raises:
             InputError: there is none of that name.
         """
+        # Before the name is part of a path.
         dataset(data)
         return dataclasses.replace(self, dataset=data)
 
@@ -307,9 +308,9 @@ class Classifier(Recipe):
     def on(self, data: str | Dataset) -> Self:
         """Return the recipe for another data set; plain numbers are not augmented."""
         recipe = super().on(data)
-        return (
-            dataclasses.replace(recipe, augmentation=Augmentation()) if dataset(data).is_table else recipe
-        )
+        if not dataset(data).is_table:
+            return recipe
+        return dataclasses.replace(recipe, augmentation=Augmentation())
 
     @abstractmethod
     def batch_loss(self, model: torch.nn.Module, images: Tensor, labels: Tensor) -> Tensor:
@@ -468,8 +469,8 @@ class Preset:
             changes: other fields by their dotted names, as texts for `firstspike.recipes.fields.changed`.
 
         Raises:
-            InputError: a digit that the preset does not take, lacks, or that does not exist; another data
-                set than its only one; a field that does not exist, or a value that it refuses.
+            InputError: a digit that the preset does not take, lacks, or that does not exist; a data set that
+                does not exist, or another one than its only one; a field that does not exist, or a value that it refuses.
         """
         recipe = self.recipe
         if dataset is not None:

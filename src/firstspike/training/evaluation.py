@@ -3,7 +3,8 @@
 from pathlib import Path
 from typing import Any
 
-from firstspike.data import Source, described
+from firstspike.data import Source
+from firstspike.data.own_data import described
 from firstspike.training.run_folder import RunFolder
 
 

@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 from torch.utils._pytree import tree_leaves
 
-from firstspike.data import Dataset, ImageSet, Source, fingerprint, load, own, pair
+from firstspike.data import Dataset, ImageSet, Source, load, own
+from firstspike.data.own_data import fingerprint, pair
 from firstspike.metrics.report import Report, report
 from firstspike.recipes.base import Classifier
 from firstspike.recipes.fields import Count

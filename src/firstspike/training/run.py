@@ -8,7 +8,8 @@ from pathlib import Path
 import torch
 from filelock import FileLock, Timeout
 
-from firstspike.data import ImageSet, Source, described
+from firstspike.data import ImageSet, Source
+from firstspike.data.own_data import described
 from firstspike.recipes.base import Recipe, maps
 from firstspike.support import InputError
 from firstspike.training.diagnose import Diary

@@ -15,7 +15,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from firstspike.data import _pictures, _source
+from firstspike.data import _source, pictures
 from firstspike.data.description import SPLITS, Dataset, Folder
 from firstspike.data.images import ImageSet, as_tensor
 from firstspike.support import InputError, expanded
@@ -25,8 +25,8 @@ HELD_OUT = 15
 # Maps of an image; more along an axis is a side.
 _MAX_CHANNELS = 4
 
-# A path, arrays or tensors of inputs and labels, or a map-style torch.utils.data.Dataset. The last has no
-# type of its own: whatever has a length and gives (input, label) for an index is one.
+# A path, a pair of arrays or tensors, an ImageSet, or a map-style torch.utils.data.Dataset: whatever has a
+# length and gives (input, label) for an index, which no type says.
 Source = str | os.PathLike[str] | ImageSet | tuple[Any, Any] | Any
 _Part = tuple[Tensor, Tensor]
 
@@ -62,7 +62,7 @@ class OwnData(Dataset):
 
     @property
     def identity(self) -> str:
-        """Return how many samples there are, and the beginning of the SHA-256, whatever the name."""
+        """How many samples there are, and the beginning of the SHA-256, whatever the name."""
         counts = f"{self.train:,} + {self.validation:,} + {self.test:,}"
         return f"own data ({counts} samples, {self.classes} classes, SHA-256 {self.sha256[:16]})"
 
@@ -142,7 +142,7 @@ def own(
     if isinstance(data, str | os.PathLike):
         if validation is not None or test is not None:
             raise InputError(f"{data} holds all splits; leave validation and test out, or give arrays")
-        path = expanded(data, "data").resolve()
+        path = Path(os.path.abspath(expanded(data, "data")))
         arrays, names, said = _read(path)
         name = name or (path.name if path.is_dir() else path.stem)
     else:
@@ -152,7 +152,7 @@ def own(
             for split, source in sources.items()
             if split == "train" or source is not None
         }
-        said = {split: (f"{split} inputs", f"{split} labels") for split in arrays}
+        said = {split: (f"x_{split}", f"y_{split}") for split in arrays}
     parts = {split: _checked(*arrays[split], *said[split]) for split in arrays}
     classes = _classes({split: (part[1], said[split][1]) for split, part in parts.items()})
     for split, (images, _) in parts.items():
@@ -242,8 +242,8 @@ def _stacked(values: list[Any], what: str) -> Tensor:
     tensors: list[Tensor] = []
     for index, value in enumerate(values):
         if isinstance(value, Image.Image):
-            grey = _pictures.is_grey(value, f"item {index}")
-            value = _pictures.pixels(value, grey=grey)
+            grey = pictures.is_grey(value, f"item {index}")
+            value = pictures.pixels(value, grey=grey)
         elif isinstance(value, int | float | np.generic):
             value = np.asarray(value)
         tensor = _array(value)
@@ -263,7 +263,7 @@ def _read(
 ) -> tuple[dict[str, tuple[Any, Any]], tuple[str, ...] | None, dict[str, tuple[str, str]]]:
     """Inputs and labels by split, names of the classes if there are, and what to call both in messages."""
     if path.is_dir():
-        parts, names = _pictures.read_folder(path)
+        parts, names = pictures.read_folder(path)
         return dict(parts), names, {split: (f"{path} ({split})",) * 2 for split in parts}
     if not path.exists():
         raise InputError(f"{path} does not exist; name an .npz file, or a folder of images")
