@@ -1,4 +1,4 @@
-"""Examples of the README and of a page print what stands below them; its figures are those of its tables."""
+"""Examples of the README and a page print what stands below them; its figures are those of its tables."""
 
 import re
 from pathlib import Path

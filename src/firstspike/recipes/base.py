@@ -469,8 +469,9 @@ class Preset:
             changes: other fields by their dotted names, as texts for `firstspike.recipes.fields.changed`.
 
         Raises:
-            InputError: a digit that the preset does not take, lacks, or that does not exist; a data set that
-                does not exist, or another one than its only one; a field that does not exist, or a value that it refuses.
+            InputError: a digit that the preset does not take, lacks, or that does not exist; an unknown
+                data set, or another than its only one; a field that does not exist, or a value that it
+                refuses.
         """
         recipe = self.recipe
         if dataset is not None:
