@@ -18,6 +18,7 @@ MODULES = [
     "firstspike.nn.pool",
     "firstspike.nn.stack",
     "firstspike.nn.wiring",
+    "firstspike.data.own_data",
     "firstspike.decision",
     "firstspike.losses",
     "firstspike.engine",

@@ -1,22 +1,25 @@
-"""The README's examples run and print what stands below them; its figures are those of its tables."""
+"""Examples of the README and a page print what stands below them; its figures are those of its tables."""
 
 import re
 from pathlib import Path
 
 import pytest
 
-README = (Path(__file__).parent.parent / "README.md").read_text(encoding="utf-8")
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text(encoding="utf-8")
 NUMBER = r"\d+(?:\.\d+)?"
 
 
 @pytest.mark.usefixtures("one_thread")
-def test_every_python_example_prints_what_stands_below_it(tmp_path, monkeypatch, capsys):
+@pytest.mark.parametrize("page", ["README.md", "docs/own-data.md"])
+def test_every_python_example_prints_what_stands_below_it(tmp_path, monkeypatch, capsys, page):
     monkeypatch.chdir(tmp_path)
-    examples = re.findall(r"```python\n(.*?)```\n+```text\n(.*?)```", README, re.DOTALL)
-    assert len(examples) == README.count("```python")
+    text = (ROOT / page).read_text(encoding="utf-8")
+    examples = re.findall(r"```python\n(.*?)```\n+```text\n(.*?)```", text, re.DOTALL)
+    assert len(examples) == text.count("```python")
     names: dict = {"__name__": "__main__"}
     for code, expected in examples:
-        exec(compile(code, "README.md", "exec"), names)
+        exec(compile(code, page, "exec"), names)
         found = capsys.readouterr().out
         assert re.sub(NUMBER, "0", found) == re.sub(NUMBER, "0", expected)
         # Another processor rounds otherwise, and a training of a second goes another way.

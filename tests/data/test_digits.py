@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from sklearn.datasets import load_digits as sklearn_digits
 
 from firstspike.data import SPLITS, load
-from firstspike.data.digits import stratified_order
+from firstspike.data._source import stratified_order
 
 
 @pytest.mark.parametrize(("split", "count"), [("train", 1197), ("validation", 300), ("test", 300)])

@@ -18,6 +18,12 @@ def add_parser(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> 
     )
     parser.add_argument("folder", type=path, metavar="RUN", help="folder that firstspike train wrote")
     add_data_dir(parser)
+    parser.add_argument(
+        "--data",
+        type=path,
+        metavar="PATH",
+        help="your own data that the run was trained on, if they have moved (default: where they were)",
+    )
     parser.add_argument("--json", action="store_true", help="print one JSON object and nothing else")
     add_threads(parser, "the run's own")
     parser.set_defaults(run=run)
@@ -37,7 +43,7 @@ def run(options: argparse.Namespace) -> None:
 
     torch.set_num_threads(options.threads or min(folder.threads, cores()))
     with redirect_stdout(sys.stderr):
-        figures = evaluate(folder, options.data_dir)
+        figures = evaluate(folder, options.data_dir, data=options.data)
     if options.json:
         print_json(figures)
         return

@@ -29,11 +29,20 @@ def add_parser(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> 
     )
     parser.add_argument("preset", metavar="PRESET", help="name of the recipe")
     parser.add_argument("--digit", type=whole, metavar="N", help="class to learn, for presets of one digit")
-    parser.add_argument(
+    trained_on = parser.add_mutually_exclusive_group()
+    trained_on.add_argument(
         "--dataset",
         metavar="NAME",
         help="data set of the shallow presets, such as digits or fashion-mnist (default: mnist where a "
         "data folder is named, else the embedded digits); a deep preset has its own",
+    )
+    trained_on.add_argument(
+        "--data",
+        type=path,
+        metavar="PATH",
+        help="your own data, for any preset: an .npz with x_train and y_train, or a folder with a "
+        "sub-folder of PNG or JPEG images for each class; 15%% of each class validate and 15%% test, "
+        "unless x_validation, x_test and so on, or folders train/, validation/ and test/ say which",
     )
     add_data_dir(parser)
     parser.add_argument("--out", type=path, metavar="RUN", help="run folder (default: runs/PRESET-...)")
@@ -78,22 +87,22 @@ def _change(text: str) -> tuple[str, str]:
 def run(options: argparse.Namespace) -> None:
     """Train."""
     let_waiting_threads_sleep()
+    from firstspike.data import Dataset, own
     from firstspike.recipes import preset
 
     check_device(options.device)
     chosen = preset(options.preset)
-    own = chosen.recipe.dataset if chosen.one_dataset else default_dataset(options.data_dir)
-    data = own if options.dataset is None else options.dataset
+    if options.data is not None:
+        data: str | Dataset = own(options.data)
+    elif options.dataset is not None:
+        data = options.dataset
+    else:
+        data = chosen.recipe.dataset if chosen.one_dataset else default_dataset(options.data_dir)
     config = chosen.configure(
         dataset=data, digit=options.digit, epochs=options.epochs, changes=dict(options.changes)
     )
-    named = [] if chosen.one_dataset else [data]
+    named = [] if chosen.one_dataset and options.data is None else [str(data)]
     parts = [options.preset, *named, *([] if options.digit is None else [str(options.digit)])]
-
-    from firstspike.data import dataset
-
-    # Before it is part of a path.
-    dataset(data)
     out = options.out or Path("runs") / f"{'-'.join(parts)}-seed{options.seed}"
 
     from firstspike.training.run import train

@@ -2,8 +2,9 @@
 
 from firstspike.data import cifar, digits, dvs_gesture, mnist, n_mnist, tiny_imagenet, yin_yang
 from firstspike.data._source import NotHereError
-from firstspike.data.description import Dataset, Folder
+from firstspike.data.description import SPLITS, Dataset, Folder
 from firstspike.data.images import ImageSet
+from firstspike.data.own_data import OwnData, Source, own
 from firstspike.support import InputError
 
 # The index: a new data set is a file of its own and a line here.
@@ -18,9 +19,19 @@ DATASETS: tuple[Dataset, ...] = (
     dvs_gesture.DATASET,
     yin_yang.DATASET,
 )
-SPLITS = ("train", "validation", "test")
 
-__all__ = ["DATASETS", "SPLITS", "Dataset", "ImageSet", "NotHereError", "dataset", "load"]
+__all__ = [
+    "DATASETS",
+    "SPLITS",
+    "Dataset",
+    "ImageSet",
+    "NotHereError",
+    "OwnData",
+    "Source",
+    "dataset",
+    "load",
+    "own",
+]
 
 
 def dataset(which: str | Dataset) -> Dataset:
@@ -39,8 +50,8 @@ def dataset(which: str | Dataset) -> Dataset:
             return known
     names = ", ".join(known.name for known in DATASETS)
     raise InputError(
-        f"unknown data set {which!r}: expected one of {names}; give one of your own as a Dataset, not by "
-        "its name"
+        f"unknown data set {which!r}: expected one of {names}; name data of your own by --data, in Python "
+        "give a Dataset or own(...)"
     )
 
 
@@ -65,7 +76,7 @@ def load(which: str | Dataset, split: str, data_dir: Folder = None) -> ImageSet:
     pixel and polarity (`events.EventSet.first_spikes`).
 
     Args:
-        which: the name of one of `DATASETS`, or a `Dataset` of your own.
+        which: the name of one of `DATASETS`, or a `Dataset` of your own, as `own` makes one.
         split: one of `SPLITS`. The files of the test set are opened for "test" only.
         data_dir: a folder with the set's files, in the folder or in one of the set's name below it, as
             their publishers, torchvision and Kaggle lay them out. A leading ``~`` is the home folder.

@@ -28,6 +28,20 @@ def split(count: int, num_validation: int) -> dict[str, np.ndarray]:
     return {"train": order[:num_train], "validation": order[num_train:]}
 
 
+def stratified_order(labels: np.ndarray) -> np.ndarray:
+    """Return an order of the indices in which every stretch has the classes of the whole.
+
+    Each class is shuffled with a fixed seed and spread evenly over 0 ... 1; the indices follow in
+    the order of these positions.
+    """
+    shuffled = np.random.default_rng(0).permutation(len(labels))
+    position = np.empty(len(labels))
+    for label in np.unique(labels):
+        members = shuffled[labels[shuffled] == label]
+        position[members] = (np.arange(len(members)) + 0.5) / len(members)
+    return np.argsort(position, kind="stable")
+
+
 def roots(data_dir: Folder) -> list[Path]:
     """Return the folders to search: `data_dir` alone if it is named, else FIRSTSPIKE_DATA's and the cache.
 

@@ -3,11 +3,12 @@
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
 from firstspike.data.images import ImageSet
 
 Folder = str | os.PathLike[str] | None
+SPLITS = ("train", "validation", "test")
 
 
 @dataclass(frozen=True)
@@ -37,6 +38,9 @@ class Dataset:
     summary: str = ""
     where: Literal["embedded", "download", "folder"] = "embedded"
 
+    # Whether a configuration holds its fields, which find it again, instead of its name.
+    recorded: ClassVar[bool] = False
+
     def __post_init__(self) -> None:
         if not self.name:
             raise ValueError("a data set needs a name")
@@ -48,6 +52,16 @@ class Dataset:
             raise ValueError(f"{self.name}: shape must be (channels, height, width), found {self.shape}")
         if self.classes < 2:
             raise ValueError(f"{self.name}: classes must be 2 or more, found {self.classes}")
+
+    @property
+    def identity(self) -> str:
+        """What tells it from other data, in words: its name."""
+        return self.name
+
+    @property
+    def is_table(self) -> bool:
+        """Whether its samples are plain numbers, not images."""
+        return self.shape[:2] == (1, 1)
 
     def __str__(self) -> str:
         """Return the name."""

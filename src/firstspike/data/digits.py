@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from firstspike.data import _source
 from firstspike.data.description import Dataset, Folder
 from firstspike.data.images import ImageSet
 
@@ -30,7 +31,7 @@ def load_digits(split: str, data_dir: Folder = None) -> ImageSet:
     bunch = datasets.load_digits()
     labels = bunch.target.astype(np.int64)
     images = np.rint(bunch.images * (255 / _MAX_INTENSITY)).astype(np.uint8)
-    order = stratified_order(labels)
+    order = _source.stratified_order(labels)
     num_train = len(order) - _NUM_VALIDATION - _NUM_TEST
     start, stop = {
         "train": (0, num_train),
@@ -39,20 +40,6 @@ def load_digits(split: str, data_dir: Folder = None) -> ImageSet:
     }[split]
     chosen = order[start:stop]
     return ImageSet.of(images[chosen], labels[chosen], num_classes=_NUM_CLASSES, name="digits", split=split)
-
-
-def stratified_order(labels: np.ndarray) -> np.ndarray:
-    """Return an order of the indices in which every stretch has the classes of the whole.
-
-    Each class is shuffled with a fixed seed and spread evenly over 0 ... 1; the indices follow in
-    the order of these positions.
-    """
-    shuffled = np.random.default_rng(0).permutation(len(labels))
-    position = np.empty(len(labels))
-    for label in np.unique(labels):
-        members = shuffled[labels[shuffled] == label]
-        position[members] = (np.arange(len(members)) + 0.5) / len(members)
-    return np.argsort(position, kind="stable")
 
 
 DATASET = Dataset(

@@ -82,7 +82,7 @@ class ImageSet:
         >>> ImageSet.of([[0.0, 0.5], [1.0, 0.25]], [0, 1]).shape
         (1, 1, 2)
         """
-        pixels, classes = _tensor(images), _tensor(labels)
+        pixels, classes = as_tensor(images), as_tensor(labels)
         if pixels.dtype == torch.bool:
             pixels = pixels.to(torch.uint8) * 255
         elif pixels.is_floating_point():
@@ -123,7 +123,13 @@ class ImageSet:
         return replace(self, images=self.images[chosen], labels=self.labels[chosen])
 
 
-def _tensor(values: Any) -> Tensor:
+def as_tensor(values: Any) -> Tensor:
+    """Return an array or a list as a tensor that shares its memory where torch can; a tensor as it is.
+
+    Raises:
+        TypeError: it holds no numbers.
+        ValueError: a list of unequal rows.
+    """
     if isinstance(values, Tensor):
         return values
     array = np.asarray(values)

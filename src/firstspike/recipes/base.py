@@ -37,6 +37,9 @@ from firstspike.recipes.precision import Precision, fast_precision
 from firstspike.spikes import Spikes
 from firstspike.support import InputError
 
+# Along an axis. Smaller images of a user's own are trained on like the 8 x 8 digits.
+_SMALL_SIDE = 16
+
 # Takes the name of an optimiser and a loss, a mean over the samples given: gradients, then a step.
 Descend = Callable[[str, Tensor], None]
 
@@ -104,6 +107,16 @@ class Recipe(Checked, ABC):
         """Return the shape ``(channels, height, width)`` of a sample and the number of classes."""
         known = dataset(self.dataset)
         return known.shape, known.classes
+
+    def on(self, data: str | Dataset) -> Self:
+        """Return the recipe for another data set, with the fields changed that make no sense there.
+
+        Raises:
+            InputError: there is none of that name.
+        """
+        # Before the name is part of a path.
+        dataset(data)
+        return dataclasses.replace(self, dataset=data)
 
     def precision_on(self, device: str) -> Precision:
         """Return the precision of a training on `device`."""
@@ -292,6 +305,13 @@ class Classifier(Recipe):
         """Return images as `augmentation` changes them."""
         return self.augmentation(inputs)
 
+    def on(self, data: str | Dataset) -> Self:
+        """Return the recipe for another data set; plain numbers are not augmented."""
+        recipe = super().on(data)
+        if not dataset(data).is_table:
+            return recipe
+        return dataclasses.replace(recipe, augmentation=Augmentation())
+
     @abstractmethod
     def batch_loss(self, model: torch.nn.Module, images: Tensor, labels: Tensor) -> Tensor:
         """Return the mean loss of a batch of images uint8, a scalar."""
@@ -409,9 +429,9 @@ class Preset:
         paper: what the paper measured, by the name of the figure in a report; shares, not percent.
         target: what it should reach, by the name of the figure.
         note: what is to be expected besides figures.
-        on_digits: fields that differ on the small embedded digits.
+        on_digits: fields that differ on the small embedded digits, and on small images of your own.
         takes_digit: whether ``--digit`` chooses the class.
-        one_dataset: the recipe is for its own data set only.
+        one_dataset: the recipe is for its own data set, and the user's, only.
     """
 
     name: str
@@ -443,24 +463,33 @@ class Preset:
         """Return the recipe for a data set, a digit and a number of epochs.
 
         Args:
-            dataset, digit, epochs: instead of the preset's own.
+            dataset, digit, epochs: instead of the preset's own. Data of yours are what
+                `firstspike.data.own` returns: `on_digits` holds for images of fewer than 16 pixels along an
+                axis too, and plain numbers are neither augmented nor cut off at a `min_intensity`.
             changes: other fields by their dotted names, as texts for `firstspike.recipes.fields.changed`.
 
         Raises:
-            InputError: a digit that the preset does not take, lacks, or that does not exist; another data
-                set than its only one; a field that does not exist, or a value that it refuses.
+            InputError: a digit that the preset does not take, lacks, or that does not exist; an unknown
+                data set, or another than its only one; a field that does not exist, or a value that it
+                refuses.
         """
         recipe = self.recipe
         if dataset is not None:
-            if self.one_dataset and dataset != recipe.dataset:
-                raise InputError(f"preset {self.name} is made for {recipe.dataset}; leave --dataset out")
-            own = self.on_digits if dataset == "digits" else {}
-            recipe = dataclasses.replace(recipe, dataset=dataset, **own)
+            if self.one_dataset and isinstance(dataset, str) and dataset != recipe.dataset:
+                raise InputError(
+                    f"preset {self.name} is made for {recipe.dataset}; leave --dataset out, or name data "
+                    "of your own by --data"
+                )
+            small = not isinstance(dataset, str) and min(dataset.shape[1:]) < _SMALL_SIDE
+            if dataset == "digits" or small:
+                recipe = dataclasses.replace(recipe, **self.on_digits)
+            recipe = recipe.on(dataset)
         if self.takes_digit:
+            last = recipe.sizes()[1] - 1
             if digit is None:
-                raise InputError(f"preset {self.name} learns one class; give --digit 0 ... 9")
-            if not 0 <= digit <= 9:
-                raise InputError(f"--digit must be 0 ... 9, found {digit}")
+                raise InputError(f"preset {self.name} learns one class; give --digit 0 ... {last}")
+            if not 0 <= digit <= last:
+                raise InputError(f"--digit must be 0 ... {last}, found {digit}")
             recipe = changed(recipe, "digit", str(digit))
         elif digit is not None:
             raise InputError(f"preset {self.name} takes no --digit")

@@ -2,7 +2,7 @@
 
 A field's annotation says what it may be. `Range` and the names made of it (`Count`, `Share`, ...) bound
 numbers; a `Literal` lists words; a dataclass admits itself and its subclasses. A `Dataset` is written by
-its name, since no file can hold how it is read.
+its name, since no file can hold how it is read, unless it says that it is `recorded`.
 """
 
 import dataclasses
@@ -72,19 +72,19 @@ class Checked:
 
 
 def field_kinds(cls: type) -> dict[str, Any]:
-    """Return what each field of a dataclass may be, by name."""
+    """Return what each field of a dataclass may be, by name; those that it derives are left out."""
     hints = get_type_hints(cls, include_extras=True)
-    return {field.name: hints[field.name] for field in dataclasses.fields(cls)}
+    return {field.name: hints[field.name] for field in dataclasses.fields(cls) if field.init}
 
 
 def to_json(value: Any) -> Any:
     """Return a configuration as plain JSON values, each dataclass with its name under "type"."""
-    if _is_value(value):
-        return {
-            "type": type(value).__name__,
-            **{f.name: to_json(getattr(value, f.name)) for f in dataclasses.fields(value)},
-        }
-    return [to_json(item) for item in value] if isinstance(value, tuple) else _named(value)
+    if isinstance(value, Dataset) and not value.recorded:
+        return value.name
+    if dataclasses.is_dataclass(value):
+        kinds = field_kinds(type(value))
+        return {"type": type(value).__name__, **{name: to_json(getattr(value, name)) for name in kinds}}
+    return [to_json(item) for item in value] if isinstance(value, tuple) else value
 
 
 def from_json(value: Any, kind: type[_T]) -> _T:
@@ -118,7 +118,7 @@ def flat(value: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
             yield name, type(inner).__name__
             yield from flat(inner, f"{name}.")
         else:
-            yield name, _named(inner)
+            yield name, inner.identity if isinstance(inner, Dataset) else inner
 
 
 def changed(value: _T, name: str, text: str) -> _T:
@@ -149,10 +149,6 @@ def changed(value: _T, name: str, text: str) -> _T:
 
 def _is_value(value: Any) -> bool:
     return dataclasses.is_dataclass(value) and not isinstance(value, type | Dataset)
-
-
-def _named(value: Any) -> Any:
-    return value.name if isinstance(value, Dataset) else value
 
 
 def _leaves(kind: Any) -> list[Any]:

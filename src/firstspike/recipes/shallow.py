@@ -5,12 +5,12 @@ from abc import abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal, cast
+from typing import Annotated, Any, ClassVar, Literal, Self, cast
 
 import torch
 from torch import Tensor
 
-from firstspike.data import ImageSet
+from firstspike.data import Dataset, ImageSet, dataset
 from firstspike.losses import aggressive_targets, relative_targets, temporal_least_squares
 from firstspike.metrics.report import Report, report
 from firstspike.neurons import Causal, Events, Neuron, Ramp, Window
@@ -212,6 +212,11 @@ class ShallowRecipe(Classifier):
             raise InputError("training by levels knows no spike_penalty; leave it 0")
         if not isinstance(self.loss, TargetLoss):
             raise InputError(f"training by levels needs target times, found loss {self.loss!r}")
+
+    def on(self, data: str | Dataset) -> Self:
+        """Return the recipe for another data set; of plain numbers none is cut off."""
+        recipe = super().on(data)
+        return replace(recipe, min_intensity=0.0) if dataset(data).is_table else recipe
 
     def build(self, shape: tuple[int, ...], classes: int) -> Stack:
         """Return a freshly drawn network."""

@@ -130,7 +130,7 @@ class GanRecipe(Recipe):
         if channels != 1 or min(sides) < _SMALLEST_SIDE:
             raise InputError(
                 f"a GAN draws grey images of {_SMALLEST_SIDE} x {_SMALLEST_SIDE} pixels or more, and "
-                f"{self.dataset} has none; give another --dataset"
+                f"{self.dataset} has none; give another --dataset or --data"
             )
         return super().data(split, data_dir)
 

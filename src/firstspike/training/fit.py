@@ -1,5 +1,6 @@
 """Training of any torch module on any data, by the loop and into the run folder of the recipes."""
 
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -7,8 +8,10 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.utils._pytree import tree_leaves
 
-from firstspike.data import ImageSet
+from firstspike.data import Dataset, ImageSet, Source, load, own
+from firstspike.data.own_data import fingerprint, pair
 from firstspike.metrics.report import Report, report
 from firstspike.recipes.base import Classifier
 from firstspike.recipes.fields import Count
@@ -19,7 +22,6 @@ from firstspike.training.run_folder import RunFolder
 
 # Takes what the module returns and the labels or targets; returns a mean over the batch, a scalar.
 Loss = Callable[[Any, Tensor], Tensor]
-Data = ImageSet | tuple[Any, Any]
 
 
 @dataclass(frozen=True)
@@ -44,12 +46,14 @@ class Fit(Classifier):
     Attributes:
         network, loss: names of the module's class and of the loss function.
         parameters, samples: numbers of them.
+        sha256: of inputs and targets, those for validation included.
     """
 
     network: str
     loss: str
     parameters: int
     samples: Count
+    sha256: str
 
     def sizes(self) -> tuple[tuple[int, ...], int]:
         """Refuse: the module is the caller's."""
@@ -73,9 +77,9 @@ class _Fitting(Fit):
 
     function: Loss
 
-    def examples(self, train: Data) -> tuple[Any, Any]:
+    def examples(self, train: Any) -> tuple[Any, Any]:
         """Return inputs and targets."""
-        return _pair(train)
+        return train
 
     def plain(self, inputs: Any) -> Any:
         """Return inputs as they are."""
@@ -86,10 +90,10 @@ class _Fitting(Fit):
         return self.function(model(images), labels)
 
     @torch.no_grad()
-    def judge(self, model: torch.nn.Module, validation: Data) -> dict[str, Any]:
+    def judge(self, model: torch.nn.Module, validation: Any) -> dict[str, Any]:
         """Return the mean loss on the validation data."""
         model.eval()
-        inputs, targets = _pair(validation)
+        inputs, targets = validation
         device, total = _device(model), 0.0
         for start in range(0, len(inputs), self.batch_size):
             part = slice(start, start + self.batch_size)
@@ -108,11 +112,11 @@ class _Fitting(Fit):
 
 def fit(
     net: torch.nn.Module,
-    data: Data,
+    data: Source,
     *,
     loss: Loss,
     out: str | Path,
-    validation: Data | None = None,
+    validation: Source = None,
     epochs: int = 20,
     batch_size: int = 128,
     rate: float = 1e-3,
@@ -131,30 +135,44 @@ def fit(
 
     Args:
         net: any module; it is trained in place.
-        data: inputs and targets, indexed along their first axis, or an `ImageSet`.
+        data: inputs and targets, indexed along their first axis: tensors (or `Spikes`, say) as `net` takes
+            them, or arrays, which become tensors, float64 in torch's default type. Or an `ImageSet`, or a
+            map-style ``torch.utils.data.Dataset`` of (input, target), whose items are read once and held in
+            memory: one that changes them at random gives these in every epoch. Or a path, as
+            `firstspike.data.own` takes it, or a `Dataset`: then `net` is given the images of its training
+            split, uint8, and those of its validation split validate, unless `validation` is given.
         loss: of what `net` returns and the targets, a mean over the batch.
         out: the run folder.
-        validation: like `data`; the epoch of the lowest loss on it is chosen, without it the last.
+        validation: like `data`, but no path; the epoch of the lowest loss on it is chosen, without it the
+            last.
         epochs, batch_size, rate, weight_decay, warmup, ema: as in `firstspike.recipes.base.Classifier`.
         seed: of everything random.
         resume: go on with the run in `out`, if there is one.
         show_progress: draw a bar on stderr.
 
     Raises:
-        InputError: `out` holds something else or a run of other settings; another thread or process trains.
+        InputError: `out` holds something else or a run of other settings or data; another thread or process
+            trains; the data cannot be used.
         ValueError: a number out of range, or inputs and targets of different lengths.
         Diverged: a loss or a weight is not finite; finished epochs are kept.
     """
-    inputs, targets = _pair(data)
-    if len(inputs) != len(targets):
-        raise ValueError(f"expected one target for each input, found {len(inputs)} and {len(targets)}")
+    if isinstance(data, str | os.PathLike):
+        data = own(data)
+    if isinstance(data, Dataset):
+        validation = load(data, "validation") if validation is None else validation
+        data = load(data, "train")
+    train, judged = pair(data), None if validation is None else pair(validation)
+    for inputs, targets in (train, judged or train):
+        if len(inputs) != len(targets):
+            raise ValueError(f"expected one target for each input, found {len(inputs)} and {len(targets)}")
     name = getattr(loss, "__qualname__", type(loss).__qualname__)
     settings = Fit(
         dataset=data.name if isinstance(data, ImageSet) else "own",
         network=type(net).__name__,
         loss=name,
         parameters=sum(p.numel() for p in net.parameters()),
-        samples=len(inputs),
+        samples=len(train[0]),
+        sha256=fingerprint([leaf for leaf in tree_leaves((train, judged)) if isinstance(leaf, Tensor)]),
         epochs=epochs,
         batch_size=batch_size,
         rate=rate,
@@ -174,8 +192,8 @@ def fit(
             try:
                 train_recipe(
                     run,
-                    data,
-                    validation,
+                    train,
+                    judged,
                     recipe=_Fitting(**given, function=loss),
                     model=net,
                     device=str(_device(net)),
@@ -185,10 +203,6 @@ def fit(
                 torch.set_num_threads(threads)
         run.load_model(net)
     return Fitted(net.eval(), run.load_state().records, path)
-
-
-def _pair(data: Data) -> tuple[Any, Any]:
-    return (data.images, data.labels) if isinstance(data, ImageSet) else data
 
 
 def _device(module: torch.nn.Module) -> torch.device:

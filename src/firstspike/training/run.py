@@ -8,7 +8,8 @@ from pathlib import Path
 import torch
 from filelock import FileLock, Timeout
 
-from firstspike.data import ImageSet
+from firstspike.data import ImageSet, Source
+from firstspike.data.own_data import described
 from firstspike.recipes.base import Recipe, maps
 from firstspike.support import InputError
 from firstspike.training.diagnose import Diary
@@ -25,6 +26,7 @@ def train(
     config: Recipe,
     seed: int,
     *,
+    data: Source = None,
     data_dir: str | Path | None = None,
     resume: bool = False,
     threads: int | None = None,
@@ -41,6 +43,10 @@ def train(
     state of every layer before the first epoch and after each, see `firstspike.training.diagnose`. Without
     `threads` the work of a step decides, see `firstspike.training.threads`.
 
+    `data` are your own, in place of the data set that `config` names: a path, arrays or tensors of inputs
+    and labels, an `ImageSet`, a map-style ``torch.utils.data.Dataset``, or a `Dataset`; see
+    `firstspike.data.own`. Given to `Preset.configure` instead, they fit a preset to small images too.
+
     Raises:
         InputError: `diagnose`, `device`, `compiled` or ``torchrun`` with a recipe that knows nothing of it;
             see `RunFolder.create` and `firstspike.data.load`; another process trains there, or another
@@ -49,6 +55,8 @@ def train(
         OSError: the data cannot be read or the folder cannot be written.
     """
     path, data_dir = Path(path), None if data_dir is None else Path(data_dir)
+    if data is not None:
+        config = config.on(described(data))
     if asked_for() > 1 and not config.in_processes:
         raise InputError(f"{preset} trains in one process; start it without torchrun")
     if diagnose is not None and not config.has_layers:
@@ -67,11 +75,13 @@ def train(
         return found
     train_set = config.data("train", data_dir)
     validation = config.data("validation", data_dir) if config.judged else None
+    # Built once here, so that a network that does not fit the data is refused before the folder is made.
+    wanted = _threads_for(config, train_set) if found is None else found.threads
     path.mkdir(parents=True, exist_ok=True)
     device = own_device(device)
     with alone_in_process(), joined(device), alone_in(path) if first() else nullcontext():
         if found is None:
-            torch.set_num_threads(threads or _threads_for(config, train_set))
+            torch.set_num_threads(threads or wanted)
         run = _start(path, preset, config, seed, resume, device)
         torch.set_num_threads(run.threads)
         # Whoever held the lock before may have finished it.

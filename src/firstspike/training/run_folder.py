@@ -146,7 +146,7 @@ class RunFolder:
 
     @staticmethod
     def open(path: str | Path, dataset: Dataset | None = None) -> "RunFolder":
-        """Return the run in `path`; `dataset` is what it was trained on, if that is one of your own.
+        """Return the run in `path`; `dataset` is what it was trained on, where the run cannot find it.
 
         Raises:
             InputError: there is none, it is damaged, it was written by another version of the format, or it
@@ -182,11 +182,22 @@ class RunFolder:
         types = [type(value) for value in (preset, seed, threads)]
         if types != [str, int, int] or threads < 1 or precision not in _PRECISIONS:
             raise InputError(f"{file} does not describe a run; train the run again")
-        if dataset is not None:
-            if dataset.name != config.dataset:
-                raise InputError(f"{path} was trained on {config.dataset}, not on {dataset}; give that one")
-            config = replace(config, dataset=dataset)
-        return RunFolder(path, preset, config, seed, threads, precision)
+        run = RunFolder(path, preset, config, seed, threads, precision)
+        return run if dataset is None else run.on(dataset)
+
+    def on(self, dataset: Dataset) -> "RunFolder":
+        """Return the run with `dataset` for what it was trained on.
+
+        Raises:
+            InputError: it was trained on another one.
+        """
+        there = self.config.dataset
+        trained_on = there.identity if isinstance(there, Dataset) else there
+        if dataset.identity != trained_on:
+            raise InputError(
+                f"{self.path} was trained on {trained_on}, not on {dataset.identity}; give that one"
+            )
+        return replace(self, config=replace(self.config, dataset=dataset))
 
     def load_state(self, expected: Mapping[str, Tensor] | None = None) -> RunState:
         """Return the state after the last finished epoch; an empty one before the first.
