@@ -20,6 +20,7 @@ ORDER = [
     "losses",
     "engine",
     "online",
+    "weights",
     "models",
     "data",
     "metrics",
