@@ -22,6 +22,7 @@ MODULES = [
     "firstspike.losses",
     "firstspike.engine",
     "firstspike.online",
+    "firstspike.weights.state_dict",
     "firstspike.metrics.cost",
 ]
 
