@@ -24,6 +24,7 @@ MODULES = [
     "firstspike.online",
     "firstspike.weights.state_dict",
     "firstspike.metrics.cost",
+    "firstspike.sklearn",
 ]
 
 

@@ -27,6 +27,7 @@ ORDER = [
     "plot",
     "recipes",
     "training",
+    "sklearn",
     "experiments",
     "bench",
     "cli",

@@ -15,7 +15,7 @@ from firstspike.recipes.fields import Count
 from firstspike.support import InputError
 from firstspike.training.loop import alone_in_process, train_recipe
 from firstspike.training.run import alone_in
-from firstspike.training.run_folder import RunFolder
+from firstspike.training.run_folder import RunFolder, RunState
 
 # Takes what the module returns and the labels or targets; returns a mean over the batch, a scalar.
 Loss = Callable[[Any, Tensor], Tensor]
@@ -58,6 +58,10 @@ class Fit(Classifier):
             "one and fill it by RunFolder.open(...).load_model(module)"
         )
 
+    def score(self, figures: Mapping[str, Any]) -> float:
+        """Return the validation loss with its sign changed; without one all epochs are equal."""
+        return -float(figures.get("validation_loss", 0.0))
+
     def build(self, shape: tuple[int, ...], classes: int) -> torch.nn.Module:
         """Refuse: the module is the caller's."""
         raise NotImplementedError
@@ -96,10 +100,6 @@ class _Fitting(Fit):
             loss = self.function(model(inputs[part].to(device)), targets[part].to(device))
             total += float(loss) * len(targets[part])
         return {"validation_loss": total / len(inputs)}
-
-    def score(self, figures: Mapping[str, Any]) -> float:
-        """Return the validation loss with its sign changed; without one all epochs are equal."""
-        return -float(figures.get("validation_loss", 0.0))
 
     def report(self, model: torch.nn.Module, test: ImageSet, data_dir: Path | None = None) -> Report:
         """Return accuracy and cost on images."""
@@ -145,16 +145,10 @@ def fit(
         ValueError: a number out of range, or inputs and targets of different lengths.
         Diverged: a loss or a weight is not finite; finished epochs are kept.
     """
-    inputs, targets = _pair(data)
-    if len(inputs) != len(targets):
-        raise ValueError(f"expected one target for each input, found {len(inputs)} and {len(targets)}")
-    name = getattr(loss, "__qualname__", type(loss).__qualname__)
-    settings = Fit(
-        dataset=data.name if isinstance(data, ImageSet) else "own",
-        network=type(net).__name__,
-        loss=name,
-        parameters=sum(p.numel() for p in net.parameters()),
-        samples=len(inputs),
+    recipe = _fitting(
+        net,
+        data,
+        loss,
         epochs=epochs,
         batch_size=batch_size,
         rate=rate,
@@ -162,6 +156,7 @@ def fit(
         warmup=warmup,
         ema=ema,
     )
+    settings = Fit(**{field.name: getattr(recipe, field.name) for field in fields(Fit)})
     path = Path(out)
     RunFolder.find(path, "fit", settings, seed, resume=resume)
     path.mkdir(parents=True, exist_ok=True)
@@ -169,14 +164,13 @@ def fit(
     with alone_in_process(), alone_in(path):
         run = RunFolder.create(path, "fit", settings, seed, resume=resume)
         if not run.finished:
-            given = {field.name: getattr(settings, field.name) for field in fields(settings)}
             torch.set_num_threads(run.threads)
             try:
                 train_recipe(
                     run,
                     data,
                     validation,
-                    recipe=_Fitting(**given, function=loss),
+                    recipe=recipe,
                     model=net,
                     device=str(_device(net)),
                     show_progress=show_progress,
@@ -185,6 +179,56 @@ def fit(
                 torch.set_num_threads(threads)
         run.load_model(net)
     return Fitted(net.eval(), run.load_state().records, path)
+
+
+class _Nowhere(RunFolder):
+    """A run that is kept nowhere, and starts anew."""
+
+    def load_state(self, expected: Mapping[str, Tensor] | None = None) -> RunState:
+        """Return an empty state."""
+        return RunState({}, [])
+
+    def save_state(self, state: RunState) -> None:
+        """Keep nothing."""
+
+    def save_model(self, tensors: dict[str, Tensor]) -> None:
+        """Keep nothing."""
+
+
+def fit_in_memory(net: torch.nn.Module, data: Data, *, loss: Loss, seed: int, **settings: Any) -> None:
+    """Train a module from its own weights as `fit` does, without a run folder and in silence.
+
+    Another thread that trains is waited for.
+
+    Args:
+        net, data, loss, seed: as for `fit`; `net` has the weights of the last epoch.
+        settings: further fields of `firstspike.recipes.base.Classifier`.
+
+    Raises:
+        ValueError, Diverged: as for `fit`.
+    """
+    recipe = _fitting(net, data, loss, **settings)
+    run = _Nowhere(Path(recipe.network), "fit", recipe, seed, torch.get_num_threads(), "float32")
+    with alone_in_process(wait=True):
+        best = train_recipe(
+            run, data, recipe=recipe, model=net, device=str(_device(net)), show_progress=False
+        )
+    net.load_state_dict(best.state_dict())
+
+
+def _fitting(net: torch.nn.Module, data: Data, loss: Loss, **settings: Any) -> _Fitting:
+    inputs, targets = _pair(data)
+    if len(inputs) != len(targets):
+        raise ValueError(f"expected one target for each input, found {len(inputs)} and {len(targets)}")
+    return _Fitting(
+        dataset=data.name if isinstance(data, ImageSet) else "own",
+        network=type(net).__name__,
+        loss=getattr(loss, "__qualname__", type(loss).__qualname__),
+        parameters=sum(p.numel() for p in net.parameters()),
+        samples=len(inputs),
+        function=loss,
+        **settings,
+    )
 
 
 def _pair(data: Data) -> tuple[Any, Any]:
