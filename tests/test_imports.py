@@ -26,6 +26,7 @@ ORDER = [
     "metrics",
     "plot",
     "recipes",
+    "tensorboard",
     "training",
     "sklearn",
     "experiments",

@@ -5,6 +5,7 @@ from firstspike import metrics as metrics
 from firstspike import plot as plot
 from firstspike import recipes as recipes
 from firstspike import sklearn as sklearn
+from firstspike import tensorboard as tensorboard
 from firstspike import weights as weights
 from firstspike.data import Dataset as Dataset
 from firstspike.data import ImageSet as ImageSet
