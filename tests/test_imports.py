@@ -29,6 +29,7 @@ ORDER = [
     "tensorboard",
     "training",
     "sklearn",
+    "hub",
     "experiments",
     "bench",
     "cli",
