@@ -23,7 +23,9 @@ MODULES = [
     "firstspike.losses",
     "firstspike.engine",
     "firstspike.online",
+    "firstspike.weights.state_dict",
     "firstspike.metrics.cost",
+    "firstspike.sklearn",
 ]
 
 

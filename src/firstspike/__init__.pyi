@@ -1,9 +1,13 @@
 # The public names, once: type checkers read them here, and __init__.py imports them on first use.
 from firstspike import data as data
 from firstspike import experiments as experiments
+from firstspike import hub as hub
 from firstspike import metrics as metrics
 from firstspike import plot as plot
 from firstspike import recipes as recipes
+from firstspike import sklearn as sklearn
+from firstspike import tensorboard as tensorboard
+from firstspike import weights as weights
 from firstspike.data import Dataset as Dataset
 from firstspike.data import ImageSet as ImageSet
 from firstspike.decision import FirstSpike as FirstSpike

@@ -150,6 +150,22 @@ def json_text(document: Any, indent: int | None = None) -> str:
     return json.dumps(_finite(document), indent=indent, allow_nan=False)
 
 
+def read_json_lines(path: Path) -> list[dict[str, Any]]:
+    """Return the objects of a file that holds one per line.
+
+    Raises:
+        InputError: a line is something else.
+        OSError: it cannot be read.
+    """
+    try:
+        objects = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    except ValueError as error:
+        raise InputError(f"{path} is damaged ({error}); train the run again") from error
+    if not (objects and all(isinstance(found, dict) for found in objects)):
+        raise InputError(f"{path} is damaged (it is no list of objects); train the run again")
+    return objects
+
+
 def _finite(value: Any) -> Any:
     if isinstance(value, dict):
         return {name: _finite(item) for name, item in value.items()}

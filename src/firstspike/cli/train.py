@@ -68,6 +68,11 @@ def add_parser(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> 
     )
     parser.add_argument("--resume", action="store_true", help="go on with the run in --out if there is one")
     parser.add_argument(
+        "--tensorboard",
+        action="store_true",
+        help="write each epoch's figures for TensorBoard too, into RUN/tensorboard",
+    )
+    parser.add_argument(
         "--diagnose",
         action="store_true",
         help="report every layer before training and after each epoch: who fires, when, gradients; for "
@@ -118,6 +123,7 @@ def run(options: argparse.Namespace) -> None:
             threads=options.threads,
             device=options.device,
             compiled=options.compile,
+            events=options.tensorboard,
             diagnose=_to_stderr if options.diagnose else None,
         )
     print(out)

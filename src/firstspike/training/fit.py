@@ -18,7 +18,7 @@ from firstspike.recipes.fields import Count
 from firstspike.support import InputError
 from firstspike.training.loop import alone_in_process, train_recipe
 from firstspike.training.run import alone_in
-from firstspike.training.run_folder import RunFolder
+from firstspike.training.run_folder import RunFolder, RunState
 
 # Takes what the module returns and the labels or targets; returns a mean over the batch, a scalar.
 Loss = Callable[[Any, Tensor], Tensor]
@@ -62,6 +62,10 @@ class Fit(Classifier):
             "one and fill it by RunFolder.open(...).load_model(module)"
         )
 
+    def score(self, figures: Mapping[str, Any]) -> float:
+        """Return the validation loss with its sign changed; without one all epochs are equal."""
+        return -float(figures.get("validation_loss", 0.0))
+
     def build(self, shape: tuple[int, ...], classes: int) -> torch.nn.Module:
         """Refuse: the module is the caller's."""
         raise NotImplementedError
@@ -100,10 +104,6 @@ class _Fitting(Fit):
             loss = self.function(model(inputs[part].to(device)), targets[part].to(device))
             total += float(loss) * len(targets[part])
         return {"validation_loss": total / len(inputs)}
-
-    def score(self, figures: Mapping[str, Any]) -> float:
-        """Return the validation loss with its sign changed; without one all epochs are equal."""
-        return -float(figures.get("validation_loss", 0.0))
 
     def report(self, model: torch.nn.Module, test: ImageSet, data_dir: Path | None = None) -> Report:
         """Return accuracy and cost on images."""
@@ -162,17 +162,12 @@ def fit(
         validation = load(data, "validation") if validation is None else validation
         data = load(data, "train")
     train, judged = pair(data), None if validation is None else pair(validation)
-    for inputs, targets in (train, judged or train):
-        if len(inputs) != len(targets):
-            raise ValueError(f"expected one target for each input, found {len(inputs)} and {len(targets)}")
-    name = getattr(loss, "__qualname__", type(loss).__qualname__)
-    settings = Fit(
+    recipe = _fitting(
+        net,
+        train,
+        judged,
+        loss,
         dataset=data.name if isinstance(data, ImageSet) else "own",
-        network=type(net).__name__,
-        loss=name,
-        parameters=sum(p.numel() for p in net.parameters()),
-        samples=len(train[0]),
-        sha256=fingerprint([leaf for leaf in tree_leaves((train, judged)) if isinstance(leaf, Tensor)]),
         epochs=epochs,
         batch_size=batch_size,
         rate=rate,
@@ -180,6 +175,7 @@ def fit(
         warmup=warmup,
         ema=ema,
     )
+    settings = Fit(**{field.name: getattr(recipe, field.name) for field in fields(Fit)})
     path = Path(out)
     RunFolder.find(path, "fit", settings, seed, resume=resume)
     path.mkdir(parents=True, exist_ok=True)
@@ -187,14 +183,13 @@ def fit(
     with alone_in_process(), alone_in(path):
         run = RunFolder.create(path, "fit", settings, seed, resume=resume)
         if not run.finished:
-            given = {field.name: getattr(settings, field.name) for field in fields(settings)}
             torch.set_num_threads(run.threads)
             try:
                 train_recipe(
                     run,
                     train,
                     judged,
-                    recipe=_Fitting(**given, function=loss),
+                    recipe=recipe,
                     model=net,
                     device=str(_device(net)),
                     show_progress=show_progress,
@@ -203,6 +198,63 @@ def fit(
                 torch.set_num_threads(threads)
         run.load_model(net)
     return Fitted(net.eval(), run.load_state().records, path)
+
+
+class _Nowhere(RunFolder):
+    """A run that is kept nowhere, and starts anew."""
+
+    def load_state(self, expected: Mapping[str, Tensor] | None = None) -> RunState:
+        """Return an empty state."""
+        return RunState({}, [])
+
+    def save_state(self, state: RunState) -> None:
+        """Keep nothing."""
+
+    def save_model(self, tensors: dict[str, Tensor]) -> None:
+        """Keep nothing."""
+
+
+def fit_in_memory(net: torch.nn.Module, data: Source, *, loss: Loss, seed: int, **settings: Any) -> None:
+    """Train a module from its own weights as `fit` does, without a run folder and in silence.
+
+    Another thread that trains is waited for.
+
+    Args:
+        net, data, loss, seed: as for `fit`; `net` has the weights of the last epoch.
+        settings: further fields of `firstspike.recipes.base.Classifier`.
+
+    Raises:
+        ValueError, Diverged: as for `fit`.
+    """
+    train = pair(data)
+    recipe = _fitting(net, train, None, loss, dataset="own", **settings)
+    run = _Nowhere(Path(recipe.network), "fit", recipe, seed, torch.get_num_threads(), "float32")
+    with alone_in_process(wait=True):
+        best = train_recipe(
+            run, train, recipe=recipe, model=net, device=str(_device(net)), show_progress=False
+        )
+    net.load_state_dict(best.state_dict())
+
+
+def _fitting(
+    net: torch.nn.Module,
+    train: tuple[Any, Any],
+    judged: tuple[Any, Any] | None,
+    loss: Loss,
+    **settings: Any,
+) -> _Fitting:
+    for inputs, targets in (train, judged or train):
+        if len(inputs) != len(targets):
+            raise ValueError(f"expected one target for each input, found {len(inputs)} and {len(targets)}")
+    return _Fitting(
+        network=type(net).__name__,
+        loss=getattr(loss, "__qualname__", type(loss).__qualname__),
+        parameters=sum(p.numel() for p in net.parameters()),
+        samples=len(train[0]),
+        sha256=fingerprint([leaf for leaf in tree_leaves((train, judged)) if isinstance(leaf, Tensor)]),
+        function=loss,
+        **settings,
+    )
 
 
 def _device(module: torch.nn.Module) -> torch.device:

@@ -222,9 +222,12 @@ class _Losses:
 
 
 @contextmanager
-def alone_in_process() -> Iterator[None]:
-    """Refuse a training while another thread trains: they would share torch's random numbers."""
-    if not _training.acquire(blocking=False):
+def alone_in_process(*, wait: bool = False) -> Iterator[None]:
+    """Refuse a training while another thread trains: they would share torch's random numbers.
+
+    With `wait` it is waited for instead.
+    """
+    if not _training.acquire(blocking=wait):
         raise InputError(
             "another thread of this process trains already, and torch has one random state for all of "
             "them; train one after the other, or each in a process of its own"

@@ -8,6 +8,7 @@ from pathlib import Path
 import torch
 from filelock import FileLock, Timeout
 
+from firstspike import tensorboard
 from firstspike.data import ImageSet, Source
 from firstspike.data.own_data import described
 from firstspike.recipes.base import Recipe, maps
@@ -33,6 +34,7 @@ def train(
     device: str = "cpu",
     compiled: bool = False,
     show_progress: bool = True,
+    events: bool = False,
     diagnose: Callable[[str], None] | None = None,
 ) -> RunFolder:
     """Train `config` into `path` and return the finished run.
@@ -40,7 +42,8 @@ def train(
     With `resume` a run that is there goes on from its last finished epoch, with the threads it was
     started with, and ends at the same weights to the bit; a finished one is returned as it is. Under
     ``torchrun`` the processes train one run together; only the first one writes. `diagnose` is told the
-    state of every layer before the first epoch and after each, see `firstspike.training.diagnose`. Without
+    state of every layer before the first epoch and after each, see `firstspike.training.diagnose`. With
+    `events` each epoch's figures are written for TensorBoard, see `firstspike.tensorboard.write`. Without
     `threads` the work of a step decides, see `firstspike.training.threads`.
 
     `data` are your own, in place of the data set that `config` names: a path, arrays or tensors of inputs
@@ -49,6 +52,7 @@ def train(
 
     Raises:
         InputError: `diagnose`, `device`, `compiled` or ``torchrun`` with a recipe that knows nothing of it;
+            `events` without TensorBoard;
             see `RunFolder.create` and `firstspike.data.load`; another process trains there, or another
             thread of this one.
         Diverged: a loss or a weight is not finite; finished epochs are kept.
@@ -68,10 +72,14 @@ def train(
             f"preset {preset} trains on the CPU, by kernels compiled already; leave --device and --compile "
             "out"
         )
+    if events:
+        tensorboard.needed()
     # Looked at before the data, which may be a download; made after them, so that none is left empty.
     found = RunFolder.find(path, preset, config, seed, resume=resume)
     if found is not None and found.finished:
         torch.set_num_threads(found.threads)
+        if events:
+            tensorboard.write(path)
         return found
     train_set = config.data("train", data_dir)
     validation = config.data("validation", data_dir) if config.judged else None
@@ -87,9 +95,16 @@ def train(
         # Whoever held the lock before may have finished it.
         if run.finished:
             return run
-        watch = None
+        diary = None
         if diagnose is not None and validation is not None:
-            watch = Diary(run.path, run.recipe, validation, diagnose)
+            diary = Diary(run.path, run.recipe, validation, diagnose)
+
+        def watch(epoch: int, model: torch.nn.Module) -> None:
+            if diary is not None:
+                diary(epoch, model)
+            if events and epoch:
+                tensorboard.write(path)
+
         train_recipe(
             run,
             train_set,

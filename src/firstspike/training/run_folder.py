@@ -14,7 +14,6 @@ from typing import Any, get_args
 
 import numpy
 import torch
-from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
@@ -25,6 +24,7 @@ from firstspike.recipes.fields import flat, from_json, to_json
 from firstspike.recipes.precision import Precision
 from firstspike.support import InputError, atomic_path, command_line, json_text, write_text
 from firstspike.training.seeding import seeded
+from firstspike.weights.files import read_tensors
 
 FORMAT = 2
 _PRECISIONS = get_args(Precision)
@@ -212,7 +212,7 @@ class RunFolder:
         file = self.path / "state" / "latest.safetensors"
         if not file.exists():
             return RunState({}, [])
-        tensors, metadata = _read(file)
+        tensors, metadata = read_tensors(file, "train the run again")
         try:
             records = json.loads(metadata["records"])
         except (ValueError, KeyError) as error:
@@ -268,24 +268,9 @@ class RunFolder:
                 f"{self.path} has no model yet; finish it with firstspike train {self.preset} --out "
                 f"{self.path} --resume and the options that it was started with"
             )
-        tensors, _ = _read(file)
+        tensors, _ = read_tensors(file, "train the run again")
         _check_fit(file, module.state_dict(), tensors)
         module.load_state_dict(tensors)
-
-
-def _read(file: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
-    # Opened here first: the library's own errors name neither the file nor the reason.
-    file.open("rb").close()
-    try:
-        with safe_open(file, framework="pt") as opened:
-            return _copies(opened), opened.metadata() or {}
-    except (SafetensorError, OSError, ValueError) as error:
-        raise InputError(f"{file} is damaged ({error}); train the run again") from error
-
-
-def _copies(opened: safe_open) -> dict[str, Tensor]:
-    # Copies: those given lie in the file, which Windows then lets nobody replace.
-    return {name: opened.get_tensor(name).clone() for name in opened.keys()}  # noqa: SIM118
 
 
 def _check_fit(file: Path, expected: Mapping[str, Tensor], found: Mapping[str, Tensor]) -> None:

@@ -1,0 +1,168 @@
+"""Runs on the Hugging Face hub: a finished run as a folder that can be uploaded, and back."""
+
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from firstspike.metrics.report import table
+from firstspike.support import InputError, json_text, one_line, read_json_lines, write_text
+from firstspike.training.fit import Fit
+from firstspike.training.run_folder import RunFolder
+
+# What is read of a repository; nothing else is fetched.
+_FILES = ["config.json", "metrics.jsonl", "model.safetensors"]
+
+
+def save(run: str | Path | RunFolder, out: str | Path) -> Path:
+    """Write a finished run as a folder for the hub and return the folder.
+
+    It holds ``config.json`` without the command line, which may name folders of this machine,
+    ``metrics.jsonl``, ``model.safetensors`` and a model card ``README.md`` made of the run's figures. It is
+    a run folder itself.
+
+    Args:
+        run: the run or its folder.
+        out: a folder that is empty or not there yet.
+
+    Raises:
+        InputError: the run is not finished or damaged; `out` holds something.
+        OSError: a file cannot be read or written.
+    """
+    run, out = _opened(run), Path(out)
+    if out.exists() and not (out.is_dir() and not any(out.iterdir())):
+        raise InputError(f"{out} holds something already; give another folder")
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}-") as temporary:
+        made = Path(temporary) / "made"
+        # Not the temporary folder itself, which is for its owner alone.
+        made.mkdir()
+        _fill(run, made)
+        if out.exists():
+            out.rmdir()
+        os.replace(made, out)
+    return out
+
+
+def push(run: str | Path | RunFolder, repo_id: str, *, private: bool = False) -> str:
+    """Upload a finished run, as `save` writes it, to the Hugging Face hub and return its address.
+
+    Needs a login by ``hf auth login`` or the environment variable HF_TOKEN.
+
+    Args:
+        run: the run or its folder.
+        repo_id: such as ``user/name``; it is made if it is not there.
+        private: of a new one.
+
+    Raises:
+        InputError: the run is not finished or damaged, huggingface_hub is not installed, or the upload
+            failed.
+    """
+    run, hub = _opened(run), _hub()
+    with tempfile.TemporaryDirectory() as temporary, _reported(f"{repo_id} could not be written"):
+        folder = save(run, Path(temporary) / "run")
+        address = str(hub.create_repo(repo_id, private=private, exist_ok=True))
+        hub.upload_folder(repo_id=repo_id, folder_path=folder, commit_message=f"Add {run.preset}")
+    return address
+
+
+def load(source: str | Path, *, revision: str | None = None) -> RunFolder:
+    """Return the run in a local folder or in a repository of the Hugging Face hub.
+
+    ``load(...).load()`` is the trained network; that of `firstspike.fit` goes into your own module, by
+    ``load(...).load_model(module)``. Nothing that is read can run code.
+
+    Args:
+        source: a folder, or a repository as ``user/name``, which is kept in huggingface_hub's cache.
+        revision: branch, tag or commit of the repository; pin a commit to get the same weights each time.
+
+    Raises:
+        InputError: there is neither, it holds no finished run, or huggingface_hub is not installed or could
+            not fetch it.
+        OSError: the folder cannot be read.
+    """
+    if Path(source).is_dir():
+        return _opened(source)
+    hub = _hub()
+    with _reported(f"{source} is no folder, and could not be fetched from the hub"):
+        folder = hub.snapshot_download(str(source), revision=revision, allow_patterns=_FILES)
+    return _opened(folder)
+
+
+def _opened(run: str | Path | RunFolder) -> RunFolder:
+    opened = run if isinstance(run, RunFolder) else RunFolder.open(run)
+    if not opened.finished:
+        raise InputError(
+            f"{opened.path} holds no model.safetensors; finish the run by firstspike train --resume"
+        )
+    return opened
+
+
+def _hub() -> ModuleType:
+    try:
+        import huggingface_hub
+    except ImportError as error:
+        raise InputError(f"huggingface_hub is missing ({error}); pip install 'firstspike[hub]'") from error
+    return huggingface_hub
+
+
+@contextmanager
+def _reported(what: str) -> Iterator[None]:
+    try:
+        yield
+    except InputError:
+        raise
+    except Exception as error:
+        # Whatever a transfer runs into.
+        raise InputError(f"{what}: {one_line(str(error))}") from error
+
+
+def _fill(run: RunFolder, folder: Path) -> None:
+    config = json.loads((run.path / "config.json").read_text(encoding="utf-8"))
+    write_text(folder / "config.json", json_text(config | {"command": None}, indent=2) + "\n")
+    for name in ("metrics.jsonl", "model.safetensors"):
+        shutil.copyfile(run.path / name, folder / name)
+    write_text(folder / "README.md", _card(run))
+
+
+def _card(run: RunFolder) -> str:
+    """The model card: what the run is, the figures of the epoch that was kept, and how to load it."""
+    config, records = run.config, read_json_lines(run.path / "metrics.jsonl")
+    kept = max(records, key=lambda record: (config.score(record), record["epoch"]))
+    load = "network = run.load()"
+    if isinstance(config, Fit):
+        load = f"run.load_model(network)  # your own {config.network}"
+    figures: dict[str, Any] = {
+        name: value for name, value in kept.items() if name not in ("epoch", "seconds")
+    }
+    return f"""\
+---
+library_name: firstspike
+tags:
+- spiking-neural-network
+- time-to-first-spike
+---
+
+# {one_line(run.preset)} on {one_line(str(config.dataset))}
+
+A network whose neurons spike at most once, trained by firstspike: recipe `{type(config).__name__}`,
+seed {run.seed}, {config.epochs} epochs. `config.json` holds every number of it.
+
+Figures of the epoch that was kept, {kept["epoch"]}; `firstspike evaluate` measures the test set.
+
+```
+{table(figures)}
+```
+
+```python
+import firstspike as fs
+
+run = fs.hub.load("REPOSITORY")  # this repository, or a folder
+{load}
+```
+"""
