@@ -118,6 +118,23 @@ def test_equal_spikes_in_another_order_tie() -> None:
     assert bool((verdict.label == -1).all())
 
 
+@pytest.mark.parametrize(("votes", "most"), [(Votes(neurons_per_class=1), 57), (Votes(gamma=2), 35)])
+def test_exponential_votes_of_many_steps_are_refused_before_a_late_spike_counts_as_silence(
+    votes: Votes, most: int
+) -> None:
+    late = [most - 1] * votes.neurons_per_class + [most] * votes.neurons_per_class
+    assert votes.decide(Spikes([late], most)).label.tolist() == [0]
+    with refused(ValueError, f"gamma={votes.gamma:g}", f"{most + 1} steps", '"linear"'):
+        votes.decide(Spikes([[0] * len(late)], most + 1))
+    assert len(Votes(weighting="linear").worth(65_535)) == 65_536
+
+
+def test_votes_of_neighbouring_steps_differ() -> None:
+    assert Votes(gamma=1 + 1e-9).worth(4)[0] == 1
+    with refused(ValueError, "4 steps apart"):
+        Votes(gamma=1 + 1e-12).worth(4)
+
+
 def test_decisions_by_hand() -> None:
     votes = Votes(gamma=2, neurons_per_class=2)
     verdict = votes.decide(Spikes([[0, 4, 1, 2], [4, 4, 4, 4], [0, 4, 0, 4], [0, 0, 4, 4]], 4))

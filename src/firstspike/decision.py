@@ -1,6 +1,7 @@
 """Reading a class from output spikes: the first spike, votes, or membranes; one verdict and one score."""
 
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from typing import Any, Literal, Protocol, get_args
 
 import torch
@@ -12,6 +13,9 @@ from firstspike.support import check_choice, check_integer, check_number
 Ties = Literal["wrong", "label"]
 Silent = Literal["wrong", "membrane"]
 Weighting = Literal["exponential", "linear", "earliest"]
+
+# Votes are counted in integers of this unit, and two steps tell apart by no fewer than so many.
+_VOTE_UNIT, _FEWEST_UNITS = 2.0**-36, 4
 
 
 @dataclass(frozen=True)
@@ -238,10 +242,21 @@ class Votes:
         return self
 
     def worth(self, steps: int) -> list[float]:
-        """Return the vote of a spike at each step, and of silence last: ``steps + 1`` numbers."""
+        """Return the vote of a spike at each step, and of silence last: ``steps + 1`` numbers.
+
+        Raises:
+            ValueError: the votes of two steps, or of the last one and silence, are too close to tell apart.
+        """
         if self.weighting == "exponential":
-            return [self.gamma**-step for step in range(steps)] + [0.0]
-        return [self.gamma * (steps - step) / steps for step in range(steps + 1)]
+            worth = [self.gamma**-step for step in range(steps)] + [0.0]
+        else:
+            worth = [self.gamma * (steps - step) / steps for step in range(steps + 1)]
+        if min(one - next_ for one, next_ in pairwise(worth)) < _FEWEST_UNITS * _VOTE_UNIT:
+            raise ValueError(
+                f"{self.weighting} votes with gamma={self.gamma:g} cannot tell {steps} steps apart; take "
+                'fewer steps, another gamma, or the weighting "linear"'
+            )
+        return worth
 
     def logits(self, cumulative: Tensor) -> Tensor:
         """Return the scaled mean vote of each class's neurons, ``(batch, classes)``, for training.
@@ -267,7 +282,7 @@ class Votes:
 
         Raises:
             TypeError: not `Spikes`.
-            ValueError: another number of outputs, or the times hold NaN.
+            ValueError: another number of outputs, the times hold NaN, or as `worth` says.
         """
         silent = _first(out) == out.steps
         grouped = _by_class(out.times, self.neurons_per_class)
@@ -275,7 +290,7 @@ class Votes:
             return replace(FirstSpike().decide(out.with_times(grouped.min(2).values)), rule=self.rule)
         # Integers, so that equal sums are equal in whatever order they are added.
         worth = torch.tensor(self.worth(out.steps), dtype=torch.float64, device=out.device)
-        worth = torch.round(worth * 2**36)
+        worth = torch.round(worth / _VOTE_UNIT)
         steps = torch.full((len(out),), float(out.steps), device=out.device)
         for step in reversed(range(out.steps)):
             fired = grouped <= step

@@ -34,6 +34,10 @@ class EttfsRecipe(SpikeClassifier):
 
     parts: ClassVar[tuple[type[Any], ...]] = PARTS
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.decoder.spikes.worth(self.steps)
+
     def build(self, shape: tuple[int, ...], classes: int) -> RasterNetwork:
         """Return a freshly drawn network."""
         return RasterNetwork(
