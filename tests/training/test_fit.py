@@ -2,6 +2,8 @@
 
 import json
 import math
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -109,6 +111,26 @@ def test_its_weights_go_into_a_module_of_the_callers(tmp_path):
         run.load()
     run.load_model(other := network(7))
     assert all(t.equal(other.state_dict()[name]) for name, t in fit.model.state_dict().items())
+
+
+def test_its_run_is_read_in_a_process_of_its_own(tmp_path):
+    run = fitted(tmp_path / "run", network(), epochs=1).path
+    read = f"import firstspike; r = firstspike.RunFolder.open({str(run)!r}); import torch\n" + (
+        "net = torch.nn.Sequential(torch.nn.Linear(4, 16), torch.nn.ReLU(), torch.nn.BatchNorm1d(16), "
+        "torch.nn.Linear(16, 1)); r.load_model(net); print(float(net[0].weight.detach().sum()))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", read], capture_output=True, text=True, timeout=300, check=False
+    )
+    assert done.stderr == ""
+    weight = load_file(run / "model.safetensors")["0.weight"]
+    assert float(done.stdout) == pytest.approx(float(weight.sum()))
+    line = [sys.executable, "-m", "firstspike", "evaluate", str(run)]
+    done = subprocess.run(line, capture_output=True, text=True, timeout=300, check=False)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.count("\n") == 1
+    assert "weights of a module Sequential" in done.stderr
+    assert "load_model(module)" in done.stderr
 
 
 def test_an_image_set_and_no_validation(tmp_path, train):

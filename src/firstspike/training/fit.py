@@ -10,9 +10,7 @@ from torch import Tensor
 
 from firstspike.data import ImageSet
 from firstspike.metrics.report import Report, report
-from firstspike.recipes.base import Classifier
-from firstspike.recipes.fields import Count
-from firstspike.support import InputError
+from firstspike.recipes import Fit
 from firstspike.training.loop import alone_in_process, train_recipe
 from firstspike.training.run import alone_in
 from firstspike.training.run_folder import RunFolder
@@ -35,36 +33,6 @@ class Fitted:
     model: torch.nn.Module
     records: list[dict[str, Any]]
     path: Path
-
-
-@dataclass(frozen=True, kw_only=True)
-class Fit(Classifier):
-    """What `fit` was asked to do, as far as a file can hold it; its module and loss are named only.
-
-    Attributes:
-        network, loss: names of the module's class and of the loss function.
-        parameters, samples: numbers of them.
-    """
-
-    network: str
-    loss: str
-    parameters: int
-    samples: Count
-
-    def sizes(self) -> tuple[tuple[int, ...], int]:
-        """Refuse: the module is the caller's."""
-        raise InputError(
-            f"this run holds the weights of a module {self.network} that firstspike.fit was given; make "
-            "one and fill it by RunFolder.open(...).load_model(module)"
-        )
-
-    def build(self, shape: tuple[int, ...], classes: int) -> torch.nn.Module:
-        """Refuse: the module is the caller's."""
-        raise NotImplementedError
-
-    def batch_loss(self, model: torch.nn.Module, images: Tensor, labels: Tensor) -> Tensor:
-        """Refuse: the loss is the caller's."""
-        raise NotImplementedError
 
 
 @dataclass(frozen=True, kw_only=True)
