@@ -89,6 +89,47 @@ def test_an_interrupted_fit_ends_as_an_uninterrupted_one(tmp_path, monkeypatch, 
     assert all(found[name].equal(tensor) for name, tensor in finished.model.state_dict().items())
 
 
+class Part(torch.nn.Module):
+    """Two layers, one of which is frozen, and one that is not used."""
+
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(0)
+        self.frozen, self.used, self.unused = (torch.nn.Linear(4, n) for n in (4, 1, 2))
+        self.frozen.requires_grad_(False)
+
+    def forward(self, inputs):
+        return self.used(self.frozen(inputs).relu())
+
+
+def test_a_frozen_and_an_unused_parameter_are_gone_on_with(tmp_path, monkeypatch):
+    start = Part().state_dict()
+    whole = fitted(tmp_path / "whole", Part())
+    save_state = RunFolder.save_state
+
+    def save_and_stop(self, state):
+        save_state(self, state)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(RunFolder, "save_state", save_and_stop)
+        with pytest.raises(KeyboardInterrupt):
+            fitted(tmp_path / "run", Part())
+    again = fitted(tmp_path / "run", Part(), resume=True)
+    expected, found = whole.model.state_dict(), again.model.state_dict()
+    assert all(expected[name].equal(found[name]) for name in expected)
+    assert all(found[name].equal(start[name]) != name.startswith("used") for name in start)
+    # Half of what the optimiser knows of a parameter is damage.
+    run = RunFolder.open(tmp_path / "run")
+    state = run.load_state()
+    name = next(name for name in state.tensors if name.endswith("exp_avg"))
+    del state.tensors[name]
+    run.save_state(state)
+    (run.path / "model.safetensors").unlink()
+    with pytest.raises(InputError, match=f"{name}.*train the run again"):
+        fitted(tmp_path / "run", Part(), resume=True)
+
+
 def test_a_run_is_neither_overwritten_nor_gone_on_with_by_other_settings(tmp_path):
     fitted(tmp_path / "run", network(), epochs=1)
     with pytest.raises(InputError, match="holds a run already"):

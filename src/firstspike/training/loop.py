@@ -18,6 +18,7 @@ from firstspike.training.optimizer import (
     expected_tensors,
     load_optimizer,
     module_tensors,
+    of_stepped,
     optimizer_tensors,
     set_rate,
     tensors_under,
@@ -96,9 +97,9 @@ def _train(
     modules = {"model": model, "average": copy.deepcopy(kept), "best": copy.deepcopy(kept)}
     optimizers = recipe.optimizers(model)
     rates = {name: optimizer.param_groups[0]["lr"] for name, optimizer in optimizers.items()}
-    expected = module_tensors(modules)
+    expected, there = module_tensors(modules), run.load_state().tensors
     for name, optimizer in optimizers.items():
-        expected |= expected_tensors(optimizer, name)
+        expected |= of_stepped(expected_tensors(optimizer, name), there)
     state = run.load_state(expected)
     if state.epoch:
         run.write_metrics(state)
