@@ -135,9 +135,8 @@ class Neuron:
         Raises:
             ValueError: the neuron takes one connection only.
         """
-        if len(inputs) == 1:
-            return self.read(*inputs[0])
-        raise ValueError(f"{type(self).__name__} neurons take one connection, found {len(inputs)}")
+        _one_connection(self, inputs)
+        return self.read(*inputs[0])
 
     def scale(self) -> float:
         """Return the factor of initial weights, which are uniform in ``+- scale / sqrt(fan-in)``."""
@@ -145,6 +144,10 @@ class Neuron:
 
     def check(self, connection: Synapses) -> None:
         """Raise ValueError if the neuron does not work behind this connection."""
+
+    def check_all(self, connections: Sequence[Synapses]) -> None:
+        """Raise ValueError if the neuron does not work behind these together; see `read_all`."""
+        _one_connection(self, connections)
 
     def follow(self, before: "Neuron") -> None:
         """Raise ValueError if the neuron cannot read the spikes of the layer `before`."""
@@ -176,6 +179,11 @@ class Neuron:
         """
         raise NotImplementedError(f"{type(self).__name__} has no step-by-step simulation")
 
+    def simulate_all(self, inputs: Sequence[tuple[Synapses, Spikes]]) -> Spikes:
+        """Return the spikes of such a walk with several connections, as `read_all` takes them."""
+        _one_connection(self, inputs)
+        return self.simulate(*inputs[0])
+
     def events(self) -> Events | None:
         """Return how the event engine runs the neuron; None if it cannot."""
         return None
@@ -191,6 +199,11 @@ class Neuron:
     def admit(self, spikes: Spikes) -> Spikes:
         """Return input spikes as a sensor hands them over; those that come too early are held back."""
         return spikes
+
+
+def _one_connection(neuron: Neuron, connections: Sequence[Any]) -> None:
+    if len(connections) != 1:
+        raise ValueError(f"{type(neuron).__name__} neurons take one connection, found {len(connections)}")
 
 
 def check_field(neuron: Neuron, field: str, choices: tuple[str, ...]) -> None:

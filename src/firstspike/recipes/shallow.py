@@ -270,8 +270,8 @@ class ShallowRecipe(Classifier):
         """Yield what both layers do."""
         stack = cast(Stack, model)
         traced = stack.trace(self.encode(images))
-        for layer, received, spikes in zip(stack, traced, traced[1:], strict=False):
-            yield LayerActivity(spikes, layer.membrane(received))
+        for layer, sources, spikes in zip(stack, stack.sources, traced[1:], strict=True):
+            yield LayerActivity(spikes, layer.membrane(*(traced[source] for source in sources)))
 
     def report(self, model: torch.nn.Module, test: ImageSet, data_dir: Path | None = None) -> Report:
         """Return accuracy and cost on images."""
