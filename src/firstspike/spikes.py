@@ -221,6 +221,15 @@ def _tensor(values: Any, name: str) -> Tensor:
         raise TypeError(f"{name} must be a tensor or array of numbers: {error}") from error
 
 
+def as_tensor(values: Any, name: str) -> Any:
+    """Return numpy arrays, lists and tuples of numbers as tensors, anything else as it is.
+
+    Raises:
+        TypeError: they hold something else; the message says what `name` is.
+    """
+    return _tensor(values, name) if isinstance(values, np.ndarray | list | tuple) else values
+
+
 def as_images(images: Any) -> Tensor:
     """Return images as uint8 0 ... 255, or float32 or float64 in 0 ... 1: the one door for images.
 

@@ -26,10 +26,11 @@ from firstspike.models.raster.network import RasterNetwork
 from firstspike.models.spiking_form import SpikingForm, spiking_form
 from firstspike.models.window import WindowNetwork
 from firstspike.nn import AvgPool2d, Stack
-from firstspike.spikes import Spikes, check_spikes
+from firstspike.spikes import Spikes, as_tensor, check_labels, check_spikes
 
 # A tie that holds the label counts as right (S4NN's and Spiking-GAN's evaluation).
 PAPERS = FirstSpike(ties="label")
+_MOST_CLASSES = 2**63 - 1
 ONE_STEP_RULE = "highest output of the head, a membrane; no spike decision"
 
 
@@ -127,8 +128,8 @@ def _rows(figures: dict[str, Any], prefix: str = "") -> list[tuple[str, str]]:
 
 def report(
     network: torch.nn.Module | SpikingForm,
-    images: Tensor,
-    labels: Tensor,
+    images: Any,
+    labels: Any,
     *,
     encode: Callable[[Tensor], Spikes] | None = None,
     batch_size: int = 250,
@@ -140,13 +141,18 @@ def report(
             other module, called with the images, that returns `Spikes` ``(batch, classes)``: then cost is
             the step of the first spike alone. Measured in evaluation mode; its mode is put back.
         images: uint8 ``(samples, channels, y, x)``, or what `network` or `encode` takes.
-        labels: int64 ``(samples,)``.
+        labels: integers ``(samples,)``.
         encode: from images to a `Stack`'s input spikes; its own `encode` by default.
         batch_size: samples at a time.
 
     Raises:
-        ValueError: there are no samples.
+        TypeError: labels that are no integers, or a network that returns no `Spikes`.
+        ValueError: there are no samples, or labels of another number or of no class.
     """
+    images = as_tensor(images, "images")
+    # How many classes spikes tell apart is known, and looked at, when they are decided by.
+    classes = network.num_classes if isinstance(network, OneStepNetwork) else _MOST_CLASSES
+    labels = check_labels(labels, len(images), classes)
     if not len(labels):
         raise ValueError("there are no samples to report on")
     if isinstance(network, SpikingForm):
