@@ -10,15 +10,16 @@ from filelock import FileLock, Timeout
 
 from firstspike.data import ImageSet
 from firstspike.recipes.base import Recipe, maps
-from firstspike.support import InputError
+from firstspike.support import InputError, check_integer
 from firstspike.training.diagnose import Diary
 from firstspike.training.loop import alone_in_process, train_recipe
 from firstspike.training.processes import asked_for, first, joined, own_device, wait_for_all
 from firstspike.training.run_folder import RunFolder
 from firstspike.training.seeding import seeded
-from firstspike.training.threads import threads_for
+from firstspike.training.threads import threads_for, threads_kept
 
 
+@threads_kept()
 def train(
     path: str | Path,
     preset: str,
@@ -45,9 +46,11 @@ def train(
         InputError: `diagnose`, `device`, `compiled` or ``torchrun`` with a recipe that knows nothing of it;
             see `RunFolder.create` and `firstspike.data.load`; another process trains there, or another
             thread of this one.
+        ValueError: `seed` is no integer of 0 or more.
         Diverged: a loss or a weight is not finite; finished epochs are kept.
         OSError: the data cannot be read or the folder cannot be written.
     """
+    seed = check_integer("train", "seed", seed, low=0)
     path, data_dir = Path(path), None if data_dir is None else Path(data_dir)
     if asked_for() > 1 and not config.in_processes:
         raise InputError(f"{preset} trains in one process; start it without torchrun")
@@ -63,7 +66,6 @@ def train(
     # Looked at before the data, which may be a download; made after them, so that none is left empty.
     found = RunFolder.find(path, preset, config, seed, resume=resume)
     if found is not None and found.finished:
-        torch.set_num_threads(found.threads)
         return found
     train_set = config.data("train", data_dir)
     validation = config.data("validation", data_dir) if config.judged else None
