@@ -205,7 +205,47 @@ def test_wrong_numbers_and_data_are_refused_before_anything_is_made(tmp_path):
     inputs, targets = data()
     with pytest.raises(ValueError, match="200 and 199"):
         firstspike.fit(network(), (inputs, targets[:-1]), loss=F.mse_loss, out=tmp_path / "run")
+    for validation, words in (
+        ((inputs, targets[:-1]), "200 and 199"),
+        ((inputs[:0], targets[:0]), "no samples"),
+        ((inputs.tolist(), ["a"] * 200), "targets must be .* numbers"),
+    ):
+        with pytest.raises((ValueError, TypeError), match=words):
+            fitted(tmp_path / "run", network(), validation=validation)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_arrays_are_taken_as_tensors(tmp_path):
+    (inputs, targets), held_back = data(), data(50, 2)
+    expected = fitted(tmp_path / "tensors", network(), epochs=1).records
+    fit = firstspike.fit(
+        network(), (inputs.numpy(), targets.numpy()), loss=F.mse_loss, out=tmp_path / "arrays", rate=3e-2,
+        validation=(held_back[0].tolist(), held_back[1].numpy()), ema=0.5, epochs=1, batch_size=25,
+        show_progress=False,
+    )  # fmt: skip
+    assert [r | {"seconds": 0} for r in fit.records] == [r | {"seconds": 0} for r in expected]
+
+
+def test_spikes_are_taken_as_they_are(tmp_path):
+    class Mean(torch.nn.Linear):
+        def forward(self, spikes):
+            assert spikes.steps == 8
+            return super().forward(spikes.values)
+
+    spikes = firstspike.Spikes(torch.arange(36).reshape(9, 4) % 9, 8)
+    data = (spikes, spikes.values.sum(1, keepdim=True))
+    fit = firstspike.fit(
+        Mean(4, 1), data, validation=data, loss=F.mse_loss, out=tmp_path / "run", epochs=2,
+        show_progress=False,
+    )  # fmt: skip
+    assert len(fit.records) == 2
+
+
+def test_a_validation_loss_that_is_nan_ends_the_training(tmp_path):
+    inputs, targets = data(50, 2)
+    with pytest.raises(Diverged, match=r"validation of epoch 1 gives NaN.*finished epochs are kept"):
+        fitted(tmp_path / "run", network(), validation=(inputs, targets * math.nan))
+    assert not (tmp_path / "run" / "model.safetensors").exists()
 
 
 def test_a_fit_that_diverges_says_so(tmp_path):

@@ -11,9 +11,12 @@ from torch import Tensor
 from firstspike.data import ImageSet
 from firstspike.metrics.report import Report, report
 from firstspike.recipes import Fit
+from firstspike.spikes import as_tensor
+from firstspike.support import check_integer
 from firstspike.training.loop import alone_in_process, train_recipe
 from firstspike.training.run import alone_in
 from firstspike.training.run_folder import RunFolder
+from firstspike.training.threads import threads_kept
 
 # Takes what the module returns and the labels or targets; returns a mean over the batch, a scalar.
 Loss = Callable[[Any, Tensor], Tensor]
@@ -41,9 +44,10 @@ class _Fitting(Fit):
 
     function: Loss
 
-    def examples(self, train: Data) -> tuple[Any, Any]:
+    def examples(self, train: Any) -> tuple[Any, Any]:
         """Return inputs and targets."""
-        return _pair(train)
+        inputs, targets = train
+        return inputs, targets
 
     def plain(self, inputs: Any) -> Any:
         """Return inputs as they are."""
@@ -54,10 +58,10 @@ class _Fitting(Fit):
         return self.function(model(images), labels)
 
     @torch.no_grad()
-    def judge(self, model: torch.nn.Module, validation: Data) -> dict[str, Any]:
+    def judge(self, model: torch.nn.Module, validation: Any) -> dict[str, Any]:
         """Return the mean loss on the validation data."""
         model.eval()
-        inputs, targets = _pair(validation)
+        inputs, targets = validation
         device, total = _device(model), 0.0
         for start in range(0, len(inputs), self.batch_size):
             part = slice(start, start + self.batch_size)
@@ -99,7 +103,8 @@ def fit(
 
     Args:
         net: any module; it is trained in place.
-        data: inputs and targets, indexed along their first axis, or an `ImageSet`.
+        data: inputs and targets, indexed along their first axis, or an `ImageSet`. Tensors or `Spikes` are
+            taken as they are, numpy arrays and lists as tensors.
         loss: of what `net` returns and the targets, a mean over the batch.
         out: the run folder.
         validation: like `data`; the epoch of the lowest loss on it is chosen, without it the last.
@@ -110,19 +115,22 @@ def fit(
 
     Raises:
         InputError: `out` holds something else or a run of other settings; another thread or process trains.
-        ValueError: a number out of range, or inputs and targets of different lengths.
-        Diverged: a loss or a weight is not finite; finished epochs are kept.
+        TypeError: arrays or lists of something else than numbers.
+        ValueError: a number out of range, inputs and targets of different lengths, or an empty validation.
+        Diverged: a loss or a weight is not finite, or a validation loss NaN; finished epochs are kept.
     """
-    inputs, targets = _pair(data)
-    if len(inputs) != len(targets):
-        raise ValueError(f"expected one target for each input, found {len(inputs)} and {len(targets)}")
+    seed = check_integer("fit", "seed", seed, low=0)
+    train = _pair(data)
+    held_back = None if validation is None else _pair(validation)
+    if held_back is not None and not len(held_back[0]):
+        raise ValueError("validation holds no samples; give some, or leave it out")
     name = getattr(loss, "__qualname__", type(loss).__qualname__)
     settings = Fit(
         dataset=data.name if isinstance(data, ImageSet) else "own",
         network=type(net).__name__,
         loss=name,
         parameters=sum(p.numel() for p in net.parameters()),
-        samples=len(inputs),
+        samples=len(train[0]),
         epochs=epochs,
         batch_size=batch_size,
         rate=rate,
@@ -133,30 +141,31 @@ def fit(
     path = Path(out)
     RunFolder.find(path, "fit", settings, seed, resume=resume)
     path.mkdir(parents=True, exist_ok=True)
-    threads = torch.get_num_threads()
-    with alone_in_process(), alone_in(path):
+    with alone_in_process(), alone_in(path), threads_kept():
         run = RunFolder.create(path, "fit", settings, seed, resume=resume)
         if not run.finished:
             given = {field.name: getattr(settings, field.name) for field in fields(settings)}
             torch.set_num_threads(run.threads)
-            try:
-                train_recipe(
-                    run,
-                    data,
-                    validation,
-                    recipe=_Fitting(**given, function=loss),
-                    model=net,
-                    device=str(_device(net)),
-                    show_progress=show_progress,
-                )
-            finally:
-                torch.set_num_threads(threads)
+            train_recipe(
+                run,
+                train,
+                held_back,
+                recipe=_Fitting(**given, function=loss),
+                model=net,
+                device=str(_device(net)),
+                show_progress=show_progress,
+            )
         run.load_model(net)
     return Fitted(net.eval(), run.load_state().records, path)
 
 
 def _pair(data: Data) -> tuple[Any, Any]:
-    return (data.images, data.labels) if isinstance(data, ImageSet) else data
+    """The inputs and targets, as many of each."""
+    inputs, targets = (data.images, data.labels) if isinstance(data, ImageSet) else data
+    inputs, targets = as_tensor(inputs, "inputs"), as_tensor(targets, "targets")
+    if len(inputs) != len(targets):
+        raise ValueError(f"expected one target for each input, found {len(inputs)} and {len(targets)}")
+    return inputs, targets
 
 
 def _device(module: torch.nn.Module) -> torch.device:
