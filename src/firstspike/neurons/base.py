@@ -152,6 +152,9 @@ class Neuron:
     def follow(self, before: "Neuron") -> None:
         """Raise ValueError if the neuron cannot read the spikes of the layer `before`."""
 
+    def check_steps(self, steps: int) -> None:
+        """Raise ValueError if the neuron cannot read an input window of `steps`."""
+
     def out_steps(self, steps: int) -> int:
         """Return the length of the window in which the neuron fires, for an input window of `steps`."""
         return steps

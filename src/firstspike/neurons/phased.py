@@ -115,7 +115,7 @@ class Phased(Neuron):
         """
         if connection.weight.dtype != torch.float32:
             raise TypeError(f"Phased neurons take float32 weights, found {connection.weight.dtype}")
-        self._check_clock(spikes.steps)
+        self.check_steps(spikes.steps)
         currents, threshold = self.parameters(connection)
         check_read(spikes, currents, threshold)
         out: Tensor = _Fire.apply(spikes.times, currents, threshold, spikes.steps, self)
@@ -133,7 +133,7 @@ class Phased(Neuron):
 
     def simulate(self, connection: Synapses, spikes: Spikes) -> Spikes:
         """Return the spikes of a walk through the steps; currents end at the gate, the drive does not."""
-        self._check_clock(spikes.steps)
+        self.check_steps(spikes.steps)
         currents, threshold = self.parameters(connection)
         raster = spikes.raster().to(currents.dtype)
         membrane = torch.zeros(len(spikes), len(currents), dtype=currents.dtype)
@@ -147,7 +147,8 @@ class Phased(Neuron):
             current = current + raster[t] @ currents.T if received else torch.zeros_like(current)
         return Spikes.trusted(out, spikes.steps)
 
-    def _check_clock(self, steps: int) -> None:
+    def check_steps(self, steps: int) -> None:
+        """Raise ValueError if a phase ends after the clock."""
         if max(self.source[1], self.target[1]) > steps:
             raise ValueError(f"phases {self.source}, {self.target} must end by the clock's {steps} steps")
 

@@ -43,6 +43,12 @@ class Stack(torch.nn.Module):
         self.layers = torch.nn.ModuleList(layers)
         _check_sources(layers)
         _check_sizes(layers)
+        windows = self.windows
+        for depth, (neuron, (first, *_)) in enumerate(zip(self.neurons, self.sources, strict=True)):
+            try:
+                neuron.check_steps(windows[first])
+            except ValueError as error:
+                raise ValueError(f"layer {depth}: {error}") from None
         for depth, layer in enumerate(layers):
             before = _first(depth, layer) - 1
             if before >= 0:

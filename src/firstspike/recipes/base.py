@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from firstspike.data import Dataset, ImageSet, dataset, load
-from firstspike.data.augment import cut_out, distort, flip_horizontally
+from firstspike.data.augment import check_bytes, cut_out, distort, flip_horizontally
 from firstspike.losses import first_spike_cross_entropy
 from firstspike.metrics.figures import describe
 from firstspike.metrics.report import Report, report
@@ -232,6 +232,9 @@ class Augmentation(Checked):
 class SpikeLoss(Checked, ABC):
     """A loss on output spikes."""
 
+    def check_steps(self, steps: int) -> None:
+        """Raise InputError if the loss does not suit output windows of `steps`."""
+
     @abstractmethod
     def __call__(self, out: Spikes, labels: Tensor) -> Tensor:
         """Return the mean loss, a scalar, of spikes ``(batch, classes)``."""
@@ -277,6 +280,17 @@ class Classifier(Recipe):
     rate: Rate = 1e-3
     weight_decay: NotNegative = 0.0
     warmup: Share = 0.05
+
+    def data(self, split: str, data_dir: Path | None = None) -> ImageSet:
+        """Return a split of the data set.
+
+        Raises:
+            InputError: its samples are not what `augmentation` changes; see `firstspike.data.load`.
+        """
+        found = super().data(split, data_dir)
+        if self.augmentation != Augmentation():
+            check_bytes(found.images)
+        return found
 
     def optimizers(self, model: torch.nn.Module) -> dict[str, torch.optim.Optimizer]:
         """Return AdamW, under which weights decay and the other parameters do not."""

@@ -66,6 +66,13 @@ class RelativeTargets(TargetLoss):
 
     gamma: Positive = 3.0
 
+    def check_steps(self, steps: int) -> None:
+        """Raise InputError for a margin longer than the window."""
+        if self.gamma > steps:
+            raise InputError(
+                f"RelativeTargets.gamma must be at most the output's {steps} steps, found {self.gamma:g}"
+            )
+
     def targets(self, out: Spikes, labels: Tensor) -> Tensor:
         """Return the first output spike for the label, `gamma` steps more for those near it."""
         return relative_targets(out, labels, self.gamma)
@@ -199,6 +206,11 @@ class ShallowRecipe(Classifier):
     def __post_init__(self) -> None:
         super().__post_init__()
         neurons = self.hidden_neuron, self.output_neuron
+        steps = self.steps
+        for neuron in neurons:
+            neuron.check_steps(steps)
+            steps = neuron.out_steps(steps)
+        self.loss.check_steps(steps)
         if self.current_init is not None and any(
             neuron.additions(1, biased=True) != 1 or neuron.has_bias for neuron in neurons
         ):
@@ -208,6 +220,12 @@ class ShallowRecipe(Classifier):
         events = [neuron.events() for neuron in neurons]
         if any(event is None or event.strict or event.delay for event in events):
             raise InputError("training by levels needs plain Causal neurons, without strict or delay")
+        last = max(rule.levels[-1] for rule in (self.levels.hidden, self.levels.output))
+        if last >= self.steps:
+            raise InputError(
+                f"training by levels looks at step {last}, beyond the window of {self.steps} steps; give "
+                "more steps or smaller levels"
+            )
         if self.spike_penalty:
             raise InputError("training by levels knows no spike_penalty; leave it 0")
         if not isinstance(self.loss, TargetLoss):

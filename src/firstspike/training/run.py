@@ -1,7 +1,7 @@
 """Training a recipe into a folder."""
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -43,9 +43,9 @@ def train(
     `threads` the work of a step decides, see `firstspike.training.threads`.
 
     Raises:
-        InputError: `diagnose`, `device`, `compiled` or ``torchrun`` with a recipe that knows nothing of it;
-            see `RunFolder.create` and `firstspike.data.load`; another process trains there, or another
-            thread of this one.
+        InputError: the network cannot be built for the data set's samples; `diagnose`, `device`, `compiled`
+            or ``torchrun`` with a recipe that knows nothing of it; see `RunFolder.create` and
+            `firstspike.data.load`; another process trains there, or another thread of this one.
         ValueError: `seed` is no integer of 0 or more.
         Diverged: a loss or a weight is not finite; finished epochs are kept.
         OSError: the data cannot be read or the folder cannot be written.
@@ -69,11 +69,16 @@ def train(
         return found
     train_set = config.data("train", data_dir)
     validation = config.data("validation", data_dir) if config.judged else None
-    path.mkdir(parents=True, exist_ok=True)
     device = own_device(device)
-    with alone_in_process(), joined(device), alone_in(path) if first() else nullcontext():
+    with ExitStack() as held:
+        held.enter_context(alone_in_process())
+        held.enter_context(joined(device))
         if found is None:
-            torch.set_num_threads(threads or _threads_for(config, train_set))
+            model = _built(preset, config, train_set)
+            torch.set_num_threads(threads or threads_for(model, train_set.images, config.batch_size))
+        path.mkdir(parents=True, exist_ok=True)
+        if first():
+            held.enter_context(alone_in(path))
         run = _start(path, preset, config, seed, resume, device)
         torch.set_num_threads(run.threads)
         # Whoever held the lock before may have finished it.
@@ -94,10 +99,13 @@ def train(
     return run
 
 
-def _threads_for(config: Recipe, train: ImageSet) -> int:
-    with seeded(0):
-        model = config.build(tuple(maps(train.images[:1]).shape[1:]), train.num_classes)
-    return threads_for(model, train.images, config.batch_size)
+def _built(preset: str, config: Recipe, train: ImageSet) -> torch.nn.Module:
+    """A first network, from which no folder is left if it cannot be made for these samples."""
+    try:
+        with seeded(0):
+            return config.build(tuple(maps(train.images[:1]).shape[1:]), train.num_classes)
+    except ValueError as error:
+        raise InputError(f"{preset} on {config.dataset}: {error}") from error
 
 
 def _start(path: Path, preset: str, config: Recipe, seed: int, resume: bool, device: str) -> RunFolder:
