@@ -9,6 +9,7 @@ import pytest
 from builders import refused
 from small_recipes import DEEP, ONE_STEP, SHALLOW, WINDOW
 
+from firstspike.data import Dataset
 from firstspike.decision import Membrane
 from firstspike.neurons import Causal, Phased
 from firstspike.recipes import PRESETS, preset
@@ -221,6 +222,25 @@ def test_digit_is_asked_for_exactly_where_it_belongs():
     with refused(InputError, "takes no --digit"):
         preset("spiking-gan-conditional").configure(digit=3)
     assert preset("spiking-gan-window").configure(digit=7).digit == 7
+    # Of a data set's own classes.
+    letters = Dataset("letters", shape=(1, 8, 8), classes=26, load=lambda split, folder: None)
+    assert preset("spiking-gan-window").configure(dataset=letters, digit=25).digit == 25
+    with pytest.raises(InputError, match=r"0 \.\.\. 25, found 26"):
+        preset("spiking-gan-window").configure(dataset=letters, digit=26)
+
+
+@pytest.mark.parametrize(
+    ("name", "change"),
+    [
+        ("yin-yang-window", ("dataset", "digits")),
+        ("aggressive-ttfs-window", ("dataset", "digits")),
+        ("spiking-gan-conditional", ("digit", "3")),
+        ("aggressive-ttfs-window", ("epochs", "3")),
+    ],
+)
+def test_what_has_an_option_of_its_own_is_not_set(name, change):
+    with pytest.raises(InputError, match=r"--set {0}={1}: give --{0} {1} instead".format(*change)):
+        preset(name).configure(changes=dict([change]))
 
 
 def test_unknown_preset_lists_the_known_ones():

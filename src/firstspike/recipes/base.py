@@ -462,7 +462,8 @@ class Preset:
 
         Raises:
             InputError: a digit that the preset does not take, lacks, or that does not exist; another data
-                set than its only one; a field that does not exist, or a value that it refuses.
+                set than its only one; a field that does not exist or has an argument of its own, or a value
+                that it refuses.
         """
         recipe = self.recipe
         if dataset is not None:
@@ -471,10 +472,11 @@ class Preset:
             own = self.on_digits if dataset == "digits" else {}
             recipe = dataclasses.replace(recipe, dataset=dataset, **own)
         if self.takes_digit:
+            last = recipe.sizes()[1] - 1
             if digit is None:
-                raise InputError(f"preset {self.name} learns one class; give --digit 0 ... 9")
-            if not 0 <= digit <= 9:
-                raise InputError(f"--digit must be 0 ... 9, found {digit}")
+                raise InputError(f"preset {self.name} learns one class; give --digit 0 ... {last}")
+            if not 0 <= digit <= last:
+                raise InputError(f"--digit must be 0 ... {last}, found {digit}")
             recipe = changed(recipe, "digit", str(digit))
         elif digit is not None:
             raise InputError(f"preset {self.name} takes no --digit")
@@ -483,6 +485,8 @@ class Preset:
                 raise InputError(f"--epochs must be 1 or more, found {epochs}")
             recipe = dataclasses.replace(recipe, epochs=epochs)
         for name, text in (changes or {}).items():
+            if name in ("dataset", "digit", "epochs"):
+                raise InputError(f"--set {name}={text}: give --{name} {text} instead")
             try:
                 recipe = changed(recipe, name, text)
             except InputError as error:
