@@ -109,6 +109,16 @@ def test_membranes_by_hand() -> None:
     assert (verdict.label.tolist(), verdict.steps.tolist(), verdict.silent.tolist()) == ([1], [4], [True])
 
 
+def test_membranes_that_share_the_lead_give_no_class() -> None:
+    silent, membrane = Spikes([[8, 8]], 8), torch.tensor([[1.0, 1.0]])
+    for rule in (Membrane(), FirstSpike(silent="membrane")):
+        verdict = rule.decide(silent, membrane)
+        assert verdict.label.tolist() == [-1]
+        assert verdict.score([0]).accuracy == 0
+        assert rule.decide(silent, torch.tensor([[1.0, 2.0]])).label.tolist() == [1]
+    assert Membrane().decide(silent, membrane).tied.tolist() == [True]
+
+
 def test_equal_spikes_in_another_order_tie() -> None:
     one = torch.randint(0, 9, (500, 10), generator=seeded(0))
     two = one[:, torch.randperm(10, generator=seeded(0))]

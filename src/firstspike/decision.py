@@ -153,7 +153,8 @@ class FirstSpike:
         ties: when several outputs share the first spike: "wrong" counts the sample as an error
             (strict); "label" counts it as right if the label is among them (S4NN's and Spiking-GAN's
             evaluation). Either way a tied sample has no label.
-        silent: when no output spikes: "wrong", or "membrane" for the largest membrane (S4NN's code).
+        silent: when no output spikes: "wrong", or "membrane" for the largest membrane (S4NN's code), which
+            gives none if several share it.
     """
 
     ties: Ties = "wrong"
@@ -196,7 +197,7 @@ class FirstSpike:
         label = _single(leading)
         if self.silent == "membrane":
             membrane = _checked_membrane("FirstSpike(silent='membrane')", membrane, out)
-            label = torch.where(silent, membrane.argmax(1), label)
+            label = torch.where(silent, largest(membrane), label)
         return Verdict(label, leading, silent, first, self.rule, self.ties == "label")
 
 
@@ -309,6 +310,8 @@ class Votes:
 class Membrane:
     """The class with the largest mean output membrane at the last step, which is no spike decision.
 
+    Where several share it there is none.
+
     Attributes:
         neurons_per_class: output neurons of each class, side by side.
     """
@@ -322,7 +325,7 @@ class Membrane:
     @property
     def rule(self) -> str:
         """The rule in words."""
-        return "largest output membrane at the last step; no spike decision"
+        return "largest output membrane at the last step; ties wrong; no spike decision"
 
     @property
     def spikes(self) -> Votes:
@@ -344,7 +347,12 @@ class Membrane:
         mean = self.mean_membrane(_checked_membrane("Membrane", membrane, out))
         leading = mean == mean.max(1, keepdim=True).values
         last = torch.full((len(mean),), float(out.steps), device=mean.device)
-        return Verdict(mean.argmax(1), leading, silent, last, self.rule)
+        return Verdict(_single(leading), leading, silent, last, self.rule)
+
+
+def largest(values: Tensor) -> Tensor:
+    """Return the class of each row's largest value ``(batch, classes)``, -1 where several share it."""
+    return _single(values == values.max(1, keepdim=True).values)
 
 
 def _single(leading: Tensor) -> Tensor:

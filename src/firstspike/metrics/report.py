@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from firstspike.decision import FirstSpike, Score
+from firstspike.decision import FirstSpike, Score, largest
 from firstspike.metrics.cost import (
     ADD_PJ,
     MULTIPLY_ADD_PJ,
@@ -43,7 +43,7 @@ class Report:
         tie_rate, silent_rate: shares without a single winner, all counted wrong.
         decision_rule: in words.
         accuracy_papers_rule: share right if a tie that holds the label counts, which `papers_rule` says.
-        accuracy_membrane: share that the highest output membrane names, which is no spike decision.
+        accuracy_membrane: share that the highest output membrane alone names, which is no spike decision.
         count: images.
         steps_to_decision: mean step, on the input's clock, after which the decision stands.
         steps_share: share of images decided after each step, from the first input step on.
@@ -193,7 +193,7 @@ def _by_spikes(form: SpikingForm, images: Tensor, labels: Tensor, batch_size: in
         if by_first_spike:
             papers += PAPERS.decide(traced[-1]).score(part_labels)
         membrane = decoder.mean_membrane(membrane)
-        membrane_right += int((membrane.argmax(1) == part_labels).sum())
+        membrane_right += int((largest(membrane) == part_labels).sum())
         decision = verdict.steps + stack.offsets[-1]
         steps.append(decision)
         fired.append(spikes_per_layer(stack, traced))
@@ -271,7 +271,7 @@ def _in_one_step(network: OneStepNetwork, images: Tensor, labels: Tensor, batch_
         for layer, received, out in network.each_layer(part.to(device)):
             total += layer.operations(received, out)
             spikes.append(out.spikes)
-        right += int((network.head(spikes[-1]).argmax(1).cpu() == part_labels).sum())
+        right += int((largest(network.head(spikes[-1])).cpu() == part_labels).sum())
         total += network.head.operations(out)
         fired.append(torch.stack([layer.sum(dtype=torch.float64) for layer in spikes]).cpu())
         sizes = [layer[0].numel() for layer in spikes]
