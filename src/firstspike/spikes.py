@@ -76,18 +76,21 @@ class Spikes:
         return spikes
 
     @classmethod
-    def from_raster(cls, raster: Tensor) -> "Spikes":
+    def from_raster(cls, raster: Any) -> "Spikes":
         """Return the time of the one spike of each neuron in a raster, silence where there is none.
 
         Args:
-            raster: ``(steps, batch, ...)``, values 0 or 1, at most one 1 along time.
+            raster: ``(steps, batch, ...)``, values 0 or 1, at most one 1 along time; a tensor, array or
+                list.
 
         Raises:
-            ValueError: a value is neither 0 nor 1, a neuron spikes more than once, or there is no time
-            axis.
+            TypeError: no numbers.
+            ValueError: a value is neither 0 nor 1, a neuron spikes more than once, or there is no axis for
+                time or samples.
         """
-        if raster.dim() < 1:
-            raise ValueError("raster must have a time axis first, found a scalar")
+        raster = raster if isinstance(raster, Tensor) else _tensor(raster, "raster")
+        if raster.dim() < 2:
+            raise ValueError(f"raster must be (steps, batch, ...), found the shape {tuple(raster.shape)}")
         if not ((raster == 0) | (raster == 1)).all():
             raise ValueError("raster must hold only 0 and 1")
         fired = raster.to(torch.float32)
@@ -122,7 +125,7 @@ class Spikes:
 
     def first(self) -> Tensor:
         """Return the earliest spike time of each sample ``(batch,)``, ``T`` where all are silent."""
-        return self.times.flatten(1).min(1).values
+        return self.flatten().times.min(1).values
 
     def raster(self) -> Tensor:
         """Return 1 where and when a neuron spikes, else 0: float32 ``(steps, batch, ...)``, time first."""
@@ -135,7 +138,8 @@ class Spikes:
 
     def flatten(self) -> "Spikes":
         """Return the neurons of each sample in one row, ``(batch, neurons)``."""
-        return self.with_times(self.times.flatten(1))
+        # One neuron a sample has no axis of its own.
+        return self.with_times(self.times.flatten(1) if self.times.dim() > 1 else self.times.unsqueeze(1))
 
     def detach(self) -> "Spikes":
         """Return the same times without a gradient."""
@@ -311,7 +315,8 @@ def encode_latency(
 
     ``t = floor((I_max - I) / I_max * T)``, Spiking-GAN Eq. 3 (arXiv 2106.15420). The brightest pixel fires
     at step 0; a black one would fire at ``T``, which means silent. An image gives the same spikes whether
-    it comes as uint8 or as floats ``u / 255``.
+    it comes as uint8 or as floats ``u / 255``; as float32 that were multiplied by ``1 / 255`` instead up to
+    26,434 steps.
 
     Args:
         images: ``(batch, ...)``: uint8, bool, or floats in 0 ... 1 (see `as_images`); with `max_intensity`
@@ -328,8 +333,8 @@ def encode_latency(
 
     Raises:
         TypeError: `images` of another type, or `steps` is not an integer.
-        ValueError: an intensity is NaN or out of range; `steps`, `max_intensity` or `min_intensity` is out
-            of range; or `black` is unknown.
+        ValueError: there is no axis for samples; an intensity is NaN or out of range; `steps`,
+            `max_intensity` or `min_intensity` is out of range; or `black` is unknown.
 
     >>> encode_latency([[1.0, 0.5, 0.0]], 16).times
     tensor([[ 0.,  8., 16.]])
@@ -338,6 +343,8 @@ def encode_latency(
     check_choice("encode_latency", "black", black, ("silent", "last"))
     check_number("encode_latency", "min_intensity", min_intensity, low=0, high=1)
     shares, error = _shares(images, max_intensity)
+    if not shares.dim():
+        raise ValueError("images must be (batch, ...), found a scalar; add a batch axis")
     if inverted:
         shares = 1 - shares
     if min_intensity > 0:
