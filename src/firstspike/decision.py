@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from firstspike.spikes import Spikes, check_labels, check_spikes
-from firstspike.support import check_choice, check_integer, check_number
+from firstspike.support import check_choice, check_integer, check_numbers
 
 Ties = Literal["wrong", "label"]
 Silent = Literal["wrong", "membrane"]
@@ -224,8 +224,8 @@ class Votes:
     def __post_init__(self) -> None:
         check_choice("Votes", "weighting", self.weighting, get_args(Weighting))
         low = 1.0 if self.weighting == "exponential" else 0.0
-        check_number("Votes", "gamma", self.gamma, low=low, above=True)
-        check_number("Votes", "scale", self.scale, low=0, above=True)
+        check_numbers(self, "gamma", low=low, above=True)
+        check_numbers(self, "scale", low=0, above=True)
         number = check_integer("Votes", "neurons_per_class", self.neurons_per_class, low=1)
         object.__setattr__(self, "neurons_per_class", number)
 

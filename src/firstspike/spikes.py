@@ -341,7 +341,7 @@ def encode_latency(
     """
     steps = check_num_steps(steps)
     check_choice("encode_latency", "black", black, ("silent", "last"))
-    check_number("encode_latency", "min_intensity", min_intensity, low=0, high=1)
+    min_intensity = check_number("encode_latency", "min_intensity", min_intensity, low=0, high=1)
     shares, error = _shares(images, max_intensity)
     if not shares.dim():
         raise ValueError("images must be (batch, ...), found a scalar; add a batch axis")
@@ -361,11 +361,10 @@ def _shares(images: Any, max_intensity: float | None) -> tuple[Tensor, float]:
         values = as_images(images)
         scale = 255.0 if values.dtype == torch.uint8 else 1.0
     else:
-        check_number("encoder", "max_intensity", max_intensity, low=0, above=True)
+        scale = check_number("encoder", "max_intensity", max_intensity, low=0, above=True)
         values = images if isinstance(images, Tensor) else _tensor(images, "images")
         if values.is_complex():
             raise TypeError(f"images must be real numbers, found {values.dtype}")
-        scale = float(max_intensity)
     error = _SINGLE_ERROR if values.dtype == torch.float32 else 0.0
     shares = values.to(torch.float64) / scale
     return (shares if max_intensity is None else _in_unit_range(shares, "images", scale)), error
@@ -389,7 +388,7 @@ def decode_latency(spikes: Spikes, *, max_intensity: float = 1.0, inverted: bool
         TypeError: not `Spikes`.
         ValueError: `max_intensity` is not above 0 and finite.
     """
-    check_number("decode_latency", "max_intensity", max_intensity, low=0, above=True)
+    max_intensity = check_number("decode_latency", "max_intensity", max_intensity, low=0, above=True)
     check_spikes(spikes)
     values = max_intensity * (1.0 - spikes.times.to(torch.float64) / spikes.steps)
     return max_intensity - values if inverted else values

@@ -13,7 +13,7 @@ from firstspike.kernels.cpu.norms import unit_rows
 from firstspike.kernels.untraced import untraced
 from firstspike.neurons.base import Events, EventWiring, Neuron, Synapses, check_field, check_read, once
 from firstspike.spikes import Spikes
-from firstspike.support import check_integer, check_number
+from firstspike.support import check_integer, check_numbers
 
 Norm = Literal["none", "l1", "l2"]
 Bias = Literal["start", "current"]
@@ -52,7 +52,7 @@ class Causal(Neuron):
     bias: Bias = "start"
 
     def __post_init__(self) -> None:
-        check_number("Causal", "threshold", self.threshold, low=0, above=True)
+        check_numbers(self, "threshold", low=0, above=True)
         check_field(self, "norm", get_args(Norm))
         check_field(self, "bias", get_args(Bias))
         object.__setattr__(self, "delay", check_integer("Causal", "delay", self.delay, low=0))

@@ -10,7 +10,7 @@ from firstspike.kernels.cpu import phased as kernel
 from firstspike.kernels.untraced import untraced
 from firstspike.neurons.base import Neuron, Synapses, check_read, once
 from firstspike.spikes import Spikes, encode_latency
-from firstspike.support import check_integer, check_number
+from firstspike.support import check_integer, check_numbers
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,11 +54,10 @@ class Phased(Neuron):
             if len(phase) != 2 or not phase[0] < phase[1]:
                 raise ValueError(f"Phased.{name} must be (first, last) with first < last, found {phase}")
             object.__setattr__(self, name, phase)
-        for name in ("low", "high", "input_low", "input_high"):
-            check_number("Phased", name, getattr(self, name))
+        check_numbers(self, "low", "high", "input_low", "input_high")
         if not (self.low < self.high and self.input_low < self.input_high):
             raise ValueError("Phased needs low < high and input_low < input_high")
-        check_number("Phased", "min_slope", self.min_slope, low=0, above=True)
+        check_numbers(self, "min_slope", low=0, above=True)
 
     def check(self, connection: Synapses) -> None:
         """Raise ValueError for a connection that is not dense, or TypeError for one that is not float32."""

@@ -10,7 +10,7 @@ from firstspike.kernels.cpu import ramp as kernel
 from firstspike.kernels.untraced import untraced
 from firstspike.neurons.base import Neuron, Synapses, check_read, once
 from firstspike.spikes import Spikes
-from firstspike.support import check_integer, check_number
+from firstspike.support import check_integer, check_numbers
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,10 +42,9 @@ class Ramp(Neuron):
     silent_slope: float | None = None
 
     def __post_init__(self) -> None:
-        check_number("Ramp", "threshold", self.threshold, low=0, above=True)
-        check_number("Ramp", "min_slope", self.min_slope, low=0, above=True)
+        check_numbers(self, "threshold", "min_slope", low=0, above=True)
         if self.silent_slope is not None:
-            check_number("Ramp", "silent_slope", self.silent_slope, low=0, above=True)
+            check_numbers(self, "silent_slope", low=0, above=True)
         object.__setattr__(self, "delay", check_integer("Ramp", "delay", self.delay, low=0))
 
     def scale(self) -> float:

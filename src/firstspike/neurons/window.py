@@ -11,7 +11,7 @@ from firstspike.kernels.cpu import window as kernel
 from firstspike.kernels.untraced import untraced
 from firstspike.neurons.base import Neuron, Synapses, check_field, once
 from firstspike.spikes import Spikes
-from firstspike.support import check_num_steps, check_number
+from firstspike.support import check_num_steps, check_numbers
 
 Saturation = Literal["closed", "one_sided", "smooth", "open"]
 
@@ -47,8 +47,7 @@ class Window(Neuron):
     saturation: Saturation = "closed"
 
     def __post_init__(self) -> None:
-        for name in ("low", "high", "input_low", "input_high"):
-            check_number("Window", name, getattr(self, name))
+        check_numbers(self, "low", "high", "input_low", "input_high")
         if not self.low < self.high:
             raise ValueError(f"Window needs low < high, found {self.low} and {self.high}")
         if not self.input_low < self.input_high:

@@ -298,7 +298,8 @@ class SpikingGan(GanRecipe):
 
     def verdict_loss(self, verdict: Spikes, desired: int) -> Tensor:
         """Return the temporal least squares of the two output spikes."""
-        wanted = gan_targets(verdict.detach(), desired, self.targets, self.verdict_neuron.earliest())
+        first = self.verdict_neuron.earliest() if self.targets == "static" else 0
+        wanted = gan_targets(verdict.detach(), desired, self.targets, first)
         return temporal_least_squares(verdict, wanted)
 
 
