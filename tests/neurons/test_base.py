@@ -72,6 +72,12 @@ def test_additions_without_spikes() -> None:
     assert Phased(source=(0, 8), target=(4, 12)).additions(T, biased=True) == 12
 
 
+def test_a_bias_is_a_current_where_the_neuron_says_so() -> None:
+    assert Causal(bias="current").bias_is_current
+    for neuron in (Causal(), Ramp(), Window(), Phased(source=(0, 8), target=(4, 12)), Doubling()):
+        assert not neuron.bias_is_current
+
+
 def test_rounding_passes_the_gradient_straight_through() -> None:
     values = torch.tensor([-0.6, 0.4, 2.5], requires_grad=True)
     rounded = fs.round_ste(values)

@@ -171,6 +171,11 @@ class Neuron:
         """Return the step of its window after which the neuron does not fire any more."""
         return self.out_steps(steps)
 
+    @property
+    def bias_is_current(self) -> bool:
+        """Whether a bias is added at every step, instead of once."""
+        return False
+
     def additions(self, steps: int, *, biased: bool) -> int:
         """Return the additions per sample that its membrane needs without any spike."""
         return 0

@@ -71,9 +71,14 @@ class Causal(Neuron):
         if len(connections) > 1 and any(one.wiring.kind != "dense" for one in connections):
             raise ValueError("several connections into a layer of causal neurons must be dense")
 
+    @property
+    def bias_is_current(self) -> bool:
+        """Whether a bias is added at every step, as `bias` says."""
+        return self.bias == "current"
+
     def additions(self, steps: int, *, biased: bool) -> int:
         """Return 0, or one addition per step of a constant current."""
-        return steps if biased and self.bias == "current" else 0
+        return steps if biased and self.bias_is_current else 0
 
     def events(self) -> Events:
         """Return threshold, strictness and delay."""
@@ -169,7 +174,7 @@ class Causal(Neuron):
 
     def _clock(self, steps: int) -> int:
         """How many spikes of a clock neuron add the bias."""
-        return steps if self.bias == "current" else 1
+        return steps if self.bias_is_current else 1
 
     def least_membrane(self, dtype: torch.dtype) -> float:
         """Return the least membrane of that precision at which the neuron fires."""

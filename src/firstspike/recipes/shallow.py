@@ -14,6 +14,7 @@ from firstspike.data import ImageSet
 from firstspike.losses import aggressive_targets, relative_targets, temporal_least_squares
 from firstspike.metrics.report import Report, report
 from firstspike.neurons import Causal, Events, Neuron, Ramp, Window
+from firstspike.neurons.causal import Bias
 from firstspike.neurons.levels import RunningMax, fire_at_levels
 from firstspike.nn import Layer, Linear, Stack
 from firstspike.recipes.base import (
@@ -211,15 +212,18 @@ class ShallowRecipe(Classifier):
             neuron.check_steps(steps)
             steps = neuron.out_steps(steps)
         self.loss.check_steps(steps)
-        if self.current_init is not None and any(
-            neuron.additions(1, biased=True) != 1 or neuron.has_bias for neuron in neurons
-        ):
+        if self.current_init is not None and not all(neuron.bias_is_current for neuron in neurons):
             raise InputError('current_init is for causal neurons with bias="current"; leave it None')
         if self.levels is None:
             return
-        events = [neuron.events() for neuron in neurons]
-        if any(event is None or event.strict or event.delay for event in events):
-            raise InputError("training by levels needs plain Causal neurons, without strict or delay")
+        for neuron in neurons:
+            events = neuron.events()
+            bias: Bias = "current" if neuron.bias_is_current else "start"
+            if events is None or neuron != Causal(threshold=events.threshold, bias=bias):
+                raise InputError(
+                    "training by levels needs plain Causal neurons, without strict, delay or norm; found "
+                    f"{neuron}"
+                )
         last = max(rule.levels[-1] for rule in (self.levels.hidden, self.levels.output))
         if last >= self.steps:
             raise InputError(
