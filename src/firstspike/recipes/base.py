@@ -61,10 +61,12 @@ class LayerActivity:
     Attributes:
         spikes: theirs, ``(batch, ...)``.
         membrane: at the end of the inputs, ``(batch, ...)``.
+        weight: the parameter of the layer's first connection.
     """
 
     spikes: Spikes
     membrane: Tensor
+    weight: Tensor
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -173,6 +175,9 @@ class Recipe(Checked, ABC):
     def layers(self, model: torch.nn.Module, images: Tensor) -> Iterator[LayerActivity]:
         """Yield what each layer of neurons does, from the input on; for recipes that `has_layers`."""
         raise NotImplementedError
+
+    def without_dropout(self, model: torch.nn.Module) -> None:
+        """Take dropout out of a model whose layers are looked into; for recipes that have it."""
 
     @abstractmethod
     def report(self, model: torch.nn.Module, test: ImageSet, data_dir: Path | None = None) -> Figures:

@@ -293,7 +293,8 @@ class ShallowRecipe(Classifier):
         stack = cast(Stack, model)
         traced = stack.trace(self.encode(images))
         for layer, sources, spikes in zip(stack, stack.sources, traced[1:], strict=True):
-            yield LayerActivity(spikes, layer.membrane(*(traced[source] for source in sources)))
+            membrane = layer.membrane(*(traced[source] for source in sources))
+            yield LayerActivity(spikes, membrane, layer.weight)
 
     def report(self, model: torch.nn.Module, test: ImageSet, data_dir: Path | None = None) -> Report:
         """Return accuracy and cost on images."""
