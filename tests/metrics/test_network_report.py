@@ -161,6 +161,25 @@ def test_arrays_and_lists_are_taken() -> None:
     assert firstspike.report(stack, images.tolist(), np.array(labels, np.int32)) == expected
 
 
+def test_an_encoder_is_for_a_stack_only() -> None:
+    stack, labels = Stack(Linear(36, 3), steps=T), torch.arange(12) % 3
+    images = torch.rand(12, 6, 6, generator=seeded(0))
+    with refused(ValueError, "encode", "Stack", "Sequential"):
+        report(torch.nn.Sequential(Encoder(), stack), images, labels, encode=stack.encode)
+
+
+def test_parts_of_several_windows_are_refused() -> None:
+    class Growing(torch.nn.Module):
+        steps = 8
+
+        def forward(self, images: Tensor) -> Spikes:
+            self.steps *= 2
+            return encode_latency(images.flatten(1), self.steps)
+
+    with refused(ValueError, "16 and 32 steps"):
+        report(Growing(), torch.rand(12, 3, generator=seeded(0)), torch.arange(12) % 3, batch_size=6)
+
+
 def test_labels_name_a_class_for_each_image() -> None:
     images = torch.randint(0, 256, (12, 1, 6, 6), generator=seeded(0)).to(torch.uint8)
     labels = torch.arange(12) % 3

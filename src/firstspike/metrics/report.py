@@ -142,13 +142,19 @@ def report(
             the step of the first spike alone. Measured in evaluation mode; its mode is put back.
         images: uint8 ``(samples, channels, y, x)``, or what `network` or `encode` takes.
         labels: integers ``(samples,)``.
-        encode: from images to a `Stack`'s input spikes; its own `encode` by default.
+        encode: from images to a `Stack`'s input spikes; its own `encode` by default. For a `Stack` only.
         batch_size: samples at a time.
 
     Raises:
         TypeError: labels that are no integers, or a network that returns no `Spikes`.
-        ValueError: there are no samples, or labels of another number or of no class.
+        ValueError: there are no samples, or labels of another number or of no class; `encode` with another
+            network than a `Stack`; spikes of several windows.
     """
+    if encode is not None and not isinstance(network, Stack):
+        raise ValueError(
+            f"encode is for a Stack, and {type(network).__name__} takes the images as they are; leave it "
+            "out"
+        )
     images = as_tensor(images, "images")
     # How many classes spikes tell apart is known, and looked at, when they are decided by.
     classes = network.num_classes if isinstance(network, OneStepNetwork) else _MOST_CLASSES
@@ -248,6 +254,12 @@ def _mean(values: Tensor) -> float | None:
 def _by_output(network: torch.nn.Module, images: Tensor, labels: Tensor, batch_size: int) -> Report:
     """What the output spikes alone tell."""
     parts = [check_spikes(network(part)) for part in images.split(batch_size)]
+    windows = sorted({part.steps for part in parts})
+    if len(windows) > 1:
+        raise ValueError(
+            f"the network returns spikes of windows of {' and '.join(map(str, windows))} steps; make them "
+            "one"
+        )
     out = parts[0].with_times(torch.cat([part.times for part in parts]))
     strict, papers = (rule.decide(out).score(labels) for rule in (FirstSpike(), PAPERS))
     return Report(
