@@ -271,6 +271,16 @@ def check_read(spikes: Spikes, *weights: Tensor) -> None:
             Spikes(spikes.times, spikes.steps)
 
 
+def check_on_cpu(neuron: Neuron, *tensors: Tensor) -> None:
+    """Raise ValueError for tensors that a neuron whose kernels are the CPU's only cannot read."""
+    for tensor in tensors:
+        if tensor.device.type != "cpu":
+            raise ValueError(
+                f"{type(neuron).__name__} neurons compute on the CPU, found a tensor on {tensor.device}; "
+                "move network and spikes there"
+            )
+
+
 def once(backward: Callable[..., Any]) -> Callable[..., Any]:
     """Return the backward of a function that has no second derivative, which refuses ``create_graph=True``.
 

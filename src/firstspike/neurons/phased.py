@@ -8,7 +8,7 @@ from torch import Tensor
 
 from firstspike.kernels.cpu import phased as kernel
 from firstspike.kernels.untraced import untraced
-from firstspike.neurons.base import Neuron, Synapses, check_read, once
+from firstspike.neurons.base import Neuron, Synapses, check_on_cpu, check_read, once
 from firstspike.spikes import Spikes, encode_latency
 from firstspike.support import check_integer, check_numbers
 
@@ -60,7 +60,7 @@ class Phased(Neuron):
         check_numbers(self, "min_slope", low=0, above=True)
 
     def check(self, connection: Synapses) -> None:
-        """Raise ValueError for a connection that is not dense, or TypeError for one that is not float32."""
+        """Raise ValueError for a connection that is not dense."""
         if connection.wiring.kind != "dense":
             raise ValueError(f"Phased neurons take dense connections, found a {connection.wiring.kind} one")
 
@@ -110,11 +110,13 @@ class Phased(Neuron):
 
         Raises:
             TypeError: weights that are not float32.
-            ValueError: a phase ends after the clock; weights, biases or times hold NaN.
+            ValueError: a phase ends after the clock; weights, biases or times hold NaN, or do not lie on
+                the CPU.
         """
         if connection.weight.dtype != torch.float32:
             raise TypeError(f"Phased neurons take float32 weights, found {connection.weight.dtype}")
         self.check_steps(spikes.steps)
+        check_on_cpu(self, spikes.times, connection.weight)
         currents, threshold = self.parameters(connection)
         check_read(spikes, currents, threshold)
         out: Tensor = _Fire.apply(spikes.times, currents, threshold, spikes.steps, self)
