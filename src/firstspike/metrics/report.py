@@ -46,8 +46,9 @@ class Report:
         accuracy_membrane: share that the highest output membrane alone names, which is no spike decision.
         count: images.
         steps_to_decision: mean step, on the input's clock, after which the decision stands.
-        steps_share: share of images decided after each step, from the first input step on.
-        last_step: steps until the last layer's window ends.
+        steps_share: share of images decided after each step, from the first input step on; one that never
+            is counts at the end of the output's window.
+        last_step: steps until the last layer's window ends, or the phase of it in which the layer fires.
         spikes_per_hidden_neuron: mean spikes of a hidden neuron over the whole window, at most 1.
         spikes_per_neuron: of all places of a one-step network; fractions count as such.
         spikes_per_neuron_by_layer: over the whole window, of the input (if it spikes) and of each layer.

@@ -201,7 +201,7 @@ class Neuron:
         return encode_latency(images, steps)
 
     def decode(self, spikes: Spikes) -> Tensor:
-        """Return the intensities 0 ... 1 that the neuron's own spikes stand for, float64."""
+        """Return the intensities 0 ... 1 that the neuron's own spikes stand for, floating point."""
         return decode_latency(spikes)
 
     def admit(self, spikes: Spikes) -> Spikes:
