@@ -109,6 +109,16 @@ def test_membranes_by_hand() -> None:
     assert (verdict.label.tolist(), verdict.steps.tolist(), verdict.silent.tolist()) == ([1], [4], [True])
 
 
+def test_membranes_that_share_the_lead_give_no_class() -> None:
+    silent, membrane = Spikes([[8, 8]], 8), torch.tensor([[1.0, 1.0]])
+    for rule in (Membrane(), FirstSpike(silent="membrane")):
+        verdict = rule.decide(silent, membrane)
+        assert verdict.label.tolist() == [-1]
+        assert verdict.score([0]).accuracy == 0
+        assert rule.decide(silent, torch.tensor([[1.0, 2.0]])).label.tolist() == [1]
+    assert Membrane().decide(silent, membrane).tied.tolist() == [True]
+
+
 def test_equal_spikes_in_another_order_tie() -> None:
     one = torch.randint(0, 9, (500, 10), generator=seeded(0))
     two = one[:, torch.randperm(10, generator=seeded(0))]
@@ -116,6 +126,23 @@ def test_equal_spikes_in_another_order_tie() -> None:
     assert bool((verdict.tied | verdict.silent).all())
     assert bool((verdict.steps == 8).all())
     assert bool((verdict.label == -1).all())
+
+
+@pytest.mark.parametrize(("votes", "most"), [(Votes(neurons_per_class=1), 57), (Votes(gamma=2), 35)])
+def test_exponential_votes_of_many_steps_are_refused_before_a_late_spike_counts_as_silence(
+    votes: Votes, most: int
+) -> None:
+    late = [most - 1] * votes.neurons_per_class + [most] * votes.neurons_per_class
+    assert votes.decide(Spikes([late], most)).label.tolist() == [0]
+    with refused(ValueError, f"gamma={votes.gamma:g}", f"{most + 1} steps", '"linear"'):
+        votes.decide(Spikes([[0] * len(late)], most + 1))
+    assert len(Votes(weighting="linear").worth(65_535)) == 65_536
+
+
+def test_votes_of_neighbouring_steps_differ() -> None:
+    assert Votes(gamma=1 + 1e-9).worth(4)[0] == 1
+    with refused(ValueError, "4 steps apart"):
+        Votes(gamma=1 + 1e-12).worth(4)
 
 
 def test_decisions_by_hand() -> None:

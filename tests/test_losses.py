@@ -104,6 +104,8 @@ def test_gan_targets_by_hand(desired: int) -> None:
         static = [T, T]
         static[desired] = first
         assert gan_targets(out, desired, "static", first=first).tolist() == [static] * 3
+    with refused(ValueError, "dynamic", "first", "5"):
+        gan_targets(out, desired, "dynamic", first=5)
     for kind in ("dynamic", "static"):
         assert gan_targets(out[:0], desired, kind).shape == (0, 2)
 

@@ -1,17 +1,21 @@
 """Reading a class from output spikes: the first spike, votes, or membranes; one verdict and one score."""
 
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from typing import Any, Literal, Protocol, get_args
 
 import torch
 from torch import Tensor
 
 from firstspike.spikes import Spikes, check_labels, check_spikes
-from firstspike.support import check_choice, check_integer, check_number
+from firstspike.support import check_choice, check_integer, check_numbers
 
 Ties = Literal["wrong", "label"]
 Silent = Literal["wrong", "membrane"]
 Weighting = Literal["exponential", "linear", "earliest"]
+
+# Votes are counted in integers of this unit, and two steps tell apart by no fewer than so many.
+_VOTE_UNIT, _FEWEST_UNITS = 2.0**-36, 4
 
 
 @dataclass(frozen=True)
@@ -149,7 +153,8 @@ class FirstSpike:
         ties: when several outputs share the first spike: "wrong" counts the sample as an error
             (strict); "label" counts it as right if the label is among them (S4NN's and Spiking-GAN's
             evaluation). Either way a tied sample has no label.
-        silent: when no output spikes: "wrong", or "membrane" for the largest membrane (S4NN's code).
+        silent: when no output spikes: "wrong", or "membrane" for the largest membrane (S4NN's code), which
+            gives none if several share it.
     """
 
     ties: Ties = "wrong"
@@ -192,7 +197,7 @@ class FirstSpike:
         label = _single(leading)
         if self.silent == "membrane":
             membrane = _checked_membrane("FirstSpike(silent='membrane')", membrane, out)
-            label = torch.where(silent, membrane.argmax(1), label)
+            label = torch.where(silent, largest(membrane), label)
         return Verdict(label, leading, silent, first, self.rule, self.ties == "label")
 
 
@@ -219,8 +224,8 @@ class Votes:
     def __post_init__(self) -> None:
         check_choice("Votes", "weighting", self.weighting, get_args(Weighting))
         low = 1.0 if self.weighting == "exponential" else 0.0
-        check_number("Votes", "gamma", self.gamma, low=low, above=True)
-        check_number("Votes", "scale", self.scale, low=0, above=True)
+        check_numbers(self, "gamma", low=low, above=True)
+        check_numbers(self, "scale", low=0, above=True)
         number = check_integer("Votes", "neurons_per_class", self.neurons_per_class, low=1)
         object.__setattr__(self, "neurons_per_class", number)
 
@@ -238,10 +243,21 @@ class Votes:
         return self
 
     def worth(self, steps: int) -> list[float]:
-        """Return the vote of a spike at each step, and of silence last: ``steps + 1`` numbers."""
+        """Return the vote of a spike at each step, and of silence last: ``steps + 1`` numbers.
+
+        Raises:
+            ValueError: the votes of two steps, or of the last one and silence, are too close to tell apart.
+        """
         if self.weighting == "exponential":
-            return [self.gamma**-step for step in range(steps)] + [0.0]
-        return [self.gamma * (steps - step) / steps for step in range(steps + 1)]
+            worth = [self.gamma**-step for step in range(steps)] + [0.0]
+        else:
+            worth = [self.gamma * (steps - step) / steps for step in range(steps + 1)]
+        if min(one - next_ for one, next_ in pairwise(worth)) < _FEWEST_UNITS * _VOTE_UNIT:
+            raise ValueError(
+                f"{self.weighting} votes with gamma={self.gamma:g} cannot tell {steps} steps apart; take "
+                'fewer steps, another gamma, or the weighting "linear"'
+            )
+        return worth
 
     def logits(self, cumulative: Tensor) -> Tensor:
         """Return the scaled mean vote of each class's neurons, ``(batch, classes)``, for training.
@@ -267,7 +283,7 @@ class Votes:
 
         Raises:
             TypeError: not `Spikes`.
-            ValueError: another number of outputs, or the times hold NaN.
+            ValueError: another number of outputs, the times hold NaN, or as `worth` says.
         """
         silent = _first(out) == out.steps
         grouped = _by_class(out.times, self.neurons_per_class)
@@ -275,7 +291,7 @@ class Votes:
             return replace(FirstSpike().decide(out.with_times(grouped.min(2).values)), rule=self.rule)
         # Integers, so that equal sums are equal in whatever order they are added.
         worth = torch.tensor(self.worth(out.steps), dtype=torch.float64, device=out.device)
-        worth = torch.round(worth * 2**36)
+        worth = torch.round(worth / _VOTE_UNIT)
         steps = torch.full((len(out),), float(out.steps), device=out.device)
         for step in reversed(range(out.steps)):
             fired = grouped <= step
@@ -294,6 +310,8 @@ class Votes:
 class Membrane:
     """The class with the largest mean output membrane at the last step, which is no spike decision.
 
+    Where several share it there is none.
+
     Attributes:
         neurons_per_class: output neurons of each class, side by side.
     """
@@ -307,7 +325,7 @@ class Membrane:
     @property
     def rule(self) -> str:
         """The rule in words."""
-        return "largest output membrane at the last step; no spike decision"
+        return "largest output membrane at the last step; ties wrong; no spike decision"
 
     @property
     def spikes(self) -> Votes:
@@ -329,7 +347,12 @@ class Membrane:
         mean = self.mean_membrane(_checked_membrane("Membrane", membrane, out))
         leading = mean == mean.max(1, keepdim=True).values
         last = torch.full((len(mean),), float(out.steps), device=mean.device)
-        return Verdict(mean.argmax(1), leading, silent, last, self.rule)
+        return Verdict(_single(leading), leading, silent, last, self.rule)
+
+
+def largest(values: Tensor) -> Tensor:
+    """Return the class of each row's largest value ``(batch, classes)``, -1 where several share it."""
+    return _single(values == values.max(1, keepdim=True).values)
 
 
 def _single(leading: Tensor) -> Tensor:

@@ -195,7 +195,7 @@ def _layer(stack: Stack, depth: int, shape: Shape) -> _Layer:
         raise ValueError(
             f"the engine runs layers one after the other; layer {depth} takes more than the one before"
         )
-    if synapses.bias is not None and layer.neuron.additions(stack.steps, biased=True):
+    if synapses.bias is not None and layer.neuron.bias_is_current:
         raise ValueError(f"the engine knows start membranes, but layer {depth} has a constant current")
     if not isinstance(synapses.wiring, Dense | Convolution):
         raise ValueError(

@@ -28,7 +28,7 @@ def relative_targets(out: Spikes, labels: Any, gamma: float = 3.0) -> Tensor:
         gamma: margin in steps, 0 ... T.
     """
     column = _column(labels, out)
-    check_number("relative_targets", "gamma", gamma, low=0, high=out.steps)
+    gamma = check_number("relative_targets", "gamma", gamma, low=0, high=out.steps)
     times, steps = out.times, out.steps
     first = times.min(1, keepdim=True).values
     silent = first == steps
@@ -68,15 +68,18 @@ def gan_targets(
         first: earliest step asked for by the static targets.
 
     Raises:
-        ValueError: `kind` is unknown, or `desired` or `first` is out of range.
+        ValueError: `kind` is unknown, `desired` or `first` is out of range, or `first` is given with
+            dynamic targets.
     """
     check_choice("gan_targets", "kind", kind, ("dynamic", "static"))
     number = check_integer("gan_targets", "desired", desired, low=0)
     column = _column(torch.full((len(check_spikes(out)),), number), out)
-    check_number("gan_targets", "first", first, low=0, high=out.steps)
+    earliest = check_number("gan_targets", "first", first, low=0, high=out.steps)
     if kind == "dynamic":
+        if first:
+            raise ValueError(f"dynamic targets take no first step, found {first}; leave it 0")
         return aggressive_targets(out, column.squeeze(1))
-    return torch.full_like(out.times, out.steps).scatter(1, column, float(first))
+    return torch.full_like(out.times, out.steps).scatter(1, column, earliest)
 
 
 def temporal_least_squares(out: Spikes, targets: Tensor) -> Tensor:
@@ -115,9 +118,9 @@ def first_spike_cross_entropy(
         TypeError, ValueError: labels, see `firstspike.spikes.check_labels`; a number out of range.
     """
     name = "first_spike_cross_entropy"
-    check_number(name, "sharpness", sharpness, low=0, above=True)
-    check_number(name, "label_delay", label_delay)
-    check_number(name, "label_smoothing", label_smoothing, low=0, high=1)
+    sharpness = check_number(name, "sharpness", sharpness, low=0, above=True)
+    label_delay = check_number(name, "label_delay", label_delay)
+    label_smoothing = check_number(name, "label_smoothing", label_smoothing, low=0, high=1)
     column = _column(labels, out)
     times = out.times
     if label_delay:

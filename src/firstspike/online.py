@@ -14,7 +14,7 @@ from firstspike.kernels.cpu import s4nn as kernel
 from firstspike.kernels.cpu.vectors import LANES
 from firstspike.nn import Layer
 from firstspike.spikes import Spikes, check_labels, check_spikes
-from firstspike.support import check_choice, check_num_steps, check_number
+from firstspike.support import check_choice, check_num_steps, check_number, check_numbers
 
 TargetKind = Literal["relative", "aggressive"]
 ErrorNorm = Literal["l2", "l1"]
@@ -45,15 +45,15 @@ class S4NNRule:
     norm: ErrorNorm = "l2"
 
     def __post_init__(self) -> None:
-        check_num_steps(self.steps, name="S4NNRule.steps")
-        object.__setattr__(self, "thresholds", tuple(self.thresholds))
+        object.__setattr__(self, "steps", check_num_steps(self.steps, name="S4NNRule.steps"))
+        thresholds = tuple(
+            check_number("S4NNRule", "thresholds", each, low=0, above=True) for each in self.thresholds
+        )
+        object.__setattr__(self, "thresholds", thresholds)
         if not self.thresholds:
             raise ValueError("S4NNRule.thresholds must name one per layer, found none")
-        for threshold in self.thresholds:
-            check_number("S4NNRule", "thresholds", threshold, low=0, above=True)
-        check_number("S4NNRule", "gamma", self.gamma, low=0, high=self.steps)
-        check_number("S4NNRule", "rate", self.rate, low=0)
-        check_number("S4NNRule", "weight_decay", self.weight_decay, low=0)
+        check_number("S4NNRule", "gamma", self.gamma, high=self.steps)
+        check_numbers(self, "gamma", "rate", "weight_decay", low=0)
         if self.rate * self.weight_decay >= 1:
             raise ValueError(f"S4NNRule.weight_decay must be below 1 / rate, found {self.weight_decay}")
         check_choice("S4NNRule", "loss", self.loss, get_args(TargetKind))

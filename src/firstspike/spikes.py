@@ -77,18 +77,21 @@ class Spikes:
         return spikes
 
     @classmethod
-    def from_raster(cls, raster: Tensor) -> "Spikes":
+    def from_raster(cls, raster: Any) -> "Spikes":
         """Return the time of the one spike of each neuron in a raster, silence where there is none.
 
         Args:
-            raster: ``(steps, batch, ...)``, values 0 or 1, at most one 1 along time.
+            raster: ``(steps, batch, ...)``, values 0 or 1, at most one 1 along time; a tensor, array or
+                list.
 
         Raises:
-            ValueError: a value is neither 0 nor 1, a neuron spikes more than once, or there is no time
-            axis.
+            TypeError: no numbers.
+            ValueError: a value is neither 0 nor 1, a neuron spikes more than once, or there is no axis for
+                time or samples.
         """
-        if raster.dim() < 1:
-            raise ValueError("raster must have a time axis first, found a scalar")
+        raster = raster if isinstance(raster, Tensor) else _tensor(raster, "raster")
+        if raster.dim() < 2:
+            raise ValueError(f"raster must be (steps, batch, ...), found the shape {tuple(raster.shape)}")
         if not ((raster == 0) | (raster == 1)).all():
             raise ValueError("raster must hold only 0 and 1")
         fired = raster.to(torch.float32)
@@ -123,7 +126,7 @@ class Spikes:
 
     def first(self) -> Tensor:
         """Return the earliest spike time of each sample ``(batch,)``, ``T`` where all are silent."""
-        return self.times.flatten(1).min(1).values
+        return self.flatten().times.min(1).values
 
     def raster(self) -> Tensor:
         """Return 1 where and when a neuron spikes, else 0: float32 ``(steps, batch, ...)``, time first."""
@@ -136,7 +139,8 @@ class Spikes:
 
     def flatten(self) -> "Spikes":
         """Return the neurons of each sample in one row, ``(batch, neurons)``."""
-        return self.with_times(self.times.flatten(1))
+        # One neuron a sample has no axis of its own.
+        return self.with_times(self.times.flatten(1) if self.times.dim() > 1 else self.times.unsqueeze(1))
 
     def detach(self) -> "Spikes":
         """Return the same times without a gradient."""
@@ -222,6 +226,15 @@ def _tensor(values: Any, name: str) -> Tensor:
         raise TypeError(f"{name} must be a tensor or array of numbers: {error}") from error
 
 
+def as_tensor(values: Any, name: str) -> Any:
+    """Return numpy arrays, lists and tuples of numbers as tensors, anything else as it is.
+
+    Raises:
+        TypeError: they hold something else; the message says what `name` is.
+    """
+    return _tensor(values, name) if isinstance(values, np.ndarray | list | tuple) else values
+
+
 def as_images(images: Any) -> Tensor:
     """Return images as uint8 0 ... 255, or float32 or float64 in 0 ... 1: the one door for images.
 
@@ -304,7 +317,8 @@ def encode_latency(
 
     ``t = floor((I_max - I) / I_max * T)``, Spiking-GAN Eq. 3 (arXiv 2106.15420). The brightest pixel fires
     at step 0; a black one would fire at ``T``, which means silent. An image gives the same spikes whether
-    it comes as uint8 or as floats ``u / 255``.
+    it comes as uint8 or as floats ``u / 255``; as float32 that were multiplied by ``1 / 255`` instead up to
+    26,434 steps.
 
     Args:
         images: ``(batch, ...)``: uint8, bool, or floats in 0 ... 1 (see `as_images`); with `max_intensity`
@@ -323,8 +337,8 @@ def encode_latency(
 
     Raises:
         TypeError: `images` of another type, or `steps` is not an integer.
-        ValueError: an intensity is NaN or out of range; `steps`, `max_intensity` or `min_intensity` is out
-            of range; or `black` or `rounding` is unknown.
+        ValueError: there is no axis for samples; an intensity is NaN or out of range; `steps`,
+            `max_intensity` or `min_intensity` is out of range; or `black` or `rounding` is unknown.
 
     >>> encode_latency([[1.0, 0.5, 0.0]], 16).times
     tensor([[ 0.,  8., 16.]])
@@ -332,8 +346,10 @@ def encode_latency(
     steps = check_num_steps(steps)
     check_choice("encode_latency", "black", black, ("silent", "last"))
     check_choice("encode_latency", "rounding", rounding, ("up", "nearest"))
-    check_number("encode_latency", "min_intensity", min_intensity, low=0, high=1)
+    min_intensity = check_number("encode_latency", "min_intensity", min_intensity, low=0, high=1)
     shares, error = _shares(images, max_intensity)
+    if not shares.dim():
+        raise ValueError("images must be (batch, ...), found a scalar; add a batch axis")
     if inverted:
         shares = 1 - shares
     if min_intensity > 0:
@@ -351,11 +367,10 @@ def _shares(images: Any, max_intensity: float | None) -> tuple[Tensor, float]:
         values = as_images(images)
         scale = 255.0 if values.dtype == torch.uint8 else 1.0
     else:
-        check_number("encoder", "max_intensity", max_intensity, low=0, above=True)
+        scale = check_number("encoder", "max_intensity", max_intensity, low=0, above=True)
         values = images if isinstance(images, Tensor) else _tensor(images, "images")
         if values.is_complex():
             raise TypeError(f"images must be real numbers, found {values.dtype}")
-        scale = float(max_intensity)
     error = _SINGLE_ERROR if values.dtype == torch.float32 else 0.0
     shares = values.to(torch.float64) / scale
     return (shares if max_intensity is None else _in_unit_range(shares, "images", scale)), error
@@ -379,7 +394,7 @@ def decode_latency(spikes: Spikes, *, max_intensity: float = 1.0, inverted: bool
         TypeError: not `Spikes`.
         ValueError: `max_intensity` is not above 0 and finite.
     """
-    check_number("decode_latency", "max_intensity", max_intensity, low=0, above=True)
+    max_intensity = check_number("decode_latency", "max_intensity", max_intensity, low=0, above=True)
     check_spikes(spikes)
     values = max_intensity * (1.0 - spikes.times.to(torch.float64) / spikes.steps)
     return max_intensity - values if inverted else values

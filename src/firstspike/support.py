@@ -70,14 +70,26 @@ def check_number(
     low: float = -math.inf,
     high: float = math.inf,
     above: bool = False,
-) -> None:
-    """Raise ValueError unless `value` is a finite number in ``low ... high``, above `low` if asked."""
+) -> float:
+    """Return a number of Python or numpy as a float.
+
+    Raises:
+        ValueError: it is not finite, not in ``low ... high``, or not above `low` if asked.
+    """
     number = isinstance(value, numbers.Real) and not isinstance(value, bool) and math.isfinite(value)
     if not number or not low <= value <= high or (above and value == low):
         span = f"above {low:g}" if above else f"{low:g} or more" if low > -math.inf else "finite"
         if high < math.inf:
             span = f"in {'(' if above else '['}{low:g}, {high:g}]"
         raise ValueError(f"{owner}.{field} must be a number {span}, found {value!r}")
+    return float(value)
+
+
+def check_numbers(value: Any, *fields: str, low: float = -math.inf, above: bool = False) -> None:
+    """Make fields of a frozen dataclass floats; ValueError for one that is none, see `check_number`."""
+    for field in fields:
+        number = check_number(type(value).__name__, field, getattr(value, field), low=low, above=above)
+        object.__setattr__(value, field, number)
 
 
 def check_integer(owner: str, field: str, value: Any, *, low: int) -> int:

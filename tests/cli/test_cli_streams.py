@@ -143,7 +143,7 @@ def test_a_run_records_the_command_that_made_it_and_none_where_python_did(firsts
 
 @pytest.mark.parametrize("text", TEXTS)
 def test_a_table_and_a_refusal_show_what_is_given_as_it_is(firstspike, monkeypatch, classifier_run, text):
-    monkeypatch.setattr(evaluation, "evaluate", lambda *_: {"run": text})
+    monkeypatch.setattr(evaluation, "evaluate", lambda *_, **__: {"run": text})
     assert firstspike("evaluate", classifier_run).out.split() == ["run", text]
     assert firstspike("evaluate", text).refusal.startswith(f"{text} is not a run folder")
     assert f"unknown preset {text!r}" in firstspike("train", text).refusal
@@ -151,7 +151,7 @@ def test_a_table_and_a_refusal_show_what_is_given_as_it_is(firstspike, monkeypat
 
 
 def test_json_is_alone_on_standard_output(firstspike, monkeypatch, classifier_run):
-    def talking(*_):
+    def talking(*_, **__):
         print("a library's remark")
         logging.getLogger("firstspike").warning("a log entry")
         return {"accuracy": float("nan"), "spikes": [1.5, float("inf")]}

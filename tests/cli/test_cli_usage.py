@@ -79,6 +79,23 @@ REFUSED = [
         "train aggressive-ttfs-window --dataset ../x",
         "unknown data set '../x': expected one of digits, mnist, ",
     ),
+    ("train yin-yang-window --set augmentation.flip=true", "for uint8 images, found torch.float32"),
+    (
+        "train aggressive-ttfs-causal --dataset digits --set steps=128",
+        "--set steps=128: training by levels looks at step 190, beyond the window of 128 steps",
+    ),
+    (
+        "train s4nn-causal --dataset digits --set loss.gamma=300",
+        "--set loss.gamma=300: RelativeTargets.gamma must be at most the output's 256 steps, found 300",
+    ),
+    (
+        "train spiking-gan-causal --dataset digits --digit 3 --set steps=100",
+        "phases (16, 56), (48, 160) must end by the clock's 100 steps",
+    ),
+    (
+        "train spiking-gan-causal --dataset digits --digit 3 --set hidden_neuron.target=16,60",
+        "spiking-gan-causal on digits: layer 1 receives in the phase (16, 56), which is not (16, 60)",
+    ),
     ("train ann-gan --digit 1 --dataset yin-yang", "a GAN draws grey images of 4 x 4 pixels or more"),
     ("train ann-gan --digit 1 --dataset cifar-10", "give another --dataset"),
     ("evaluate", "RUN"),

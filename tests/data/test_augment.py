@@ -205,6 +205,12 @@ def test_a_cut_is_one_black_square_whose_middle_is_anywhere(size, channels):
     assert found == expected
 
 
+@pytest.mark.parametrize("change", [flip_horizontally, lambda images: cut_out(images, 2)])
+def test_numbers_of_a_table_are_no_image(change):
+    with pytest.raises(InputError, match=r"uint8 images, found torch.float32; train without it"):
+        change(torch.rand(3, 1, 5))
+
+
 def test_a_cut_of_no_size_is_no_change():
     images = torch.randint(0, 256, (4, 3, 5, 5), dtype=torch.uint8)
     assert cut_out(images, 0).equal(images)

@@ -91,7 +91,8 @@ def test_digits_of_one_seed_are_averaged_before_the_spread_over_seeds():
         ({"mean": 9377.9, "sd": 120.0}, 1, 1e-3, "9.4 ± 0.1"),
         ({"mean": 28562.4, "sd": 1800.2}, 0, 1, "28,562 ± 1,800"),
         (0.25, 1, 100, "25.0"),
-        (26_175, 1, 100, "26,175"),
+        (26_175, 1, 1, "26,175"),
+        (2_000_000, 2, 1e-6, "2.00"),
     ],
 )
 def test_a_figure_is_shown_with_its_spread(figure, digits, scale, expected):

@@ -3,7 +3,17 @@
 import pytest
 from builders import refused
 
-from firstspike.experiments import EXPERIMENTS, Column, Measured, Table, Target, find, headline
+from firstspike.experiments import (
+    EXPERIMENTS,
+    Column,
+    Experiment,
+    Measured,
+    Run,
+    Table,
+    Target,
+    find,
+    headline,
+)
 from firstspike.experiments.spec import sentence
 from firstspike.metrics.figures import describe
 from firstspike.recipes import PRESETS
@@ -22,6 +32,9 @@ SPREAD = {"mean": 0.98456, "sd": 0.0012}
         (Column("accuracy"), {"accuracy": None}, "-"),
         (Column("epochs"), {"epochs": "3 of 150"}, "3 of 150"),
         (Column("steps_to_decision"), {"steps_to_decision": 1}, "1"),
+        (Column("energy_pj"), {"energy_pj": 2_000_000}, "2.00"),
+        (Column("steps_to_decision", digits=2), {"steps_to_decision": 1}, "1.00"),
+        (Column("steps_to_decision", signed=True), {"steps_to_decision": 1}, "+1"),
         (Column("change", digits=2, factor=100, signed=True), {"change": 0.0034}, "+0.34"),
         (Column("change", digits=2, factor=100, signed=True), {"change": -0.0034}, "-0.34"),
         # The paper's figure has the paper's digits.
@@ -133,3 +146,32 @@ def test_own_options_are_taken_by_the_experiment_that_has_them_and_by_no_other()
     for name, option in (("ettfs", "device"), ("cifar10", "digits")):
         with refused(InputError, name, f"--{option}", "leave it out"):
             find(name).with_options(**{option: "cuda"})
+
+
+def made(*runs):
+    return Experiment(name="mine", title="", split="", runs=runs, tables=lambda _: [])
+
+
+def test_runs_of_one_row_or_folder_are_refused():
+    base, other = "aggressive-ttfs-window", "fashion-mnist"
+    with refused(ValueError, "mine", f"row {base}", "variant"):
+        made(Run(base, dataset="digits"), Run(base, dataset=other))
+    # Another row would lie in the same folder.
+    with refused(ValueError, "mine", f"folder {base}-seed0", "variant"):
+        made(Run(base, dataset="digits"), Run(base, dataset=other, row="clothes"))
+    with refused(ValueError, "folder"):
+        made(Run(base, variant="One, two"), Run(base, variant="one two"))
+    with refused(ValueError, "ann-gan-digit3-seed0"):
+        made(Run("ann-gan", digits=(3, 4)), Run("ann-gan", digits=(3,), row="three"))
+    made(Run(base, dataset="digits"), Run(base, dataset=other, variant="clothes"))
+
+
+def test_a_target_that_was_not_measured_is_no_target_met():
+    name = "aggressive-ttfs-window"
+    run = {"seed": 0, "digit": None, "accuracy": 0.99, "steps_to_decision": 20.0}
+    with refused(ValueError, "'spikes_to_decision'", name, "not measured"):
+        made(Run(name)).all_targets(Measured({name: [run]}))
+    whole = Measured({name: [run | {"spikes_to_decision": 100.0}]})
+    assert [target.met for target in made(Run(name)).all_targets(whole)] == [True] * 3
+    # It is of all runs together, and the experiment's own.
+    assert made(Run("spiking-gan-window")).all_targets(Measured({"spiking-gan-window": [run]})) == []

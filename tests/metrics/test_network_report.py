@@ -3,6 +3,7 @@
 import json
 import math
 
+import numpy as np
 import pytest
 import torch
 from builders import refused, seeded
@@ -10,6 +11,8 @@ from torch import Tensor
 
 import firstspike
 from firstspike.metrics.report import Report, report
+from firstspike.models.patches.network import OneStepNetwork
+from firstspike.models.patches.settings import PatchCarry
 from firstspike.models.spiking_form import spiking_form
 from firstspike.models.window import WindowNetwork
 from firstspike.neurons import Causal, Neuron, Window
@@ -148,6 +151,61 @@ def test_a_stack_takes_images() -> None:
     labels = torch.arange(20) % CLASSES
     times = encode_latency(images.flatten(1), T).times
     assert firstspike.report(stack, images, labels) == classified(stack, times, labels)
+
+
+def test_arrays_and_lists_are_taken() -> None:
+    stack, times = make_stack(Window(low=0.25, high=0.75)), some_samples(20)[0]
+    images, labels = (1 - times / T).numpy(), list(range(CLASSES)) * 5
+    expected = firstspike.report(stack, torch.as_tensor(images), torch.tensor(labels))
+    assert firstspike.report(stack, images, labels) == expected
+    assert firstspike.report(stack, images.tolist(), np.array(labels, np.int32)) == expected
+
+
+def test_an_encoder_is_for_a_stack_only() -> None:
+    stack, labels = Stack(Linear(36, 3), steps=T), torch.arange(12) % 3
+    images = torch.rand(12, 6, 6, generator=seeded(0))
+    with refused(ValueError, "encode", "Stack", "Sequential"):
+        report(torch.nn.Sequential(Encoder(), stack), images, labels, encode=stack.encode)
+
+
+def test_parts_of_several_windows_are_refused() -> None:
+    class Growing(torch.nn.Module):
+        steps = 8
+
+        def forward(self, images: Tensor) -> Spikes:
+            self.steps *= 2
+            return encode_latency(images.flatten(1), self.steps)
+
+    with refused(ValueError, "16 and 32 steps"):
+        report(Growing(), torch.rand(12, 3, generator=seeded(0)), torch.arange(12) % 3, batch_size=6)
+
+
+def test_labels_name_a_class_for_each_image() -> None:
+    images = torch.randint(0, 256, (12, 1, 6, 6), generator=seeded(0)).to(torch.uint8)
+    labels = torch.arange(12) % 3
+    one_step = OneStepNetwork("4C3-D-4C3", (1, 6, 6), 3, PatchCarry())
+    stack = Stack(Linear(36, 3), steps=T)
+    window = WindowNetwork("4C3-F8", (1, 6, 6), 3, in_steps=8, steps=8, out_steps=16, clip=2.0)
+    window(images)
+    wrapped = torch.nn.Sequential(Encoder(), stack)
+    for network in (one_step, stack, window, wrapped):
+        for wrong, words in (
+            (labels + 100, ("0 ... 2", "100 ... 102")),
+            (labels - 1, ("-1",)),
+            (labels.unsqueeze(1), ("(12,)", "(12, 1)")),
+            (labels[:-1], ("(12,)", "(11,)")),
+        ):
+            with refused(ValueError, "labels", *words):
+                report(network, images, wrong)
+        with refused(TypeError, "labels", "float32"):
+            report(network, images, labels.float())
+
+
+class Encoder(torch.nn.Module):
+    """Images to spikes."""
+
+    def forward(self, images: Tensor) -> Spikes:
+        return encode_latency(images.flatten(1), T)
 
 
 def test_a_network_is_reported_by_its_spiking_form() -> None:

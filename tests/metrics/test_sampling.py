@@ -5,10 +5,11 @@ import dataclasses
 import numpy as np
 import pytest
 import torch
-from builders import refused
+from builders import refused, seeded
 
+from firstspike import Connection, Linear, Stack, Window
 from firstspike.cli.sample import write_samples
-from firstspike.metrics.sampling import sample
+from firstspike.metrics.sampling import sample, stepped_agreement
 from firstspike.models.gan import AnnGenerator, SpikingGenerator
 from firstspike.support import InputError
 from firstspike.training.run_folder import RunFolder
@@ -27,6 +28,16 @@ def unconditional(digit_gan_run):
 @pytest.fixture(scope="module")
 def ann(ann_gan_run):
     return RunFolder.open(ann_gan_run).load()
+
+
+def test_the_simulation_follows_shortcuts():
+    shortcut = Connection.linear(4, 9, source=0, generator=seeded(1))
+    stack = Stack(
+        Linear(4, 6, Window(high=1.0), generator=seeded(0)),
+        Linear(6, 9, Window(high=1.0), shortcuts=[shortcut], generator=seeded(2)),
+        steps=16,
+    )
+    assert stepped_agreement(SpikingGenerator(stack, 4, (3, 3))) > 0.95
 
 
 def test_the_loaded_generator_has_the_runs_weights(gan_run, conditional, ann):

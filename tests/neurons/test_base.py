@@ -12,7 +12,7 @@ from builders import draw_spikes, refused, seeded
 from test_one_room import Doubling
 
 import firstspike as fs
-from firstspike import Causal, Neuron, Phased, Ramp, Spikes, Window
+from firstspike import Causal, Linear, Neuron, Phased, Ramp, Spikes, Window
 
 T = 16
 
@@ -70,6 +70,21 @@ def test_additions_without_spikes() -> None:
     assert Ramp().additions(T, biased=False) == T
     assert Window(steps=8).additions(T, biased=True) == T + 8
     assert Phased(source=(0, 8), target=(4, 12)).additions(T, biased=True) == 12
+
+
+@pytest.mark.parametrize("neuron", [Ramp(), Phased(source=(0, 8), target=(4, 12))])
+def test_a_neuron_of_the_cpu_says_so(neuron: Neuron) -> None:
+    for place in ({"weight": "meta"}, {"spikes": "meta"}):
+        layer = Linear(4, 3, neuron).to(place.get("weight", "cpu"))
+        spikes = draw_spikes(2, 4).to(place.get("spikes", "cpu"))
+        with refused(ValueError, type(neuron).__name__, "on the CPU", "meta"):
+            layer(spikes)
+
+
+def test_a_bias_is_a_current_where_the_neuron_says_so() -> None:
+    assert Causal(bias="current").bias_is_current
+    for neuron in (Causal(), Ramp(), Window(), Phased(source=(0, 8), target=(4, 12)), Doubling()):
+        assert not neuron.bias_is_current
 
 
 def test_rounding_passes_the_gradient_straight_through() -> None:

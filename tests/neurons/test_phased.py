@@ -145,9 +145,8 @@ def test_connections_and_precisions_that_it_does_not_take() -> None:
     for make in (Conv2d, ConvTranspose2d):
         with refused(ValueError, "Phased", "dense"):
             make(1, 2, 3, APART)
-    layer = Linear(2, 3, APART, shortcuts=[Connection.linear(2, 3, source=0)])
     with refused(ValueError, "Phased", "one connection", "2"):
-        layer(draw_spikes(4, 2, steps=T), draw_spikes(4, 2, steps=T))
+        Linear(2, 3, APART, shortcuts=[Connection.linear(2, 3, source=0)])
     with refused(TypeError, "Phased", "float32", "float64"):
         Linear(2, 3, APART).double()(draw_spikes(4, 2, steps=T))
 

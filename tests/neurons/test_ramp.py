@@ -1,12 +1,15 @@
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
-from builders import dense, draw_spikes, fires, refused
+from builders import dense, fires, refused
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from kernels.spike_cases import Case, cases, draw_times
 
 from firstspike import Connection, Conv2d, ConvTranspose2d, Linear, Ramp, Spikes
+from firstspike.kernels.cpu import ramp
 
 
 def closed_form_crossing(
@@ -169,15 +172,40 @@ def test_the_membranes_gradient_reaches_the_times() -> None:
 # What is refused
 
 
+def test_an_input_gradient_is_made_only_if_it_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+
+    def backward(*arrays: Any, for_times: bool) -> Any:
+        asked.append(for_times)
+        found = kernel(*arrays, for_times=for_times)
+        assert bool(found[1].any()) == for_times
+        return found
+
+    kernel = ramp.backward
+    monkeypatch.setattr(ramp, "backward", backward)
+    layer, times = (
+        dense([[1.0, 2.0, 0.5], [2.0, 1.0, 1.0]], Ramp(threshold=4.0)),
+        torch.tensor([[0.0, 1, 2]]),
+    )
+    grads = []
+    for wanted in (True, False):
+        given = times.clone().requires_grad_(wanted)
+        layer.zero_grad()
+        layer(Spikes(given, 16)).times.sum().backward()
+        assert (given.grad is not None) == wanted
+        grads.append(layer.weight.grad)
+    assert asked == [True, False]
+    assert torch.equal(*grads)
+
+
 def test_connections_that_it_does_not_take() -> None:
     for make in (Conv2d, ConvTranspose2d):
         with refused(ValueError, "Ramp", "dense"):
             make(1, 2, 3, Ramp())
     with refused(ValueError, "Ramp", "bias", "threshold"):
         Linear(2, 3, Ramp(), bias=True)
-    layer = Linear(2, 3, Ramp(), shortcuts=[Connection.linear(2, 3, source=0)])
     with refused(ValueError, "Ramp", "one connection", "2"):
-        layer(draw_spikes(4, 2), draw_spikes(4, 2))
+        Linear(2, 3, Ramp(), shortcuts=[Connection.linear(2, 3, source=0)])
 
 
 @pytest.mark.parametrize("value", [0.0, -1.0, np.nan, np.inf])

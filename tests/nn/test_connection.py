@@ -1,7 +1,11 @@
+from collections.abc import Callable
+from typing import Any
+
+import pytest
 import torch
 from builders import draw_spikes, refused, seeded
 
-from firstspike import Connection, Conv2d, Linear, Window
+from firstspike import Causal, Connection, Conv2d, Layer, Linear, Window
 
 
 def test_weights_and_bias_start_as_those_of_the_layer_with_the_same_wiring() -> None:
@@ -32,6 +36,39 @@ def test_synapses_are_linear_algebra() -> None:
 def test_a_shortcut_says_whose_spikes_it_takes() -> None:
     with refused(ValueError, "shortcut", "source"):
         Linear(4, 3, shortcuts=[Connection.linear(4, 3)])
+
+
+@pytest.mark.parametrize("call", [Layer.__call__, Layer.membrane, Layer.read, Layer.simulate])
+def test_what_a_shortcut_takes_is_looked_at(call: Callable[..., Any]) -> None:
+    layer, spikes = Linear(4, 3, shortcuts=[Connection.linear(5, 3, source=0)]), draw_spikes(2, 4)
+    with refused(ValueError, "the shortcut from 0", "takes 5 features", "found 4"):
+        call(layer, spikes, spikes)
+    with refused(TypeError, "expected Spikes", "Tensor"):
+        call(layer, spikes, torch.zeros(2, 5))
+    with refused(ValueError, "one batch", "2 and 3 samples"):
+        call(layer, spikes, draw_spikes(3, 5))
+    with refused(ValueError, "1 shortcuts", "found 0"):
+        call(layer, spikes)
+    layer.shortcuts[0].to(torch.bfloat16)
+    with refused(TypeError, "bfloat16"):
+        call(layer, spikes, draw_spikes(2, 5))
+
+
+def test_membrane_and_simulation_are_those_of_all_connections() -> None:
+    for neuron in (Window(low=-1.0, high=1.0, input_low=-1.0, steps=8), Causal(threshold=0.75)):
+        windows = neuron.waits(1)
+        shortcut = Connection.linear(5, 3, source=0, generator=seeded(1))
+        layer = Linear(4, 3, neuron, shortcuts=[shortcut], generator=seeded(0))
+        with torch.no_grad():
+            for parameter in layer.parameters():
+                # So that no rounding decides.
+                parameter.copy_((parameter * 16).round() / 16 + 1 / 8)
+        near, far = draw_spikes(9, 4, seed=2), draw_spikes(9, 5, steps=32 if windows else 16, seed=3)
+        out, membrane = layer.read(near, far)
+        assert torch.equal(layer.membrane(near, far), membrane)
+        assert torch.equal(layer.simulate(near, far).times, out.times)
+        # It is not what the first connection does alone.
+        assert not torch.equal(neuron.simulate(layer.synapses, near).times, out.times)
 
 
 def test_a_layer_takes_as_many_inputs_as_it_has_connections() -> None:

@@ -9,7 +9,7 @@ from builders import draw_spikes, refused
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from firstspike import AvgPool2d, Causal, EarliestPool2d, Neuron, Phased, Ramp, Spikes, Window
+from firstspike import AvgPool2d, Causal, EarliestPool2d, Events, Neuron, Phased, Ramp, Spikes, Window
 
 
 @settings(deadline=None, max_examples=100)
@@ -35,6 +35,14 @@ def test_a_pooling_neuron_fires_with_the_kth_spike_of_its_patch(data: st.DataObj
         patch = times[b, c, top : top + kernel[0], left : left + kernel[1]]
         kth = patch.flatten().sort().values[count - 1]
         assert found[b, c, y, x] == min(float(kth) + delay, steps)
+
+
+def test_a_neuron_of_ones_own_is_asked_when_it_fires() -> None:
+    class Above(Causal):
+        def events(self) -> Events:
+            return Events(threshold=self.threshold, strict=True, delay=self.delay)
+
+    assert AvgPool2d(2, Above(threshold=0.5)).count == 3
 
 
 @pytest.mark.parametrize(

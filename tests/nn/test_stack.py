@@ -185,10 +185,11 @@ def test_a_shortcut_brings_spikes_of_an_earlier_layer_or_the_input() -> None:
     spikes = draw_spikes(9, 6)
     traced, membrane = stack.read(spikes)
     last = stack[2]
-    expected = last.membrane(traced[2])
+    expected = last.neuron.membrane(last.synapses, traced[2])
     for shortcut, source in zip(shortcuts, (spikes, traced[1]), strict=True):
         expected = expected + last.neuron.membrane(shortcut.synapses, source)
     torch.testing.assert_close(membrane, expected)
+    torch.testing.assert_close(last.membrane(traced[2], spikes, traced[1]), expected)
     assert torch.equal(stack(spikes).times, traced[-1].times)
     stack(spikes).times.sum().backward()
     assert all(parameter.grad is not None for parameter in stack.parameters())
@@ -202,6 +203,7 @@ def test_a_shortcut_brings_spikes_of_an_earlier_layer_or_the_input() -> None:
         (Connection.linear(5, 4, source=-1), ("from -1 into layer 1",)),
         (Connection.linear(6, 3, source=0), ("3 features", "4 features")),
         (Connection.conv2d(1, 4, 3, source=0), ("4 channels", "4 features")),
+        (Connection.linear(7, 4, source=1), ("from 1 into layer 1 takes 7 features", "layer 0 gives 5")),
     ],
 )
 def test_shortcuts_that_lead_nowhere(shortcut: Connection, words: tuple[str, ...]) -> None:

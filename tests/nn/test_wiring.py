@@ -100,6 +100,13 @@ def test_sizes_of_convolutions_that_are_none(
         make(**({"in_channels": 2, "out_channels": 4, "kernel_size": 3} | options))
 
 
+@pytest.mark.parametrize("make", [Conv2d, ConvTranspose2d])
+@pytest.mark.parametrize("size", ["in_channels", "out_channels", "groups"])
+def test_a_size_is_refused_by_the_name_of_its_layer(make: Any, size: str) -> None:
+    with pytest.raises(ValueError, match=rf"^{make.__name__}\.{size} must be"):
+        make(**({"in_channels": 2, "out_channels": 4, "kernel_size": 3} | {size: 0}))
+
+
 @pytest.mark.parametrize("sizes", [(0, 3), (3, 0), (-1, 3), (3.0, 2), (True, 2), ("3", 2)])
 def test_sizes_of_dense_layers_that_are_none(sizes: tuple[Any, Any]) -> None:
     with refused(ValueError, "features", "1 or more"):

@@ -97,6 +97,11 @@ def test_a_run_killed_in_the_schedule_goes_on_to_the_same_bits(
     assert all(torch.equal(one.tensors[name], two.tensors[name]) for name in one.tensors)
 
 
+def test_more_steps_than_the_votes_tell_apart_are_refused():
+    with refused(ValueError, "gamma=1.5", "128 steps", '"linear"'):
+        dataclasses.replace(ETTFS, steps=128)
+
+
 def test_weights_of_another_architecture_are_refused(tmp_path, train, validation):
     few = ImageSet("digits", "train", train.images[:64], train.labels[:64], 10)
     run = trained(tmp_path / "run", dataclasses.replace(ETTFS, epochs=1), few, validation)

@@ -5,12 +5,18 @@ import json
 import math
 from dataclasses import dataclass
 
+import numpy as np
 import pytest
 from builders import refused
 from small_recipes import DEEP, ONE_STEP, SHALLOW, WINDOW
 
-from firstspike.decision import Membrane
-from firstspike.neurons import Causal, Phased
+from firstspike.data import Dataset
+from firstspike.decision import Membrane, Votes
+from firstspike.models.patches.settings import PatchCarry
+from firstspike.models.raster.settings import RasterNeuron
+from firstspike.neurons import Causal, Phased, Ramp, Window
+from firstspike.neurons.levels import RunningMax
+from firstspike.online import S4NNRule
 from firstspike.recipes import PRESETS, preset
 from firstspike.recipes.base import Augmentation, FirstSpikeLoss, Recipe
 from firstspike.recipes.fields import Checked, Count, changed, flat, from_json, to_json
@@ -221,6 +227,48 @@ def test_digit_is_asked_for_exactly_where_it_belongs():
     with refused(InputError, "takes no --digit"):
         preset("spiking-gan-conditional").configure(digit=3)
     assert preset("spiking-gan-window").configure(digit=7).digit == 7
+    # Of a data set's own classes.
+    letters = Dataset("letters", shape=(1, 8, 8), classes=26, load=lambda split, folder: None)
+    assert preset("spiking-gan-window").configure(dataset=letters, digit=25).digit == 25
+    with pytest.raises(InputError, match=r"0 \.\.\. 25, found 26"):
+        preset("spiking-gan-window").configure(dataset=letters, digit=26)
+
+
+@pytest.mark.parametrize(
+    "made",
+    [
+        Window(high=np.float32(2)),
+        Causal(threshold=np.int64(3)),
+        Ramp(threshold=np.float32(3), silent_slope=np.float64(1)),
+        Phased(source=(0, 4), target=(2, 8), high=np.float32(2), min_slope=np.float32(0.25)),
+        RunningMax(width=np.float32(0.5)),
+        Votes(gamma=np.float32(1.5), scale=np.int32(2)),
+        RasterNeuron(width=np.float32(2)),
+        PatchCarry(theta=np.float32(0.5), alpha=np.float32(1)),
+        S4NNRule(rate=np.float32(0.25), thresholds=(np.float32(2), 3)),
+    ],
+    ids=lambda made: type(made).__name__,
+)
+def test_numbers_of_numpy_become_pythons(made):
+    for field in dataclasses.fields(made):
+        value = getattr(made, field.name)
+        assert not isinstance(value, np.generic), field.name
+        assert isinstance(value, float) == (field.type in (float, "float", float | None))
+    assert json.loads(json.dumps(to_json(made)))["type"] == type(made).__name__
+
+
+@pytest.mark.parametrize(
+    ("name", "change"),
+    [
+        ("yin-yang-window", ("dataset", "digits")),
+        ("aggressive-ttfs-window", ("dataset", "digits")),
+        ("spiking-gan-conditional", ("digit", "3")),
+        ("aggressive-ttfs-window", ("epochs", "3")),
+    ],
+)
+def test_what_has_an_option_of_its_own_is_not_set(name, change):
+    with pytest.raises(InputError, match=r"--set {0}={1}: give --{0} {1} instead".format(*change)):
+        preset(name).configure(changes=dict([change]))
 
 
 def test_unknown_preset_lists_the_known_ones():

@@ -82,6 +82,9 @@ def test_mixed_labels_are_the_shares_of_the_mixed_images():
         # Only images of class 0 are bright.
         brightness = mixed.float().mean((1, 2, 3)) / 200
         torch.testing.assert_close(brightness, shares[:, 0], atol=0.01, rtol=0)
+        # Floats in 0 ... 1 stay floats.
+        mixed, shares = mix(images.float() / 255, labels, 1.0, 2)
+        torch.testing.assert_close(mixed.mean((1, 2, 3)) * 255 / 200, shares[:, 0])
     same, shares = mix(images, labels, 0.0, 2)
     assert torch.equal(same, images)
     assert torch.equal(shares.argmax(1), labels)

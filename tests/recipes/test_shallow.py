@@ -8,7 +8,7 @@ import torch
 from builders import refused
 from small_recipes import SHALLOW
 
-from firstspike.neurons import Causal, Phased, Window
+from firstspike.neurons import Causal, Phased, Ramp, Window
 from firstspike.recipes import PRESETS, preset
 from firstspike.recipes.base import Augmentation, FirstSpikeLoss
 from firstspike.recipes.shallow import (
@@ -124,7 +124,7 @@ def test_a_current_is_summed_over_the_window_and_so_is_its_rate():
     set_rate(optimizer, 0.8)
     rates = {id(p): group["lr"] for group in optimizer.param_groups for p in group["params"]}
     assert [(rates[id(layer.weight)], rates[id(layer.bias)]) for layer in model] == [(0.8, 0.05)] * 2
-    for other in (Causal(), Window()):
+    for other in (Causal(), Window(), Ramp()):
         with refused(InputError, "current_init", "leave it None"):
             ShallowRecipe(hidden_neuron=neuron, output_neuron=other, current_init=current)
 
@@ -133,14 +133,16 @@ def test_a_current_is_summed_over_the_window_and_so_is_its_rate():
     ("changes", "named"),
     [
         ({"hidden_neuron": Window()}, "plain Causal neurons"),
-        ({"hidden_neuron": Causal(delay=1)}, "without strict or delay"),
-        ({"output_neuron": Causal(strict=True)}, "without strict or delay"),
+        ({"hidden_neuron": Causal(delay=1)}, "without strict, delay or norm"),
+        ({"output_neuron": Causal(strict=True)}, "without strict, delay or norm"),
+        ({"output_neuron": Causal(norm="l2")}, "without strict, delay or norm"),
         ({"spike_penalty": 0.1}, "spike_penalty"),
         ({"loss": FirstSpikeLoss()}, "target times"),
     ],
 )
 def test_training_by_levels_takes_what_it_can(changes, named):
     good = {
+        "steps": 256,
         "levels": LevelTraining(),
         "loss": AggressiveTargets(),
         "hidden_neuron": Causal(),

@@ -7,14 +7,15 @@ import math
 
 import pytest
 import torch
-from builders import refused
+from builders import refused, seeded
 from safetensors.torch import load_file
 
-from firstspike.data import load
+from firstspike.data import Dataset, ImageSet, load
 from firstspike.metrics.sampling import sample
 from firstspike.recipes import PRESETS, preset
 from firstspike.recipes.spiking_gan import AnnGan, Gan, GanRecipe, SpikingGan
 from firstspike.spikes import Spikes
+from firstspike.support import InputError
 from firstspike.training.loop import _descent, train_recipe
 from firstspike.training.run_folder import RunFolder
 
@@ -183,6 +184,15 @@ def test_the_shapes_are_the_papers():
         assert shapes == [[(400, 100), (784, 400)], [(400, 784), (verdicts, 400)]]
 
 
+def test_images_that_are_not_of_8_bits_are_refused_before_anything_is_made():
+    def floats(split, data_dir):
+        return ImageSet.of(torch.rand(6, 8, 8, generator=seeded(0)), [0, 1] * 3, name="floats", split=split)
+
+    own = Dataset("floats", shape=(1, 8, 8), classes=2, load=floats)
+    with refused(InputError, "8 bits", "floats has torch.float32", "uint8"):
+        AnnGan(dataset=own).data("train")
+
+
 def test_the_networks_see_the_images_in_their_own_code():
     images = torch.tensor([[[0, 255], [128, 1]]], dtype=torch.uint8)
     spiking = SpikingGan(dataset="digits", steps=256)
@@ -191,6 +201,7 @@ def test_the_networks_see_the_images_in_their_own_code():
     ann = AnnGan(dataset="digits")
     expected = [[-1.0, 1.0, 128 / 127.5 - 1, 1 / 127.5 - 1]]
     assert torch.allclose(ann.encode(images), torch.tensor(expected), atol=1e-6)
+    assert torch.allclose(ann.encode(images / 255), torch.tensor(expected), atol=1e-6)
 
 
 def started(path, config, seed=0):

@@ -1,7 +1,9 @@
 """The report on every layer against figures computed here."""
 
+import dataclasses
 import json
 import logging
+from dataclasses import dataclass
 
 import pytest
 import torch
@@ -9,9 +11,11 @@ from small_recipes import ETTFS, WINDOW
 
 from firstspike.data import load
 from firstspike.models.spiking_form import spiking_form
-from firstspike.nn import EarliestPool2d
+from firstspike.neurons import Window
+from firstspike.nn import EarliestPool2d, Linear, Stack
 from firstspike.nn.normed import BatchNorm
 from firstspike.recipes import preset
+from firstspike.recipes.shallow import ShallowRecipe
 from firstspike.support import InputError
 from firstspike.training.diagnose import IMAGES, Diary, diagnose, table
 from firstspike.training.run import train
@@ -107,7 +111,37 @@ def test_a_dead_layer_is_named_plainly(tmp_path, data, caplog):
     states = diagnose(recipe, model, data)
     assert states[1].mean_step is None
     assert states[1].dead
-    assert "      0.0%" in table(states)
+    assert "      0.0%" in table(states, IMAGES)
+
+
+def test_the_table_says_how_many_images_there_were(tmp_path, data):
+    recipe, model = built(preset("aggressive-ttfs-window").configure(dataset="digits"), data)
+    told = []
+    few = dataclasses.replace(data, images=data.images[:7], labels=data.labels[:7])
+    for images in (few, data):
+        Diary(tmp_path, recipe, images, told.append)(0, model)
+    assert "on 7 validation images" in told[0]
+    assert f"on {IMAGES} validation images" in told[1]
+
+
+def test_what_parameters_are_called_says_nothing(data):
+    """A recipe of one's own, whose network has a field and names that mean something else."""
+
+    class Named(Stack):
+        dropout = "none"
+
+    @dataclass(frozen=True, kw_only=True)
+    class Own(ShallowRecipe):
+        def build(self, shape, classes):
+            torch.manual_seed(0)
+            made = Named(Linear(64, 5), Linear(5, classes, Window.output()), steps=self.steps)
+            made.register_parameter("extra_weight", torch.nn.Parameter(torch.ones(2, 2)))
+            return made
+
+    recipe = Own()
+    model = recipe.build((1, 8, 8), 10)
+    assert [state.kind for state in diagnose(recipe, model, data)] == ["5 x 64", "10 x 5"]
+    assert model.dropout == "none"
 
 
 def test_training_writes_one_line_per_epoch(tmp_path):

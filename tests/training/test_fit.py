@@ -2,6 +2,8 @@
 
 import json
 import math
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -87,6 +89,47 @@ def test_an_interrupted_fit_ends_as_an_uninterrupted_one(tmp_path, monkeypatch, 
     assert all(found[name].equal(tensor) for name, tensor in finished.model.state_dict().items())
 
 
+class Part(torch.nn.Module):
+    """Two layers, one of which is frozen, and one that is not used."""
+
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(0)
+        self.frozen, self.used, self.unused = (torch.nn.Linear(4, n) for n in (4, 1, 2))
+        self.frozen.requires_grad_(False)
+
+    def forward(self, inputs):
+        return self.used(self.frozen(inputs).relu())
+
+
+def test_a_frozen_and_an_unused_parameter_are_gone_on_with(tmp_path, monkeypatch):
+    start = Part().state_dict()
+    whole = fitted(tmp_path / "whole", Part())
+    save_state = RunFolder.save_state
+
+    def save_and_stop(self, state):
+        save_state(self, state)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(RunFolder, "save_state", save_and_stop)
+        with pytest.raises(KeyboardInterrupt):
+            fitted(tmp_path / "run", Part())
+    again = fitted(tmp_path / "run", Part(), resume=True)
+    expected, found = whole.model.state_dict(), again.model.state_dict()
+    assert all(expected[name].equal(found[name]) for name in expected)
+    assert all(found[name].equal(start[name]) != name.startswith("used") for name in start)
+    # Half of what the optimiser knows of a parameter is damage.
+    run = RunFolder.open(tmp_path / "run")
+    state = run.load_state()
+    name = next(name for name in state.tensors if name.endswith("exp_avg"))
+    del state.tensors[name]
+    run.save_state(state)
+    (run.path / "model.safetensors").unlink()
+    with pytest.raises(InputError, match=f"{name}.*train the run again"):
+        fitted(tmp_path / "run", Part(), resume=True)
+
+
 def test_a_run_is_neither_overwritten_nor_gone_on_with_by_other_settings(tmp_path):
     fitted(tmp_path / "run", network(), epochs=1)
     with pytest.raises(InputError, match="holds a run already"):
@@ -109,6 +152,26 @@ def test_its_weights_go_into_a_module_of_the_callers(tmp_path):
         run.load()
     run.load_model(other := network(7))
     assert all(t.equal(other.state_dict()[name]) for name, t in fit.model.state_dict().items())
+
+
+def test_its_run_is_read_in_a_process_of_its_own(tmp_path):
+    run = fitted(tmp_path / "run", network(), epochs=1).path
+    read = f"import firstspike; r = firstspike.RunFolder.open({str(run)!r}); import torch\n" + (
+        "net = torch.nn.Sequential(torch.nn.Linear(4, 16), torch.nn.ReLU(), torch.nn.BatchNorm1d(16), "
+        "torch.nn.Linear(16, 1)); r.load_model(net); print(float(net[0].weight.detach().sum()))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", read], capture_output=True, text=True, timeout=300, check=False
+    )
+    assert done.stderr == ""
+    weight = load_file(run / "model.safetensors")["0.weight"]
+    assert float(done.stdout) == pytest.approx(float(weight.sum()))
+    line = [sys.executable, "-m", "firstspike", "evaluate", str(run)]
+    done = subprocess.run(line, capture_output=True, text=True, timeout=300, check=False)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.count("\n") == 1
+    assert "weights of a module Sequential" in done.stderr
+    assert "load_model(module)" in done.stderr
 
 
 def test_an_image_set_and_no_validation(tmp_path, train):
@@ -142,7 +205,47 @@ def test_wrong_numbers_and_data_are_refused_before_anything_is_made(tmp_path):
     inputs, targets = data()
     with pytest.raises(ValueError, match="200 and 199"):
         firstspike.fit(network(), (inputs, targets[:-1]), loss=F.mse_loss, out=tmp_path / "run")
+    for validation, words in (
+        ((inputs, targets[:-1]), "200 and 199"),
+        ((inputs[:0], targets[:0]), "no samples"),
+        ((inputs.tolist(), ["a"] * 200), "targets must be .* numbers"),
+    ):
+        with pytest.raises((ValueError, TypeError), match=words):
+            fitted(tmp_path / "run", network(), validation=validation)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_arrays_are_taken_as_tensors(tmp_path):
+    (inputs, targets), held_back = data(), data(50, 2)
+    expected = fitted(tmp_path / "tensors", network(), epochs=1).records
+    fit = firstspike.fit(
+        network(), (inputs.numpy(), targets.numpy()), loss=F.mse_loss, out=tmp_path / "arrays", rate=3e-2,
+        validation=(held_back[0].tolist(), held_back[1].numpy()), ema=0.5, epochs=1, batch_size=25,
+        show_progress=False,
+    )  # fmt: skip
+    assert [r | {"seconds": 0} for r in fit.records] == [r | {"seconds": 0} for r in expected]
+
+
+def test_spikes_are_taken_as_they_are(tmp_path):
+    class Mean(torch.nn.Linear):
+        def forward(self, spikes):
+            assert spikes.steps == 8
+            return super().forward(spikes.values)
+
+    spikes = firstspike.Spikes(torch.arange(36).reshape(9, 4) % 9, 8)
+    data = (spikes, spikes.values.sum(1, keepdim=True))
+    fit = firstspike.fit(
+        Mean(4, 1), data, validation=data, loss=F.mse_loss, out=tmp_path / "run", epochs=2,
+        show_progress=False,
+    )  # fmt: skip
+    assert len(fit.records) == 2
+
+
+def test_a_validation_loss_that_is_nan_ends_the_training(tmp_path):
+    inputs, targets = data(50, 2)
+    with pytest.raises(Diverged, match=r"validation of epoch 1 gives NaN.*finished epochs are kept"):
+        fitted(tmp_path / "run", network(), validation=(inputs, targets * math.nan))
+    assert not (tmp_path / "run" / "model.safetensors").exists()
 
 
 def test_a_fit_that_diverges_says_so(tmp_path):

@@ -6,6 +6,7 @@ import threading
 
 import pytest
 import torch
+from builders import refused
 from safetensors.torch import load_file
 from small_recipes import SHALLOW, WINDOW
 
@@ -53,6 +54,13 @@ def test_a_second_thread_is_refused_and_the_first_one_is_undisturbed(tmp_path):
     assert all(expected[name].equal(found[name]) for name in expected)
     # Afterwards the other may.
     train_run(tmp_path / "second", "x", SMALL, 0, threads=1, show_progress=False)
+
+
+def test_a_network_that_cannot_be_built_leaves_no_folder(tmp_path):
+    deep = dataclasses.replace(WINDOW, layout="4C3-E2-4C3-E2-4C3-E2-4C3-E2-F8")
+    with refused(InputError, "x on digits: ", "map"):
+        train_run(tmp_path / "run", "x", deep, 0, show_progress=False)
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("precision", ["bfloat16", "float32"])

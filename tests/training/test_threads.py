@@ -2,12 +2,15 @@
 
 import os
 
+import numpy as np
 import pytest
 import torch
+from builders import refused
 from torch import nn
 
 from firstspike.recipes import preset
 from firstspike.training import run, threads
+from firstspike.training.fit import fit
 from firstspike.training.run_folder import RunFolder
 from firstspike.training.threads import SMALL_STEP, cores, threads_for
 
@@ -74,7 +77,10 @@ def test_the_digits_train_on_one_thread_and_a_number_given_is_kept(tmp_path, fou
 
     def start(folder, **options):
         config = preset(name).configure(dataset="digits", epochs=1)
-        return run.train(tmp_path / folder, name, config, 0, show_progress=False, **options).threads
+        torch.set_num_threads(3)
+        made = run.train(tmp_path / folder, name, config, 0, show_progress=False, **options)
+        assert torch.get_num_threads() == 3
+        return made.threads
 
     assert start("one") == 1
     assert start("two", threads=2) == 2
@@ -82,3 +88,35 @@ def test_the_digits_train_on_one_thread_and_a_number_given_is_kept(tmp_path, fou
     assert start("two", resume=True, threads=1) == 2
     assert used == [1, 2, 2, 2]
     assert RunFolder.open(tmp_path / "two").threads == 2
+
+
+def test_a_training_that_fails_leaves_the_number_of_threads(tmp_path, monkeypatch):
+    def fail(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(run, "train_recipe", fail)
+    torch.set_num_threads(3)
+    config = preset("aggressive-ttfs-window").configure(dataset="digits", epochs=1)
+    with pytest.raises(KeyboardInterrupt):
+        run.train(tmp_path / "run", "x", config, 0, threads=1, show_progress=False)
+    assert torch.get_num_threads() == 3
+
+
+@pytest.mark.parametrize("seed", [1.5, "1", None, True, -1])
+def test_a_seed_is_an_integer(tmp_path, seed):
+    config = preset("aggressive-ttfs-window").configure(dataset="digits", epochs=1)
+    with refused(ValueError, "train.seed", "integer", repr(seed)):
+        run.train(tmp_path / "run", "x", config, seed, show_progress=False)
+    with refused(ValueError, "fit.seed", "integer", repr(seed)):
+        fit(
+            nn.Linear(2, 1), (torch.ones(3, 2), torch.ones(3, 1)), loss=nn.MSELoss(),
+            out=tmp_path / "run", seed=seed,
+        )  # fmt: skip
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_seed_of_numpy_is_an_integer(tmp_path, monkeypatch):
+    monkeypatch.setattr(run, "train_recipe", lambda *_, **__: None)
+    config = preset("aggressive-ttfs-window").configure(dataset="digits", epochs=1)
+    made = run.train(tmp_path / "run", "x", config, np.int64(3), show_progress=False)
+    assert RunFolder.open(made.path).seed == 3

@@ -42,8 +42,7 @@ def distort(
     """
     if not any((shift_px, rotation_deg, scale, shear, elastic_px)):
         return images
-    if images.dtype != torch.uint8:
-        raise InputError(f"augmentation is for uint8 images, found {images.dtype}; train without it")
+    check_bytes(images)
     count, height, width = len(images), *images.shape[-2:]
     if not any((rotation_deg, scale, shear, elastic_px)):
         return _shift_whole_pixels(images, math.floor(shift_px))
@@ -70,8 +69,19 @@ def distort(
     return moved.reshape(images.shape).round_().clamp_(0, 255).to(torch.uint8)
 
 
+def check_bytes(images: Tensor) -> None:
+    """Raise InputError for images that are not uint8, such as a table of numbers."""
+    if images.dtype != torch.uint8:
+        raise InputError(f"augmentation is for uint8 images, found {images.dtype}; train without it")
+
+
 def flip_horizontally(images: Tensor, probability: float = 0.5) -> Tensor:
-    """Return each image flipped horizontally with this probability; uint8 ``(batch, ..., y, x)``."""
+    """Return each image flipped horizontally with this probability; uint8 ``(batch, ..., y, x)``.
+
+    Raises:
+        InputError: the images are not uint8.
+    """
+    check_bytes(images)
     flipped = torch.rand(len(images)) < probability
     return torch.where(flipped.reshape(-1, *([1] * (images.dim() - 1))), images.flip(-1), images)
 
@@ -82,7 +92,11 @@ def cut_out(images: Tensor, size_px: int) -> Tensor:
     Args:
         images: uint8 ``(batch, ..., height, width)``.
         size_px: side of the square.
+
+    Raises:
+        InputError: the images are not uint8.
     """
+    check_bytes(images)
     count, height, width = len(images), *images.shape[-2:]
     top = torch.randint(height, (count, 1)) - size_px // 2
     left = torch.randint(width, (count, 1)) - size_px // 2

@@ -66,5 +66,5 @@ DATASET = Dataset(
     shape=(1, 1, 5),
     classes=3,
     load=load_yin_yang,
-    summary="points of the Yin-Yang symbol, drawn by formula (Kriener et al. 2021)",
+    summary="points of the Yin-Yang symbol, drawn by formula (Kriener et al. 2022)",
 )

@@ -14,11 +14,13 @@ from firstspike.experiments.run import measure_all, write_report
 from firstspike.experiments.spec import Column, Experiment, Finished, Measured, Picture, Table
 from firstspike.plot import sample_comparison, sample_grid
 from firstspike.training.run import train
+from firstspike.training.threads import threads_kept
 
 GAN, ANN, CLASSIFIER = "spiking-gan-conditional", "ann-gan-conditional", "aggressive-ttfs-window"
 FOLDERS = {GAN: "gan", ANN: "ann-gan", CLASSIFIER: "classifier"}
 
 
+@threads_kept()
 def demo(
     out: Path, *, seed: int = 0, epochs: int | None = None, threads: int | None = None, resume: bool = False
 ) -> Path:

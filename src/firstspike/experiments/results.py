@@ -92,12 +92,15 @@ def _is_number(value: Any) -> bool:
 
 
 def show(figure: Spread | float, digits: int = 1, factor: float = 1.0, *, signed: bool = False) -> str:
-    """Return a figure as "mean ± sd", or the mean alone where there is no spread; a whole number as it "
-    "is."""
-    if isinstance(figure, int):
-        return f"{figure:,}"
-    mean, sd = (figure, None) if isinstance(figure, float) else (figure["mean"], figure["sd"])
-    written = f"{mean * factor:{'+' if signed else ''},.{digits}f}"
+    """Return a figure as "mean ± sd", or the mean alone where there is no spread.
+
+    A whole number that is shown in its own unit has no digits behind the point.
+    """
+    plus = "+" if signed else ""
+    if isinstance(figure, int) and factor == 1:
+        return f"{figure:{plus},}"
+    mean, sd = (figure, None) if isinstance(figure, int | float) else (figure["mean"], figure["sd"])
+    written = f"{mean * factor:{plus},.{digits}f}"
     return written if sd is None else f"{written} ± {sd * factor:,.{digits}f}"
 
 

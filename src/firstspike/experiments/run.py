@@ -25,11 +25,13 @@ from firstspike.plot import learning_curves, save_figure
 from firstspike.recipes import PRESETS
 from firstspike.support import InputError
 from firstspike.training.run_folder import RunFolder
+from firstspike.training.threads import threads_kept
 
 # What a result file holds besides what its experiment measures on its own.
 _WRITTEN = {"title", "provenance", "split", "tables", "headlines", "summary", "runs"}
 
 
+@threads_kept()
 def run_experiment(
     experiment: Experiment,
     *,

@@ -27,6 +27,9 @@ from firstspike.training.run_folder import RunFolder
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+# Figures over several runs, which an experiment's own targets judge.
+_OVER_RUNS = ("longest_training_seconds",)
+
 Row = Mapping[str, Any]
 """Figures by name: a `Spread` over seeds, a number, a text, or None. A paper's are under "paper.<name>"."""
 
@@ -75,6 +78,8 @@ class Column:
         if self.digits is None and published:
             # With no more digits than the paper gives.
             return f"{value * factor:,.6g}"
+        if self.digits is not None and isinstance(value, int):
+            value = float(value)
         digits = known.digits if self.digits is None else self.digits
         return show(value, digits, factor, signed=self.signed)
 
@@ -202,8 +207,9 @@ class Measured:
         return {**summarise(runs), **{f"paper.{figure}": value for figure, value in published.items()}}
 
     def rows(self, names: Iterable[str] | None = None) -> dict[str, dict[str, Any]]:
-        """Return the rows called `names`, or all, by their labels; those that were left out are not "
-        "there."""
+        """Return the rows called `names`, or all, by their labels; those that were left out are not
+        there.
+        """
         chosen = self.runs if names is None else names
         return {f"`{n}`" if n in PRESETS else n: self.row(n) for n in chosen if n in self}
 
@@ -265,6 +271,20 @@ class Experiment:
     measuring_threads: int = 1
     configure: "Callable[..., Experiment] | None" = None
 
+    def __post_init__(self) -> None:
+        options = Options(Path(), seeds=(0,))
+        single = [job for run in self.runs for job in run.jobs(options)]
+        for what, names in (
+            ("row", [run.name for run in self.runs]),
+            ("folder", [job.folder(options).name for job in single]),
+        ):
+            twice = [name for name in dict.fromkeys(names) if names.count(name) > 1]
+            if twice:
+                raise ValueError(
+                    f"experiment {self.name} has several runs of the {what} {', '.join(twice)}; give "
+                    "each a variant of its own"
+                )
+
     def with_options(self, **own: Any) -> "Experiment":
         """Return the experiment with options of its own, such as the digits of a GAN.
 
@@ -286,11 +306,19 @@ class Experiment:
         }
 
     def all_targets(self, measured: Measured) -> list[Target]:
-        """Return the targets of its presets, and its own."""
-        named = [
-            Target(f"`{name}`", figure, summary[figure], bound)
-            for name, summary in ((n, measured.row(n)) for n in measured.runs if n in PRESETS)
-            for figure, bound in PRESETS[name].target.items()
-            if figure in summary
-        ]
+        """Return the targets of its presets, and its own.
+
+        Raises:
+            ValueError: a preset's target was not measured.
+        """
+        named = []
+        for name in (name for name in measured.runs if name in PRESETS):
+            summary = measured.row(name)
+            for figure, bound in PRESETS[name].target.items():
+                if figure in summary:
+                    named.append(Target(f"`{name}`", figure, summary[figure], bound))
+                elif figure not in _OVER_RUNS:
+                    raise ValueError(
+                        f"target {figure!r} of {name} was not measured; measure it or take it out"
+                    )
         return [*named, *self.targets(measured)]

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from firstspike.decision import FirstSpike, Score
+from firstspike.decision import FirstSpike, Score, largest
 from firstspike.metrics.cost import (
     ADD_PJ,
     MULTIPLY_ADD_PJ,
@@ -26,10 +26,11 @@ from firstspike.models.raster.network import RasterNetwork
 from firstspike.models.spiking_form import SpikingForm, spiking_form
 from firstspike.models.window import WindowNetwork
 from firstspike.nn import AvgPool2d, Stack
-from firstspike.spikes import Spikes, check_spikes
+from firstspike.spikes import Spikes, as_tensor, check_labels, check_spikes
 
 # A tie that holds the label counts as right (S4NN's and Spiking-GAN's evaluation).
 PAPERS = FirstSpike(ties="label")
+_MOST_CLASSES = 2**63 - 1
 ONE_STEP_RULE = "highest output of the head, a membrane; no spike decision"
 
 
@@ -42,11 +43,12 @@ class Report:
         tie_rate, silent_rate: shares without a single winner, all counted wrong.
         decision_rule: in words.
         accuracy_papers_rule: share right if a tie that holds the label counts, which `papers_rule` says.
-        accuracy_membrane: share that the highest output membrane names, which is no spike decision.
+        accuracy_membrane: share that the highest output membrane alone names, which is no spike decision.
         count: images.
         steps_to_decision: mean step, on the input's clock, after which the decision stands.
-        steps_share: share of images decided after each step, from the first input step on.
-        last_step: steps until the last layer's window ends.
+        steps_share: share of images decided after each step, from the first input step on; one that never
+            is counts at the end of the output's window.
+        last_step: steps until the last layer's window ends, or the phase of it in which the layer fires.
         spikes_per_hidden_neuron: mean spikes of a hidden neuron over the whole window, at most 1.
         spikes_per_neuron: of all places of a one-step network; fractions count as such.
         spikes_per_neuron_by_layer: over the whole window, of the input (if it spikes) and of each layer.
@@ -127,8 +129,8 @@ def _rows(figures: dict[str, Any], prefix: str = "") -> list[tuple[str, str]]:
 
 def report(
     network: torch.nn.Module | SpikingForm,
-    images: Tensor,
-    labels: Tensor,
+    images: Any,
+    labels: Any,
     *,
     encode: Callable[[Tensor], Spikes] | None = None,
     batch_size: int = 250,
@@ -140,13 +142,24 @@ def report(
             other module, called with the images, that returns `Spikes` ``(batch, classes)``: then cost is
             the step of the first spike alone. Measured in evaluation mode; its mode is put back.
         images: uint8 ``(samples, channels, y, x)``, or what `network` or `encode` takes.
-        labels: int64 ``(samples,)``.
-        encode: from images to a `Stack`'s input spikes; its own `encode` by default.
+        labels: integers ``(samples,)``.
+        encode: from images to a `Stack`'s input spikes; its own `encode` by default. For a `Stack` only.
         batch_size: samples at a time.
 
     Raises:
-        ValueError: there are no samples.
+        TypeError: labels that are no integers, or a network that returns no `Spikes`.
+        ValueError: there are no samples, or labels of another number or of no class; `encode` with another
+            network than a `Stack`; spikes of several windows.
     """
+    if encode is not None and not isinstance(network, Stack):
+        raise ValueError(
+            f"encode is for a Stack, and {type(network).__name__} takes the images as they are; leave it "
+            "out"
+        )
+    images = as_tensor(images, "images")
+    # How many classes spikes tell apart is known, and looked at, when they are decided by.
+    classes = network.num_classes if isinstance(network, OneStepNetwork) else _MOST_CLASSES
+    labels = check_labels(labels, len(images), classes)
     if not len(labels):
         raise ValueError("there are no samples to report on")
     if isinstance(network, SpikingForm):
@@ -187,7 +200,7 @@ def _by_spikes(form: SpikingForm, images: Tensor, labels: Tensor, batch_size: in
         if by_first_spike:
             papers += PAPERS.decide(traced[-1]).score(part_labels)
         membrane = decoder.mean_membrane(membrane)
-        membrane_right += int((membrane.argmax(1) == part_labels).sum())
+        membrane_right += int((largest(membrane) == part_labels).sum())
         decision = verdict.steps + stack.offsets[-1]
         steps.append(decision)
         fired.append(spikes_per_layer(stack, traced))
@@ -242,6 +255,12 @@ def _mean(values: Tensor) -> float | None:
 def _by_output(network: torch.nn.Module, images: Tensor, labels: Tensor, batch_size: int) -> Report:
     """What the output spikes alone tell."""
     parts = [check_spikes(network(part)) for part in images.split(batch_size)]
+    windows = sorted({part.steps for part in parts})
+    if len(windows) > 1:
+        raise ValueError(
+            f"the network returns spikes of windows of {' and '.join(map(str, windows))} steps; make them "
+            "one"
+        )
     out = parts[0].with_times(torch.cat([part.times for part in parts]))
     strict, papers = (rule.decide(out).score(labels) for rule in (FirstSpike(), PAPERS))
     return Report(
@@ -265,7 +284,7 @@ def _in_one_step(network: OneStepNetwork, images: Tensor, labels: Tensor, batch_
         for layer, received, out in network.each_layer(part.to(device)):
             total += layer.operations(received, out)
             spikes.append(out.spikes)
-        right += int((network.head(spikes[-1]).argmax(1).cpu() == part_labels).sum())
+        right += int((largest(network.head(spikes[-1])).cpu() == part_labels).sum())
         total += network.head.operations(out)
         fired.append(torch.stack([layer.sum(dtype=torch.float64) for layer in spikes]).cpu())
         sizes = [layer[0].numel() for layer in spikes]

@@ -112,7 +112,7 @@ def stepped_agreement(generator: SpikingGenerator, count: int = 4) -> float:
     traced = generator.trace(generator.noise(count, source), labels)
     exact = copy.deepcopy(generator.stack).double()
     equal = total = 0
-    for layer, inputs, outputs in zip(exact, traced, traced[1:], strict=False):
-        equal += int((layer.simulate(inputs).times == outputs.times).sum())
+    for layer, sources, outputs in zip(exact, exact.sources, traced[1:], strict=True):
+        equal += int((layer.simulate(*(traced[s] for s in sources)).times == outputs.times).sum())
         total += outputs.times.numel()
     return equal / total

@@ -6,7 +6,7 @@ a window neuron computes; `firstspike.models.spiking_form` is the same network o
 """
 
 import math
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -181,6 +181,17 @@ class WindowNetwork(torch.nn.Module):
             received = F.avg_pool2d(received, self.average)
         received = F.dropout(received.flatten(1).to(torch.float32), self.dropout, self.training)
         return values, [*membranes, connect(received, *self.output_weights())]
+
+    @property
+    def hidden(self) -> list[WindowLayer]:
+        """The layers of hidden neurons from the input on, without the connections past blocks."""
+        layers: list[WindowLayer] = []
+        for block in self.blocks:
+            if isinstance(block, ResidualBlock):
+                layers += block.first, block.second
+            else:
+                layers.append(cast(WindowLayer, block))
+        return layers
 
     def output_weights(self) -> tuple[Tensor, Tensor]:
         """Return weight and bias of the output layer, on the grid of `round_to_grid`."""

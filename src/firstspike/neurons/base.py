@@ -135,9 +135,8 @@ class Neuron:
         Raises:
             ValueError: the neuron takes one connection only.
         """
-        if len(inputs) == 1:
-            return self.read(*inputs[0])
-        raise ValueError(f"{type(self).__name__} neurons take one connection, found {len(inputs)}")
+        _one_connection(self, inputs)
+        return self.read(*inputs[0])
 
     def scale(self) -> float:
         """Return the factor of initial weights, which are uniform in ``+- scale / sqrt(fan-in)``."""
@@ -146,8 +145,15 @@ class Neuron:
     def check(self, connection: Synapses) -> None:
         """Raise ValueError if the neuron does not work behind this connection."""
 
+    def check_all(self, connections: Sequence[Synapses]) -> None:
+        """Raise ValueError if the neuron does not work behind these together; see `read_all`."""
+        _one_connection(self, connections)
+
     def follow(self, before: "Neuron") -> None:
         """Raise ValueError if the neuron cannot read the spikes of the layer `before`."""
+
+    def check_steps(self, steps: int) -> None:
+        """Raise ValueError if the neuron cannot read an input window of `steps`."""
 
     def out_steps(self, steps: int) -> int:
         """Return the length of the window in which the neuron fires, for an input window of `steps`."""
@@ -165,6 +171,11 @@ class Neuron:
         """Return the step of its window after which the neuron does not fire any more."""
         return self.out_steps(steps)
 
+    @property
+    def bias_is_current(self) -> bool:
+        """Whether a bias is added at every step, instead of once."""
+        return False
+
     def additions(self, steps: int, *, biased: bool) -> int:
         """Return the additions per sample that its membrane needs without any spike."""
         return 0
@@ -176,6 +187,11 @@ class Neuron:
         """
         raise NotImplementedError(f"{type(self).__name__} has no step-by-step simulation")
 
+    def simulate_all(self, inputs: Sequence[tuple[Synapses, Spikes]]) -> Spikes:
+        """Return the spikes of such a walk with several connections, as `read_all` takes them."""
+        _one_connection(self, inputs)
+        return self.simulate(*inputs[0])
+
     def events(self) -> Events | None:
         """Return how the event engine runs the neuron; None if it cannot."""
         return None
@@ -185,12 +201,17 @@ class Neuron:
         return encode_latency(images, steps)
 
     def decode(self, spikes: Spikes) -> Tensor:
-        """Return the intensities 0 ... 1 that the neuron's own spikes stand for, float64."""
+        """Return the intensities 0 ... 1 that the neuron's own spikes stand for, floating point."""
         return decode_latency(spikes)
 
     def admit(self, spikes: Spikes) -> Spikes:
         """Return input spikes as a sensor hands them over; those that come too early are held back."""
         return spikes
+
+
+def _one_connection(neuron: Neuron, connections: Sequence[Any]) -> None:
+    if len(connections) != 1:
+        raise ValueError(f"{type(neuron).__name__} neurons take one connection, found {len(connections)}")
 
 
 def check_field(neuron: Neuron, field: str, choices: tuple[str, ...]) -> None:
@@ -248,6 +269,16 @@ def check_read(spikes: Spikes, *weights: Tensor) -> None:
         low, high = torch.aminmax(spikes.times.detach())
         if not (low >= 0 and high <= spikes.steps):
             Spikes(spikes.times, spikes.steps)
+
+
+def check_on_cpu(neuron: Neuron, *tensors: Tensor) -> None:
+    """Raise ValueError for tensors that a neuron whose kernels are the CPU's only cannot read."""
+    for tensor in tensors:
+        if tensor.device.type != "cpu":
+            raise ValueError(
+                f"{type(neuron).__name__} neurons compute on the CPU, found a tensor on {tensor.device}; "
+                "move network and spikes there"
+            )
 
 
 def once(backward: Callable[..., Any]) -> Callable[..., Any]:

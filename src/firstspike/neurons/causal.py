@@ -13,7 +13,7 @@ from firstspike.kernels.cpu.norms import unit_rows
 from firstspike.kernels.untraced import untraced
 from firstspike.neurons.base import Events, EventWiring, Neuron, Synapses, check_field, check_read, once
 from firstspike.spikes import Spikes
-from firstspike.support import check_integer, check_number
+from firstspike.support import check_integer, check_numbers
 
 Norm = Literal["none", "l1", "l2"]
 Bias = Literal["start", "current"]
@@ -52,7 +52,7 @@ class Causal(Neuron):
     bias: Bias = "start"
 
     def __post_init__(self) -> None:
-        check_number("Causal", "threshold", self.threshold, low=0, above=True)
+        check_numbers(self, "threshold", low=0, above=True)
         check_field(self, "norm", get_args(Norm))
         check_field(self, "bias", get_args(Bias))
         object.__setattr__(self, "delay", check_integer("Causal", "delay", self.delay, low=0))
@@ -66,9 +66,19 @@ class Causal(Neuron):
         if connection.wiring.kind == "transposed":
             raise ValueError(f"ConvTranspose2d does not take {type(self).__name__} neurons; take Window")
 
+    def check_all(self, connections: Sequence[Synapses]) -> None:
+        """Raise ValueError for several connections that are not all dense."""
+        if len(connections) > 1 and any(one.wiring.kind != "dense" for one in connections):
+            raise ValueError("several connections into a layer of causal neurons must be dense")
+
+    @property
+    def bias_is_current(self) -> bool:
+        """Whether a bias is added at every step, as `bias` says."""
+        return self.bias == "current"
+
     def additions(self, steps: int, *, biased: bool) -> int:
         """Return 0, or one addition per step of a constant current."""
-        return steps if biased and self.bias == "current" else 0
+        return steps if biased and self.bias_is_current else 0
 
     def events(self) -> Events:
         """Return threshold, strictness and delay."""
@@ -106,25 +116,23 @@ class Causal(Neuron):
         """
         if len(inputs) == 1:
             return self.read(*inputs[0])
-        if any(connection.wiring.kind != "dense" for connection, _ in inputs):
-            raise ValueError("several connections into a layer of causal neurons must be dense")
-        first, steps = inputs[0][0], inputs[0][1].steps
-        if any(spikes.steps != steps for _, spikes in inputs):
-            windows = ", ".join(str(spikes.steps) for _, spikes in inputs)
+        membranes = [self.membrane(connection, spikes) for connection, spikes in inputs]
+        return self.fire(*self._joined(inputs)), sum(membranes[1:], membranes[0])
+
+    def _joined(self, inputs: Sequence[tuple[Synapses, Spikes]]) -> tuple[Synapses, Spikes]:
+        """One connection from the inputs of all."""
+        connections, windows = [one for one, _ in inputs], [spikes.steps for _, spikes in inputs]
+        self.check_all(connections)
+        if len(set(windows)) > 1:
             raise ValueError(
-                f"connections of causal neurons read one window, found windows of {windows} steps"
+                "connections of causal neurons read one window, found windows of "
+                f"{', '.join(map(str, windows))} steps"
             )
-        times = torch.cat([spikes.times.flatten(1) for _, spikes in inputs], 1)
-        weight = torch.cat([connection.weight for connection, _ in inputs], 1)
-        biases = [connection.bias for connection, _ in inputs if connection.bias is not None]
-        wiring = _wiring(first)
-        if biases:
-            wiring, weight, times = wiring.with_clock(
-                times, weight, sum(biases[1:], biases[0]), self._clock(steps)
-            )
-        out: Tensor = _Fire.apply(times, weight, wiring, steps, self)
-        membranes = [self.membrane(connection, spikes.flatten()) for connection, spikes in inputs]
-        return Spikes.trusted(out, steps), sum(membranes[1:], membranes[0])
+        times = torch.cat([spikes.times for _, spikes in inputs], 1)
+        weight = torch.cat([connection.weight for connection in connections], 1)
+        biases = [connection.bias for connection in connections if connection.bias is not None]
+        bias = sum(biases[1:], biases[0]) if biases else None
+        return Synapses(connections[0].wiring, weight, bias), Spikes.trusted(times, windows[0])
 
     def simulate(self, connection: Synapses, spikes: Spikes) -> Spikes:
         """Return the spikes of a walk through the steps (Spiking-GAN Eqs. 1-2).
@@ -144,6 +152,10 @@ class Causal(Neuron):
         ]
         return Spikes.trusted(wiring.from_patches(parts, times.shape), spikes.steps)
 
+    def simulate_all(self, inputs: Sequence[tuple[Synapses, Spikes]]) -> Spikes:
+        """Return the spikes of such a walk with several dense connections."""
+        return self.simulate(*(inputs[0] if len(inputs) == 1 else self._joined(inputs)))
+
     def _walk(self, times_BI: Tensor, weight_OI: Tensor, steps: int) -> Tensor:
         shape = (len(times_BI), len(weight_OI))
         membrane = torch.zeros(shape, dtype=weight_OI.dtype)
@@ -162,7 +174,7 @@ class Causal(Neuron):
 
     def _clock(self, steps: int) -> int:
         """How many spikes of a clock neuron add the bias."""
-        return steps if self.bias == "current" else 1
+        return steps if self.bias_is_current else 1
 
     def least_membrane(self, dtype: torch.dtype) -> float:
         """Return the least membrane of that precision at which the neuron fires."""

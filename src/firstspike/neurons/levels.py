@@ -11,7 +11,7 @@ from firstspike.kernels.dispatch import common_device, kernels_for
 from firstspike.kernels.untraced import untraced
 from firstspike.neurons.base import check_read, once
 from firstspike.spikes import Spikes
-from firstspike.support import check_integer, check_number
+from firstspike.support import check_integer, check_numbers
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,7 +37,7 @@ class RunningMax:
         object.__setattr__(self, "levels", levels)
         if not levels or any(a >= b for a, b in pairwise(levels)):
             raise ValueError(f"RunningMax.levels must be ascending time steps, found {self.levels}")
-        check_number("RunningMax", "width", self.width, low=0, above=True)
+        check_numbers(self, "width", low=0, above=True)
 
 
 @untraced

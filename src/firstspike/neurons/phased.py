@@ -8,9 +8,9 @@ from torch import Tensor
 
 from firstspike.kernels.cpu import phased as kernel
 from firstspike.kernels.untraced import untraced
-from firstspike.neurons.base import Neuron, Synapses, check_read, once
+from firstspike.neurons.base import Neuron, Synapses, check_on_cpu, check_read, once
 from firstspike.spikes import Spikes, encode_latency
-from firstspike.support import check_integer, check_number
+from firstspike.support import check_integer, check_numbers
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,14 +54,13 @@ class Phased(Neuron):
             if len(phase) != 2 or not phase[0] < phase[1]:
                 raise ValueError(f"Phased.{name} must be (first, last) with first < last, found {phase}")
             object.__setattr__(self, name, phase)
-        for name in ("low", "high", "input_low", "input_high"):
-            check_number("Phased", name, getattr(self, name))
+        check_numbers(self, "low", "high", "input_low", "input_high")
         if not (self.low < self.high and self.input_low < self.input_high):
             raise ValueError("Phased needs low < high and input_low < input_high")
-        check_number("Phased", "min_slope", self.min_slope, low=0, above=True)
+        check_numbers(self, "min_slope", low=0, above=True)
 
     def check(self, connection: Synapses) -> None:
-        """Raise ValueError for a connection that is not dense, or TypeError for one that is not float32."""
+        """Raise ValueError for a connection that is not dense."""
         if connection.wiring.kind != "dense":
             raise ValueError(f"Phased neurons take dense connections, found a {connection.wiring.kind} one")
 
@@ -111,11 +110,13 @@ class Phased(Neuron):
 
         Raises:
             TypeError: weights that are not float32.
-            ValueError: a phase ends after the clock; weights, biases or times hold NaN.
+            ValueError: a phase ends after the clock; weights, biases or times hold NaN, or do not lie on
+                the CPU.
         """
         if connection.weight.dtype != torch.float32:
             raise TypeError(f"Phased neurons take float32 weights, found {connection.weight.dtype}")
-        self._check_clock(spikes.steps)
+        self.check_steps(spikes.steps)
+        check_on_cpu(self, spikes.times, connection.weight)
         currents, threshold = self.parameters(connection)
         check_read(spikes, currents, threshold)
         out: Tensor = _Fire.apply(spikes.times, currents, threshold, spikes.steps, self)
@@ -133,7 +134,7 @@ class Phased(Neuron):
 
     def simulate(self, connection: Synapses, spikes: Spikes) -> Spikes:
         """Return the spikes of a walk through the steps; currents end at the gate, the drive does not."""
-        self._check_clock(spikes.steps)
+        self.check_steps(spikes.steps)
         currents, threshold = self.parameters(connection)
         raster = spikes.raster().to(currents.dtype)
         membrane = torch.zeros(len(spikes), len(currents), dtype=currents.dtype)
@@ -147,7 +148,8 @@ class Phased(Neuron):
             current = current + raster[t] @ currents.T if received else torch.zeros_like(current)
         return Spikes.trusted(out, spikes.steps)
 
-    def _check_clock(self, steps: int) -> None:
+    def check_steps(self, steps: int) -> None:
+        """Raise ValueError if a phase ends after the clock."""
         if max(self.source[1], self.target[1]) > steps:
             raise ValueError(f"phases {self.source}, {self.target} must end by the clock's {steps} steps")
 

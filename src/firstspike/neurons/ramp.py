@@ -8,9 +8,9 @@ from torch import Tensor
 
 from firstspike.kernels.cpu import ramp as kernel
 from firstspike.kernels.untraced import untraced
-from firstspike.neurons.base import Neuron, Synapses, check_read, once
+from firstspike.neurons.base import Neuron, Synapses, check_on_cpu, check_read, once
 from firstspike.spikes import Spikes
-from firstspike.support import check_integer, check_number
+from firstspike.support import check_integer, check_numbers
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,10 +42,9 @@ class Ramp(Neuron):
     silent_slope: float | None = None
 
     def __post_init__(self) -> None:
-        check_number("Ramp", "threshold", self.threshold, low=0, above=True)
-        check_number("Ramp", "min_slope", self.min_slope, low=0, above=True)
+        check_numbers(self, "threshold", "min_slope", low=0, above=True)
         if self.silent_slope is not None:
-            check_number("Ramp", "silent_slope", self.silent_slope, low=0, above=True)
+            check_numbers(self, "silent_slope", low=0, above=True)
         object.__setattr__(self, "delay", check_integer("Ramp", "delay", self.delay, low=0))
 
     def scale(self) -> float:
@@ -69,7 +68,12 @@ class Ramp(Neuron):
 
     @untraced
     def fire(self, connection: Synapses, spikes: Spikes) -> Spikes:
-        """Return the spikes on the shared clock; neurons that cross in one step tie."""
+        """Return the spikes on the shared clock; neurons that cross in one step tie.
+
+        Raises:
+            ValueError: weights or times hold NaN, or do not lie on the CPU.
+        """
+        check_on_cpu(self, spikes.times, connection.weight)
         check_read(spikes, connection.weight)
         out: Tensor = _Fire.apply(spikes.times, connection.weight, spikes.steps, self)
         return Spikes.trusted(out, spikes.steps)
@@ -106,7 +110,7 @@ class _Fire(torch.autograd.Function):
 
     @staticmethod
     @once
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, None, None]:
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor, None, None]:
         times, weight, crossing, slope = ctx.saved_tensors
         neuron: Ramp = ctx.neuron
         grad = grad.to(torch.float64)
@@ -114,10 +118,15 @@ class _Fire(torch.autograd.Function):
         scaled = torch.where(slope > 0, grad / slope.clamp(min=neuron.min_slope), pull)
         rows = weight.detach().t().contiguous()
         grad_weight, grad_times = kernel.backward(
-            times.numpy(), rows.numpy(), crossing.numpy(), scaled.numpy(), ctx.steps
+            times.numpy(),
+            rows.numpy(),
+            crossing.numpy(),
+            scaled.numpy(),
+            ctx.steps,
+            for_times=ctx.needs_input_grad[0],
         )
         return (
-            torch.from_numpy(grad_times).to(ctx.dtype),
+            torch.from_numpy(grad_times).to(ctx.dtype) if ctx.needs_input_grad[0] else None,
             torch.from_numpy(grad_weight).t().to(weight.dtype),
             None,
             None,

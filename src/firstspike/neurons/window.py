@@ -11,7 +11,7 @@ from firstspike.kernels.cpu import window as kernel
 from firstspike.kernels.untraced import untraced
 from firstspike.neurons.base import Neuron, Synapses, check_field, once
 from firstspike.spikes import Rounding, Spikes, encode_latency
-from firstspike.support import check_num_steps, check_number
+from firstspike.support import check_num_steps, check_numbers
 
 Saturation = Literal["closed", "one_sided", "smooth", "open"]
 
@@ -50,8 +50,7 @@ class Window(Neuron):
     saturation: Saturation = "closed"
 
     def __post_init__(self) -> None:
-        for name in ("low", "high", "input_low", "input_high"):
-            check_number("Window", name, getattr(self, name))
+        check_numbers(self, "low", "high", "input_low", "input_high")
         if not self.low < self.high:
             raise ValueError(f"Window needs low < high, found {self.low} and {self.high}")
         if not self.input_low < self.input_high:
@@ -106,6 +105,9 @@ class Window(Neuron):
         membrane = self.membrane(connection, spikes)
         return self.quantise(membrane, spikes.steps).to(spikes.times.dtype), membrane
 
+    def check_all(self, connections: Sequence[Synapses]) -> None:
+        """Take any: their membranes add up."""
+
     def read_all(self, inputs: Sequence[tuple[Synapses, Spikes]]) -> tuple[Spikes, Tensor]:
         """Return spikes and membrane of a layer with several connections, whose membranes add up.
 
@@ -113,13 +115,7 @@ class Window(Neuron):
         """
         membrane = self.membrane(*inputs[0])
         for connection, spikes in inputs[1:]:
-            other = self.membrane(connection, spikes)
-            if other.shape != membrane.shape:
-                raise ValueError(
-                    "connections into one layer give "
-                    f"{tuple(membrane.shape[1:])} and {tuple(other.shape[1:])}"
-                )
-            membrane = membrane + other
+            membrane = membrane + self.membrane(connection, spikes)
         first = inputs[0][1]
         return self.quantise(membrane, first.steps).to(first.times.dtype), membrane
 
@@ -143,16 +139,26 @@ class Window(Neuron):
         In the input window an input spike starts a constant current that lasts to the window's end. In
         the neuron's own window a constant drive of one unit per step carries the membrane to threshold.
         """
-        dtype, own = connection.weight.dtype, self.out_steps(spikes.steps)
-        raster = spikes.raster().to(dtype)
+        return self.simulate_all([(connection, spikes)])
+
+    def simulate_all(self, inputs: Sequence[tuple[Synapses, Spikes]]) -> Spikes:
+        """Return the spikes of a walk through every input window and the neuron's own."""
+        own = self.out_steps(inputs[0][1].steps)
         unit = (self.high - self.low) / own
-        share = (self.input_high - self.input_low) / spikes.steps / unit
-        resting = torch.full_like(raster[0], self.input_low)
-        membrane = (connection(resting, silent=self.input_low) - self.low) / unit
-        current = torch.zeros_like(membrane)
-        for arriving in raster:
-            current = current + connection(arriving, bias=0) * share
-            membrane = membrane + current
+        resting = [
+            connection(
+                torch.full_like(spikes.times, self.input_low, dtype=connection.weight.dtype),
+                silent=self.input_low,
+            )
+            for connection, spikes in inputs
+        ]
+        membrane = (sum(resting[1:], resting[0]) - self.low) / unit
+        for connection, spikes in inputs:
+            share = (self.input_high - self.input_low) / spikes.steps / unit
+            current = torch.zeros_like(membrane)
+            for arriving in spikes.raster().to(connection.weight.dtype):
+                current = current + connection(arriving, bias=0) * share
+                membrane = membrane + current
         out = torch.full(membrane.shape, float(own))
         for t in reversed(range(own)):
             out = torch.where(membrane + t >= own, float(t), out)

@@ -30,7 +30,7 @@ class Layer(Connection):
 
     Raises:
         TypeError: `neuron` is no `Neuron`.
-        ValueError: the neuron does not work behind this wiring, or a shortcut has no source.
+        ValueError: the neuron does not work behind these wirings, or a shortcut has no source.
     """
 
     shortcuts: Sequence[Connection]
@@ -60,6 +60,8 @@ class Layer(Connection):
             raise ValueError("a shortcut must say whose spikes it takes; give its Connection a source")
         self.shortcuts = cast(Sequence[Connection], torch.nn.ModuleList(shortcuts))
         neuron.check(self.synapses)
+        if shortcuts:
+            neuron.check_all([connection.synapses for connection in (self, *self.shortcuts)])
 
     @property
     def takes(self) -> tuple[str, int | None]:
@@ -80,38 +82,47 @@ class Layer(Connection):
         """
         if self.shortcuts or others:
             return self.read(spikes, *others)[0]
-        fitted = self._fitted(spikes)
+        fitted = _fitted(self, spikes)
         return self._fired(self.neuron.fire(self.synapses, fitted), fitted)
 
-    def membrane(self, spikes: Spikes) -> Tensor:
+    def membrane(self, spikes: Spikes, *others: Spikes) -> Tensor:
         """Return the membrane ``(batch, ...)`` that decides whether and when to fire, see the neuron."""
-        return self.neuron.membrane(self.synapses, self._fitted(spikes))
+        first, *further = (self.neuron.membrane(*one) for one in self._inputs(spikes, others))
+        return sum(further, first)
 
     def read(self, spikes: Spikes, *others: Spikes) -> tuple[Spikes, Tensor]:
         """Return spikes and membrane together."""
+        inputs = self._inputs(spikes, others)
+        out, membrane = self.neuron.read_all(inputs)
+        return self._fired(out, inputs[0][1]), membrane
+
+    def simulate(self, spikes: Spikes, *others: Spikes) -> Spikes:
+        """Return the spikes of a walk through the steps, see `Neuron.simulate`."""
+        return self.neuron.simulate_all(self._inputs(spikes, others))
+
+    def _inputs(self, spikes: Spikes, others: Sequence[Spikes]) -> list[tuple[Synapses, Spikes]]:
+        """Every connection with what it takes, after a look at whether they fit."""
         if len(others) != len(self.shortcuts):
             raise ValueError(
                 f"the layer has {len(self.shortcuts)} shortcuts, found {len(others)} more inputs"
             )
-        further = [shortcut.synapses for shortcut in self.shortcuts]
-        fitted = self._fitted(spikes)
-        out, membrane = self.neuron.read_all([(self.synapses, fitted), *zip(further, others, strict=True)])
-        return self._fired(out, fitted), membrane
-
-    def simulate(self, spikes: Spikes) -> Spikes:
-        """Return the spikes of a walk through the steps, see `Neuron.simulate`."""
-        return self.neuron.simulate(self.synapses, self._fitted(spikes))
-
-    def _fitted(self, spikes: Spikes) -> Spikes:
-        """The spikes as the wiring takes them, after a look at types and shape."""
-        check_spikes(spikes)
-        if self.weight.dtype not in (torch.float32, torch.float64):
-            raise TypeError(
-                f"weights must be float32 or float64, found {self.weight.dtype}; use torch.autocast for "
-                "products in half precision"
-            )
-        self.out_shape(tuple(spikes.shape[1:]))
-        return spikes.flatten() if self.takes[0] == "features" and spikes.times.dim() > 2 else spikes
+        inputs = [(self.synapses, fitted := _fitted(self, spikes))]
+        shape = self.out_shape(tuple(fitted.shape[1:]))
+        for shortcut, given in zip(self.shortcuts, others, strict=True):
+            try:
+                other = _fitted(shortcut, given)
+            except ValueError as error:
+                raise ValueError(f"the shortcut from {shortcut.source} {error}") from None
+            if len(other) != len(fitted):
+                raise ValueError(
+                    f"connections into one layer take one batch, found {len(fitted)} and {len(other)} "
+                    "samples"
+                )
+            gives = shortcut.out_shape(tuple(other.shape[1:]))
+            if gives != shape:
+                raise ValueError(f"connections into one layer give {shape} and {gives}")
+            inputs.append((shortcut.synapses, other))
+        return inputs
 
     def _fired(self, out: Spikes, spikes: Spikes) -> Spikes:
         shape = (len(spikes), *self.out_shape(tuple(spikes.shape[1:])))
@@ -124,6 +135,19 @@ class Layer(Connection):
     def extra_repr(self) -> str:
         """Return the sizes and the neuron, for printing."""
         return f"{self.wiring}, {self.neuron}"
+
+
+def _fitted(connection: Connection, spikes: Spikes) -> Spikes:
+    """The spikes as the wiring takes them, after a look at types and shape."""
+    check_spikes(spikes)
+    if connection.weight.dtype not in (torch.float32, torch.float64):
+        raise TypeError(
+            f"weights must be float32 or float64, found {connection.weight.dtype}; use torch.autocast for "
+            "products in half precision"
+        )
+    connection.out_shape(tuple(spikes.shape[1:]))
+    flat = connection.wiring.takes[0] == "features" and spikes.times.dim() > 2
+    return spikes.flatten() if flat else spikes
 
 
 class Linear(Layer):

@@ -55,7 +55,8 @@ class AvgPool2d(torch.nn.Module):
     ) -> None:
         super().__init__()
         check_neuron(neuron)
-        if neuron.events() is None:
+        events = neuron.events()
+        if events is None:
             raise ValueError(f"AvgPool2d takes Causal neurons, found {neuron}")
         self.kernel_size = pair(kernel_size, "kernel_size", 1)
         self.stride = self.kernel_size if stride is None else pair(stride, "stride", 1)
@@ -63,14 +64,14 @@ class AvgPool2d(torch.nn.Module):
         _check_padding(self.padding, self.kernel_size)
         size = self.kernel_size[0] * self.kernel_size[1]
         # A share written as a fraction, 3 / 9 for instance, may lie a rounding error above it.
-        asked = neuron.threshold * size
+        asked = events.threshold * size
         whole = round(asked)
         near = math.isclose(asked, whole, rel_tol=1e-9)
         least = whole if near else math.ceil(asked)
-        self.count = least + 1 if neuron.strict and near else least
+        self.count = least + 1 if events.strict and near else least
         if self.count > size:
             raise ValueError(
-                f"a share of {'more than ' if neuron.strict else ''}{neuron.threshold} takes {self.count} "
+                f"a share of {'more than ' if events.strict else ''}{events.threshold} takes {self.count} "
                 f"spikes, a patch has {size}"
             )
         self.neuron: Neuron = replace(neuron, threshold=(self.count - 0.5) / size, strict=False)

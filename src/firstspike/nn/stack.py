@@ -43,6 +43,12 @@ class Stack(torch.nn.Module):
         self.layers = torch.nn.ModuleList(layers)
         _check_sources(layers)
         _check_sizes(layers)
+        windows = self.windows
+        for depth, (neuron, (first, *_)) in enumerate(zip(self.neurons, self.sources, strict=True)):
+            try:
+                neuron.check_steps(windows[first])
+            except ValueError as error:
+                raise ValueError(f"layer {depth}: {error}") from None
         for depth, layer in enumerate(layers):
             before = _first(depth, layer) - 1
             if before >= 0:
@@ -211,23 +217,30 @@ def _check_sizes(layers: Sequence[Layer | AvgPool2d]) -> None:
     known: list[tuple[str, int | None]] = [("", None)]
     for depth, layer in enumerate(layers):
         source = _first(depth, layer)
-        kind, count = known[source]
-        wanted_kind, wanted = layer.takes
-        known.append(layer.gives if layer.gives[1] is not None else ("channels", count))
-        if not kind:
-            fits = True
-        elif count is None or wanted is None:
-            fits = kind == wanted_kind or kind == "channels"
-        elif kind == wanted_kind:
-            fits = count == wanted
-        else:
-            # Maps are flattened; features do not become maps.
-            fits = kind == "channels" and wanted % count == 0
-        if not fits:
-            raise ValueError(
-                f"layer {source - 1} gives {_words(known[source])}, layer {depth} takes "
-                f"{_words(layer.takes)}"
-            )
+        known.append(layer.gives if layer.gives[1] is not None else ("channels", known[source][1]))
+        taken = [(source, f"layer {depth}", layer.takes)]
+        for shortcut in layer.shortcuts:
+            name = f"the shortcut from {shortcut.source} into layer {depth}"
+            taken.append((cast(int, shortcut.source), name, shortcut.wiring.takes))
+        for source, name, wanted in taken:
+            if not _fits(known[source], wanted):
+                raise ValueError(
+                    f"layer {source - 1} gives {_words(known[source])}, {name} takes {_words(wanted)}"
+                )
+
+
+def _fits(given: tuple[str, int | None], wanted: tuple[str, int | None]) -> bool:
+    """Whether what a layer gives may be what another takes; an input of an unknown kind may."""
+    kind, count = given
+    wanted_kind, number = wanted
+    if not kind:
+        return True
+    if count is None or number is None:
+        return kind in (wanted_kind, "channels")
+    if kind == wanted_kind:
+        return count == number
+    # Maps are flattened; features do not become maps.
+    return kind == "channels" and number % count == 0
 
 
 def _words(kind: tuple[str, int | None]) -> str:

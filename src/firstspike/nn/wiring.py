@@ -141,6 +141,8 @@ class Dense:
 class _Maps:
     """Weights that are shared over the places of maps ``(channels, y, x)``."""
 
+    # The layer that it is known by.
+    layer: ClassVar[str]
     in_channels: int
     out_channels: int
     kernel_size: Pair
@@ -159,7 +161,7 @@ class _Maps:
         groups: int = 1,
     ) -> None:
         given = {"in_channels": in_channels, "out_channels": out_channels, "groups": groups}
-        sizes = {name: check_integer("Conv2d", name, size, low=1) for name, size in given.items()}
+        sizes = {name: check_integer(self.layer, name, size, low=1) for name, size in given.items()}
         check_channels(**sizes)
         pairs = {
             "kernel_size": pair(kernel_size, "kernel_size", 1),
@@ -188,6 +190,7 @@ class Convolution(_Maps):
     """
 
     kind: ClassVar[str] = "convolution"
+    layer: ClassVar[str] = "Conv2d"
 
     @property
     def weight_shape(self) -> Shape:
@@ -328,6 +331,7 @@ class TransposedConvolution(_Maps):
     """
 
     kind: ClassVar[str] = "transposed"
+    layer: ClassVar[str] = "ConvTranspose2d"
 
     @property
     def weight_shape(self) -> Shape:

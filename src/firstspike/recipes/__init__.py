@@ -4,6 +4,9 @@ import difflib
 
 from firstspike.recipes import ettfs, one_step, shallow, spiking_gan, window
 from firstspike.recipes.base import Preset
+
+# Imported with the others, so that its runs are read in every process.
+from firstspike.recipes.fit import Fit as Fit
 from firstspike.support import InputError
 
 # A new family is entered here.

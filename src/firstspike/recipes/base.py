@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from firstspike.data import Dataset, ImageSet, dataset, load
-from firstspike.data.augment import cut_out, distort, flip_horizontally
+from firstspike.data.augment import check_bytes, cut_out, distort, flip_horizontally
 from firstspike.losses import first_spike_cross_entropy
 from firstspike.metrics.figures import describe
 from firstspike.metrics.report import Report, report
@@ -64,10 +64,12 @@ class LayerActivity:
     Attributes:
         spikes: theirs, ``(batch, ...)``.
         membrane: at the end of the inputs, ``(batch, ...)``.
+        weight: the parameter of the layer's first connection.
     """
 
     spikes: Spikes
     membrane: Tensor
+    weight: Tensor
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -187,6 +189,9 @@ class Recipe(Checked, ABC):
         """Yield what each layer of neurons does, from the input on; for recipes that `has_layers`."""
         raise NotImplementedError
 
+    def without_dropout(self, model: torch.nn.Module) -> None:
+        """Take dropout out of a model whose layers are looked into; for recipes that have it."""
+
     @abstractmethod
     def report(self, model: torch.nn.Module, test: ImageSet, data_dir: Path | None = None) -> Figures:
         """Return every figure of a trained model on the test set.
@@ -245,6 +250,9 @@ class Augmentation(Checked):
 class SpikeLoss(Checked, ABC):
     """A loss on output spikes."""
 
+    def check_steps(self, steps: int) -> None:
+        """Raise InputError if the loss does not suit output windows of `steps`."""
+
     @abstractmethod
     def __call__(self, out: Spikes, labels: Tensor) -> Tensor:
         """Return the mean loss, a scalar, of spikes ``(batch, classes)``."""
@@ -290,6 +298,17 @@ class Classifier(Recipe):
     rate: Rate = 1e-3
     weight_decay: NotNegative = 0.0
     warmup: Share = 0.05
+
+    def data(self, split: str, data_dir: Path | None = None) -> ImageSet:
+        """Return a split of the data set.
+
+        Raises:
+            InputError: its samples are not what `augmentation` changes; see `firstspike.data.load`.
+        """
+        found = super().data(split, data_dir)
+        if self.augmentation != Augmentation():
+            check_bytes(found.images)
+        return found
 
     def optimizers(self, model: torch.nn.Module) -> dict[str, torch.optim.Optimizer]:
         """Return AdamW, under which weights decay and the other parameters do not."""
@@ -470,8 +489,8 @@ class Preset:
 
         Raises:
             InputError: a digit that the preset does not take, lacks, or that does not exist; an unknown
-                data set, or another than its only one; a field that does not exist, or a value that it
-                refuses.
+                data set, or another than its only one; a field that does not exist or has an argument of
+                its own, or a value that it refuses.
         """
         recipe = self.recipe
         if dataset is not None:
@@ -498,6 +517,8 @@ class Preset:
                 raise InputError(f"--epochs must be 1 or more, found {epochs}")
             recipe = dataclasses.replace(recipe, epochs=epochs)
         for name, text in (changes or {}).items():
+            if name in ("dataset", "digit", "epochs"):
+                raise InputError(f"--set {name}={text}: give --{name} {text} instead")
             try:
                 recipe = changed(recipe, name, text)
             except InputError as error:

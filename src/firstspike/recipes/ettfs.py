@@ -34,6 +34,10 @@ class EttfsRecipe(SpikeClassifier):
 
     parts: ClassVar[tuple[type[Any], ...]] = PARTS
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.decoder.spikes.worth(self.steps)
+
     def build(self, shape: tuple[int, ...], classes: int) -> RasterNetwork:
         """Return a freshly drawn network."""
         return RasterNetwork(
@@ -68,8 +72,8 @@ class EttfsRecipe(SpikeClassifier):
         network = cast(RasterNetwork, model)
         network.dtype = torch.float32
         traced, membranes = network.trace(maps(images)), network.membranes(maps(images))
-        for spikes, membrane in zip(traced, membranes, strict=True):
-            yield LayerActivity(spikes, membrane[-1])
+        for layer, spikes, membrane in zip(network.layers, traced, membranes, strict=True):
+            yield LayerActivity(spikes, membrane[-1], cast(RasterLayer, layer).weight)
 
 
 _DIGITS = Augmentation(shift_px=1.5, rotation_deg=10, scale=0.1, shear=0.1, elastic_px=1)

@@ -22,13 +22,13 @@ def mix(images: Tensor, labels: Tensor, mixup: float, num_classes: int) -> tuple
     One share for the batch, drawn from ``Beta(mixup, mixup)`` (Zhang et al. 2018, arXiv 1710.09412).
 
     Args:
-        images: uint8 ``(batch, ...)``.
+        images: uint8 or floating point ``(batch, ...)``.
         labels: int64 ``(batch,)``.
         mixup: above 0; 0 mixes nothing.
         num_classes: number of labels.
 
     Returns:
-        uint8 images and float32 ``(batch, num_classes)``.
+        images of the same type and float32 ``(batch, num_classes)``.
     """
     shares = F.one_hot(labels, num_classes).to(torch.float32)
     if not mixup:
@@ -36,7 +36,9 @@ def mix(images: Tensor, labels: Tensor, mixup: float, num_classes: int) -> tuple
     share = float(torch.distributions.Beta(mixup, mixup).sample())
     other = torch.randperm(len(images), device="cpu").to(images.device)
     blended = images.to(torch.float32).lerp(images[other].to(torch.float32), 1 - share)
-    return blended.round_().to(torch.uint8), shares.lerp(shares[other], 1 - share)
+    if not images.is_floating_point():
+        blended.round_()
+    return blended.to(images.dtype), shares.lerp(shares[other], 1 - share)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -14,6 +14,7 @@ from firstspike.data import Dataset, ImageSet, dataset
 from firstspike.losses import aggressive_targets, relative_targets, temporal_least_squares
 from firstspike.metrics.report import Report, report
 from firstspike.neurons import Causal, Events, Neuron, Ramp, Window
+from firstspike.neurons.causal import Bias
 from firstspike.neurons.levels import RunningMax, fire_at_levels
 from firstspike.nn import Layer, Linear, Stack
 from firstspike.recipes.base import (
@@ -65,6 +66,13 @@ class RelativeTargets(TargetLoss):
     """
 
     gamma: Positive = 3.0
+
+    def check_steps(self, steps: int) -> None:
+        """Raise InputError for a margin longer than the window."""
+        if self.gamma > steps:
+            raise InputError(
+                f"RelativeTargets.gamma must be at most the output's {steps} steps, found {self.gamma:g}"
+            )
 
     def targets(self, out: Spikes, labels: Tensor) -> Tensor:
         """Return the first output spike for the label, `gamma` steps more for those near it."""
@@ -199,15 +207,29 @@ class ShallowRecipe(Classifier):
     def __post_init__(self) -> None:
         super().__post_init__()
         neurons = self.hidden_neuron, self.output_neuron
-        if self.current_init is not None and any(
-            neuron.additions(1, biased=True) != 1 or neuron.has_bias for neuron in neurons
-        ):
+        steps = self.steps
+        for neuron in neurons:
+            neuron.check_steps(steps)
+            steps = neuron.out_steps(steps)
+        self.loss.check_steps(steps)
+        if self.current_init is not None and not all(neuron.bias_is_current for neuron in neurons):
             raise InputError('current_init is for causal neurons with bias="current"; leave it None')
         if self.levels is None:
             return
-        events = [neuron.events() for neuron in neurons]
-        if any(event is None or event.strict or event.delay for event in events):
-            raise InputError("training by levels needs plain Causal neurons, without strict or delay")
+        for neuron in neurons:
+            events = neuron.events()
+            bias: Bias = "current" if neuron.bias_is_current else "start"
+            if events is None or neuron != Causal(threshold=events.threshold, bias=bias):
+                raise InputError(
+                    "training by levels needs plain Causal neurons, without strict, delay or norm; found "
+                    f"{neuron}"
+                )
+        last = max(rule.levels[-1] for rule in (self.levels.hidden, self.levels.output))
+        if last >= self.steps:
+            raise InputError(
+                f"training by levels looks at step {last}, beyond the window of {self.steps} steps; give "
+                "more steps or smaller levels"
+            )
         if self.spike_penalty:
             raise InputError("training by levels knows no spike_penalty; leave it 0")
         if not isinstance(self.loss, TargetLoss):
@@ -275,8 +297,9 @@ class ShallowRecipe(Classifier):
         """Yield what both layers do."""
         stack = cast(Stack, model)
         traced = stack.trace(self.encode(images))
-        for layer, received, spikes in zip(stack, traced, traced[1:], strict=False):
-            yield LayerActivity(spikes, layer.membrane(received))
+        for layer, sources, spikes in zip(stack, stack.sources, traced[1:], strict=True):
+            membrane = layer.membrane(*(traced[source] for source in sources))
+            yield LayerActivity(spikes, membrane, layer.weight)
 
     def report(self, model: torch.nn.Module, test: ImageSet, data_dir: Path | None = None) -> Report:
         """Return accuracy and cost on images."""

@@ -19,7 +19,7 @@ from firstspike.neurons import Causal, Neuron, Phased, Window
 from firstspike.nn import Linear, Stack
 from firstspike.recipes.base import Descend, Preset, Recipe
 from firstspike.recipes.fields import Checked, Count, NotNegative, Range, Rate, ShareBelowOne, Steps
-from firstspike.spikes import Spikes
+from firstspike.spikes import Spikes, as_images
 from firstspike.support import InputError
 
 SPIKING_GAN = "Kotariya & Ganguly 2021, arXiv 2106.15420 (Spiking-GAN)"
@@ -124,7 +124,7 @@ class GanRecipe(Recipe):
         """Return a split of the data set.
 
         Raises:
-            InputError: its samples are no grey images; see `firstspike.data.load`.
+            InputError: its samples are no grey images of 8 bits; see `firstspike.data.load`.
         """
         channels, *sides = self.sizes()[0]
         if channels != 1 or min(sides) < _SMALLEST_SIDE:
@@ -132,7 +132,13 @@ class GanRecipe(Recipe):
                 f"a GAN draws grey images of {_SMALLEST_SIDE} x {_SMALLEST_SIDE} pixels or more, and "
                 f"{self.dataset} has none; give another --dataset or --data"
             )
-        return super().data(split, data_dir)
+        found = super().data(split, data_dir)
+        if found.images.dtype != torch.uint8:
+            raise InputError(
+                f"a GAN draws images of 8 bits, and {self.dataset} has {found.images.dtype}; give uint8 "
+                "images"
+            )
+        return found
 
     @abstractmethod
     def networks(self, image_shape: tuple[int, int], classes: int) -> tuple[Generator, Discriminator]:
@@ -253,6 +259,9 @@ class SpikingGan(GanRecipe):
         neurons = (self.hidden_neuron, self.pixel_neuron, self.verdict_neuron, self.critic_neuron)
         if any(n is not None and n.out_steps(self.steps) != self.steps for n in neurons):
             raise InputError(f"the windows of a GAN all have steps = {self.steps}; leave the neurons' out")
+        for neuron in neurons:
+            if neuron is not None:
+                neuron.check_steps(self.steps)
 
     def networks(self, image_shape: tuple[int, int], classes: int) -> tuple[Generator, Discriminator]:
         """Return freshly drawn networks."""
@@ -289,7 +298,8 @@ class SpikingGan(GanRecipe):
 
     def verdict_loss(self, verdict: Spikes, desired: int) -> Tensor:
         """Return the temporal least squares of the two output spikes."""
-        wanted = gan_targets(verdict.detach(), desired, self.targets, self.verdict_neuron.earliest())
+        first = self.verdict_neuron.earliest() if self.targets == "static" else 0
+        wanted = gan_targets(verdict.detach(), desired, self.targets, first)
         return temporal_least_squares(verdict, wanted)
 
 
@@ -307,7 +317,9 @@ class AnnGan(GanRecipe):
 
     def encode(self, images: Tensor) -> Tensor:
         """Return the pixels in [-1, 1]."""
-        return images.flatten(1).to(torch.float32) / 127.5 - 1
+        images = as_images(images)
+        half = 127.5 if images.dtype == torch.uint8 else 0.5
+        return images.flatten(1).to(torch.float32) / half - 1
 
     def verdict_loss(self, verdict: Tensor, desired: int) -> Tensor:
         """Return the least squares of a probability."""

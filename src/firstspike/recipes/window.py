@@ -94,10 +94,14 @@ class WindowRecipe(SpikeClassifier):
         network.dtype = torch.float32
         (_, *values), out = network.trace(maps(images))
         *membranes, output = network.membranes(maps(images))
-        for value, membrane in zip(values, membranes, strict=True):
+        for layer, value, membrane in zip(network.hidden, values, membranes, strict=True):
             times = torch.round((1 - value) * self.steps)
-            yield LayerActivity(Spikes.trusted(times, self.steps), membrane)
-        yield LayerActivity(out, output)
+            yield LayerActivity(Spikes.trusted(times, self.steps), membrane, layer.weight)
+        yield LayerActivity(out, output, network.output.weight)
+
+    def without_dropout(self, model: torch.nn.Module) -> None:
+        """Take dropout out of a model whose layers are looked into."""
+        cast(WindowNetwork, model).dropout = 0.0
 
 
 _DIGITS = Augmentation(shift_px=1.5, rotation_deg=10, scale=0.1, shear=0.1, elastic_px=1)

@@ -9,7 +9,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import torch
-from torch import Tensor
 
 from firstspike.data import ImageSet
 from firstspike.recipes.base import Recipe
@@ -58,43 +57,32 @@ def diagnose(recipe: Recipe, model: torch.nn.Module, data: ImageSet) -> list[Lay
     # A copy, so that nothing about the model changes. Batch normalisation takes the statistics of these
     # images: before the first epoch it has no others.
     model = copy.deepcopy(model).train()
-    if hasattr(model, "dropout"):
-        setattr(model, "dropout", 0.0)  # noqa: B010 - a number, which torch's types do not know of
+    recipe.without_dropout(model)
     recipe.step(model, images, labels, lambda _, loss: loss.backward())
-    norms = [0.0 if w.grad is None else float(w.grad.norm()) for w in _weights(model)]
     with torch.no_grad():
         seen = list(recipe.layers(model, images))
     states = []
-    for depth, (weight, norm, layer) in enumerate(zip(_weights(model), norms, seen, strict=True), 1):
-        fires, membrane = ~layer.spikes.silent, layer.membrane
+    for depth, layer in enumerate(seen, 1):
+        fires, membrane, gradient = ~layer.spikes.silent, layer.membrane, layer.weight.grad
         states.append(
             LayerState(
                 layer=depth,
-                kind=" x ".join(map(str, weight.shape)),
+                kind=" x ".join(map(str, layer.weight.shape)),
                 fired=float(fires.float().mean()),
                 never=float((~fires.flatten(1).any(0)).float().mean()),
                 mean_step=float(layer.spikes.times[fires].float().mean()) if fires.any() else None,
                 membrane_mean=float(membrane.float().mean()),
                 membrane_sd=float(membrane.float().std()),
-                gradient_norm=norm,
+                gradient_norm=0.0 if gradient is None else float(gradient.norm()),
             )
         )
     return states
 
 
-def _weights(model: torch.nn.Module) -> list[Tensor]:
-    """The weights of every layer of neurons, from the input on; not of connections past a block."""
-    return [
-        parameter
-        for name, parameter in model.named_parameters()
-        if name.endswith("weight") and parameter.dim() > 1 and ".past." not in name
-    ]
-
-
-def table(states: list[LayerState]) -> str:
-    """Return the states as lines of text."""
+def table(states: list[LayerState], images: int) -> str:
+    """Return the states on so many images as lines of text."""
     lines = [
-        f"on {IMAGES} validation images: share of neurons that fire, share that fire for no image, mean "
+        f"on {images} validation images: share of neurons that fire, share that fire for no image, mean "
         "step of the spikes, membranes at the end, norm of the weights' gradient",
         "layer  weights                  fired   never  mean step   membrane (sd)      gradient",
     ]
@@ -128,7 +116,7 @@ class Diary:
 
     def __call__(self, epoch: int, model: torch.nn.Module) -> None:
         """Look at `model` after `epoch` epochs; 0 is the freshly drawn one."""
-        states = diagnose(self._recipe, model, self._data)
+        states, count = diagnose(self._recipe, model, self._data), min(IMAGES, len(self._data))
         earlier = []
         if epoch and self._file.exists():
             with suppress(ValueError, KeyError, TypeError):
@@ -136,7 +124,9 @@ class Diary:
                 earlier = [line for line in lines if line["epoch"] < epoch]
         entry = {"epoch": epoch, "layers": [asdict(state) for state in states]}
         write_text(self._file, "".join(json_text(line) + "\n" for line in [*earlier, entry]))
-        self._say(f"{'at initialisation' if epoch == 0 else f'after epoch {epoch}'}\n{table(states)}")
+        self._say(
+            f"{'at initialisation' if epoch == 0 else f'after epoch {epoch}'}\n{table(states, count)}"
+        )
         for state in states:
             if state.dead:
                 _log.warning(

@@ -13,12 +13,12 @@ from torch.utils._pytree import tree_leaves
 from firstspike.data import Dataset, ImageSet, Source, load, own
 from firstspike.data.own_data import fingerprint, pair
 from firstspike.metrics.report import Report, report
-from firstspike.recipes.base import Classifier
-from firstspike.recipes.fields import Count
-from firstspike.support import InputError
+from firstspike.recipes import Fit
+from firstspike.support import check_integer
 from firstspike.training.loop import alone_in_process, train_recipe
 from firstspike.training.run import alone_in
 from firstspike.training.run_folder import RunFolder, RunState
+from firstspike.training.threads import threads_kept
 
 # Takes what the module returns and the labels or targets; returns a mean over the batch, a scalar.
 Loss = Callable[[Any, Tensor], Tensor]
@@ -40,42 +40,6 @@ class Fitted:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Fit(Classifier):
-    """What `fit` was asked to do, as far as a file can hold it; its module and loss are named only.
-
-    Attributes:
-        network, loss: names of the module's class and of the loss function.
-        parameters, samples: numbers of them.
-        sha256: of inputs and targets, those for validation included.
-    """
-
-    network: str
-    loss: str
-    parameters: int
-    samples: Count
-    sha256: str
-
-    def sizes(self) -> tuple[tuple[int, ...], int]:
-        """Refuse: the module is the caller's."""
-        raise InputError(
-            f"this run holds the weights of a module {self.network} that firstspike.fit was given; make "
-            "one and fill it by RunFolder.open(...).load_model(module)"
-        )
-
-    def score(self, figures: Mapping[str, Any]) -> float:
-        """Return the validation loss with its sign changed; without one all epochs are equal."""
-        return -float(figures.get("validation_loss", 0.0))
-
-    def build(self, shape: tuple[int, ...], classes: int) -> torch.nn.Module:
-        """Refuse: the module is the caller's."""
-        raise NotImplementedError
-
-    def batch_loss(self, model: torch.nn.Module, images: Tensor, labels: Tensor) -> Tensor:
-        """Refuse: the loss is the caller's."""
-        raise NotImplementedError
-
-
-@dataclass(frozen=True, kw_only=True)
 class _Fitting(Fit):
     """The same with the loss function."""
 
@@ -83,7 +47,8 @@ class _Fitting(Fit):
 
     def examples(self, train: Any) -> tuple[Any, Any]:
         """Return inputs and targets."""
-        return train
+        inputs, targets = train
+        return inputs, targets
 
     def plain(self, inputs: Any) -> Any:
         """Return inputs as they are."""
@@ -153,9 +118,11 @@ def fit(
     Raises:
         InputError: `out` holds something else or a run of other settings or data; another thread or process
             trains; the data cannot be used.
-        ValueError: a number out of range, or inputs and targets of different lengths.
-        Diverged: a loss or a weight is not finite; finished epochs are kept.
+        TypeError: arrays or lists of something else than numbers.
+        ValueError: a number out of range, inputs and targets of different lengths, or an empty validation.
+        Diverged: a loss or a weight is not finite, or a validation loss NaN; finished epochs are kept.
     """
+    seed = check_integer("fit", "seed", seed, low=0)
     if isinstance(data, str | os.PathLike):
         data = own(data)
     if isinstance(data, Dataset):
@@ -179,23 +146,19 @@ def fit(
     path = Path(out)
     RunFolder.find(path, "fit", settings, seed, resume=resume)
     path.mkdir(parents=True, exist_ok=True)
-    threads = torch.get_num_threads()
-    with alone_in_process(), alone_in(path):
+    with alone_in_process(), alone_in(path), threads_kept():
         run = RunFolder.create(path, "fit", settings, seed, resume=resume)
         if not run.finished:
             torch.set_num_threads(run.threads)
-            try:
-                train_recipe(
-                    run,
-                    train,
-                    judged,
-                    recipe=recipe,
-                    model=net,
-                    device=str(_device(net)),
-                    show_progress=show_progress,
-                )
-            finally:
-                torch.set_num_threads(threads)
+            train_recipe(
+                run,
+                train,
+                judged,
+                recipe=recipe,
+                model=net,
+                device=str(_device(net)),
+                show_progress=show_progress,
+            )
         run.load_model(net)
     return Fitted(net.eval(), run.load_state().records, path)
 
@@ -243,6 +206,8 @@ def _fitting(
     loss: Loss,
     **settings: Any,
 ) -> _Fitting:
+    if judged is not None and not len(judged[0]):
+        raise ValueError("validation holds no samples; give some, or leave it out")
     for inputs, targets in (train, judged or train):
         if len(inputs) != len(targets):
             raise ValueError(f"expected one target for each input, found {len(inputs)} and {len(targets)}")

@@ -1,6 +1,7 @@
 """The loop that trains every recipe, in one process or in several under ``torchrun``."""
 
 import copy
+import math
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -18,6 +19,7 @@ from firstspike.training.optimizer import (
     expected_tensors,
     load_optimizer,
     module_tensors,
+    of_stepped,
     optimizer_tensors,
     set_rate,
     tensors_under,
@@ -69,7 +71,7 @@ def train_recipe(
 
     Raises:
         InputError: another thread of this process trains.
-        Diverged: a loss or a weight is not finite; finished epochs are kept.
+        Diverged: a loss or a weight is not finite, or a validation gives NaN; finished epochs are kept.
     """
     with alone_in_process():
         return _train(
@@ -96,9 +98,9 @@ def _train(
     modules = {"model": model, "average": copy.deepcopy(kept), "best": copy.deepcopy(kept)}
     optimizers = recipe.optimizers(model)
     rates = {name: optimizer.param_groups[0]["lr"] for name, optimizer in optimizers.items()}
-    expected = module_tensors(modules)
+    expected, there = module_tensors(modules), run.load_state().tensors
     for name, optimizer in optimizers.items():
-        expected |= expected_tensors(optimizer, name)
+        expected |= of_stepped(expected_tensors(optimizer, name), there)
     state = run.load_state(expected)
     if state.epoch:
         run.write_metrics(state)
@@ -142,7 +144,13 @@ def _train(
         plain = inputs[:STATISTICS_IMAGES].split(recipe.batch_size)
         renew_statistics(modules["average"], (recipe.plain(part).to(device) for part in plain))
         figures = {} if validation is None else recipe.judge(modules["average"], validation)
-        if recipe.score(figures) >= max(map(recipe.score, records), default=float("-inf")):
+        score = recipe.score(figures)
+        if math.isnan(score):
+            raise Diverged(
+                f"the validation of epoch {epoch + 1} gives NaN, by which no epoch can be chosen; look at "
+                "its data, or train again with a lower rate into another --out; finished epochs are kept"
+            )
+        if score >= max(map(recipe.score, records), default=float("-inf")):
             modules["best"].load_state_dict(modules["average"].state_dict())
         records.append(
             {"epoch": epoch + 1, **losses.means(), **figures, "seconds": time.perf_counter() - began}

@@ -41,6 +41,16 @@ def expected_tensors(optimizer: torch.optim.Optimizer, prefix: str) -> dict[str,
     return optimizer_tensors(stepped, prefix)
 
 
+def of_stepped(expected: Mapping[str, Tensor], there: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return what is expected of the parameters of which `there` holds anything; of all if of none.
+
+    A parameter that is frozen or unused is not stepped, and has no state.
+    """
+    stepped = {name.rpartition("/")[0] for name in there}
+    chosen = {name: tensor for name, tensor in expected.items() if name.rpartition("/")[0] in stepped}
+    return chosen or dict(expected)
+
+
 def load_optimizer(optimizer: torch.optim.Optimizer, tensors: Mapping[str, Tensor], prefix: str) -> None:
     """Fill `optimizer` with what `optimizer_tensors` returned."""
     parameters = [p for group in optimizer.param_groups for p in group["params"]]

@@ -1,7 +1,7 @@
 """Training a recipe into a folder."""
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,15 +12,16 @@ from firstspike import tensorboard
 from firstspike.data import ImageSet, Source
 from firstspike.data.own_data import described
 from firstspike.recipes.base import Recipe, maps
-from firstspike.support import InputError
+from firstspike.support import InputError, check_integer
 from firstspike.training.diagnose import Diary
 from firstspike.training.loop import alone_in_process, train_recipe
 from firstspike.training.processes import asked_for, first, joined, own_device, wait_for_all
 from firstspike.training.run_folder import RunFolder
 from firstspike.training.seeding import seeded
-from firstspike.training.threads import threads_for
+from firstspike.training.threads import threads_for, threads_kept
 
 
+@threads_kept()
 def train(
     path: str | Path,
     preset: str,
@@ -51,13 +52,15 @@ def train(
     `firstspike.data.own`. Given to `Preset.configure` instead, they fit a preset to small images too.
 
     Raises:
-        InputError: `diagnose`, `device`, `compiled` or ``torchrun`` with a recipe that knows nothing of it;
-            `events` without TensorBoard;
-            see `RunFolder.create` and `firstspike.data.load`; another process trains there, or another
-            thread of this one.
+        InputError: the network cannot be built for the data set's samples; `diagnose`, `device`, `compiled`
+            or ``torchrun`` with a recipe that knows nothing of it; `events` without TensorBoard; see
+            `RunFolder.create` and `firstspike.data.load`; another process trains there, or another thread
+            of this one.
+        ValueError: `seed` is no integer of 0 or more.
         Diverged: a loss or a weight is not finite; finished epochs are kept.
         OSError: the data cannot be read or the folder cannot be written.
     """
+    seed = check_integer("train", "seed", seed, low=0)
     path, data_dir = Path(path), None if data_dir is None else Path(data_dir)
     if data is not None:
         config = config.on(described(data))
@@ -77,19 +80,21 @@ def train(
     # Looked at before the data, which may be a download; made after them, so that none is left empty.
     found = RunFolder.find(path, preset, config, seed, resume=resume)
     if found is not None and found.finished:
-        torch.set_num_threads(found.threads)
         if events:
             tensorboard.write(path)
         return found
     train_set = config.data("train", data_dir)
     validation = config.data("validation", data_dir) if config.judged else None
-    # Built once here, so that a network that does not fit the data is refused before the folder is made.
-    wanted = _threads_for(config, train_set) if found is None else found.threads
-    path.mkdir(parents=True, exist_ok=True)
     device = own_device(device)
-    with alone_in_process(), joined(device), alone_in(path) if first() else nullcontext():
+    with ExitStack() as held:
+        held.enter_context(alone_in_process())
+        held.enter_context(joined(device))
         if found is None:
-            torch.set_num_threads(threads or wanted)
+            model = _built(preset, config, train_set)
+            torch.set_num_threads(threads or threads_for(model, train_set.images, config.batch_size))
+        path.mkdir(parents=True, exist_ok=True)
+        if first():
+            held.enter_context(alone_in(path))
         run = _start(path, preset, config, seed, resume, device)
         torch.set_num_threads(run.threads)
         # Whoever held the lock before may have finished it.
@@ -117,10 +122,13 @@ def train(
     return run
 
 
-def _threads_for(config: Recipe, train: ImageSet) -> int:
-    with seeded(0):
-        model = config.build(tuple(maps(train.images[:1]).shape[1:]), train.num_classes)
-    return threads_for(model, train.images, config.batch_size)
+def _built(preset: str, config: Recipe, train: ImageSet) -> torch.nn.Module:
+    """A first network, from which no folder is left if it cannot be made for these samples."""
+    try:
+        with seeded(0):
+            return config.build(tuple(maps(train.images[:1]).shape[1:]), train.num_classes)
+    except ValueError as error:
+        raise InputError(f"{preset} on {config.dataset}: {error}") from error
 
 
 def _start(path: Path, preset: str, config: Recipe, seed: int, resume: bool, device: str) -> RunFolder:

@@ -1,7 +1,10 @@
 """How many processor threads a training takes: two where its steps are long enough to be shared."""
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 
+import torch
 from torch import Tensor, nn
 
 from firstspike.training import processes
@@ -16,6 +19,16 @@ MOST = 2
 def cores() -> int:
     """Return how many processor cores this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+@contextmanager
+def threads_kept() -> Iterator[None]:
+    """Put torch's number of threads back at the end; also a function's decorator."""
+    before = torch.get_num_threads()
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def threads_for(network: nn.Module, images: Tensor, batch_size: int) -> int:

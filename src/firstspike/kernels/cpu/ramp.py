@@ -65,7 +65,9 @@ def _share_forward(address, parts, size, arguments):
 
 # Without branches, and free to add in any order, the inner loop is computed in vectors.
 @compiled(fastmath={"reassoc", "contract", "nsz"})
-def _backward(times_BI, weight_IO, crossing_BO, scaled_BO, num_steps, grad_NIO, grad_BI, begin, end):
+def _backward(
+    times_BI, weight_IO, crossing_BO, scaled_BO, num_steps, for_times, grad_NIO, grad_BI, begin, end
+):
     parts, n_in, n_out = grad_NIO.shape
     grad_IO = grad_NIO[threads.part_of(begin, parts, times_BI.shape[0])]
     zero = scaled_BO.dtype.type(0)
@@ -76,6 +78,11 @@ def _backward(times_BI, weight_IO, crossing_BO, scaled_BO, num_steps, grad_NIO, 
                 continue
             t = scaled_BO.dtype.type(times_BI[b, i])
             row, grad = weight_IO[i], grad_IO[i]
+            if not for_times:
+                for j in range(n_out):
+                    lead = t - crossing[j]
+                    grad[j] += (scaled[j] if lead < zero else zero) * lead
+                continue
             total = zero
             for j in range(n_out):
                 lead = t - crossing[j]
@@ -111,8 +118,10 @@ def backward(
     crossing_BO: np.ndarray,
     scaled_BO: np.ndarray,
     num_steps: int,
+    *,
+    for_times: bool = True,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return ``dL/dw`` ``(in, out)`` and ``dL/dt_i`` ``(batch, in)``.
+    """Return ``dL/dw`` ``(in, out)`` and, if asked `for_times`, ``dL/dt_i`` ``(batch, in)``, else zeros.
 
     Both are computed in the precision of the weights. `scaled_BO` is the gradient of the crossings divided
     by the slopes.
@@ -121,6 +130,6 @@ def backward(
     crossing, scaled = crossing_BO.astype(kind), scaled_BO.astype(kind)
     grad_times = np.zeros(times_BI.shape, kind)
     grad_rows = np.zeros((threads.parts(len(times_BI)), *rows_IO.shape), kind)
-    arguments = times_BI, rows_IO, crossing, scaled, num_steps, grad_rows, grad_times
+    arguments = times_BI, rows_IO, crossing, scaled, num_steps, for_times, grad_rows, grad_times
     threads.run(_share_backward, _backward, len(times_BI), *arguments)
     return threads.sum_parts(grad_rows), grad_times

@@ -6,7 +6,7 @@ from typing import Literal, get_args
 
 from firstspike.models.layout import Bottleneck, Conv, Dense, Gather, Recurrent, parse_layout
 from firstspike.models.surrogates import SurrogateKind, check_surrogate
-from firstspike.support import InputError, check_choice
+from firstspike.support import InputError, check_choice, check_numbers
 
 PatchPart = Conv | Recurrent | Dense | Bottleneck | Gather
 PARTS: tuple[type[PatchPart], ...] = (Conv, Recurrent, Dense, Bottleneck, Gather)
@@ -74,6 +74,7 @@ class PatchCarry:
             raise ValueError(
                 f"PatchCarry.region_threshold must be in [0, 1), found {self.region_threshold}"
             )
+        check_numbers(self, "theta", "alpha", "threshold", "width", "region_threshold")
 
 
 def one_step_parts(layout: str) -> list[PatchPart]:

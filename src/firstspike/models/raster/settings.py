@@ -5,7 +5,7 @@ from typing import Literal, get_args
 
 from firstspike.models.layout import Conv, Full, Pool
 from firstspike.models.surrogates import SurrogateKind, check_surrogate
-from firstspike.support import check_choice
+from firstspike.support import check_choice, check_numbers
 
 # No residual blocks: the sum of two layers of spikes is no single spike.
 PARTS: tuple[type[Conv | Pool | Full], ...] = (Conv, Pool, Full)
@@ -43,6 +43,7 @@ class RasterNeuron:
     def __post_init__(self) -> None:
         check_surrogate("RasterNeuron", self.surrogate, self.width)
         check_choice("RasterNeuron", "gradient", self.gradient, get_args(Gradient))
+        check_numbers(self, "width")
 
 
 @dataclass(frozen=True, kw_only=True)
