@@ -152,7 +152,7 @@ def test_plain_numbers_and_colours(firstspike, tmp_path):
 
 
 def test_a_gan_draws_images_of_that_size(firstspike, tmp_path, archive):
-    small = ("--set", "epochs=2", "--set", "hidden_features=20")
+    small = ("--epochs", "2", "--set", "hidden_features=20")
     assert firstspike("train", "spiking-gan-conditional", "--data", archive, *small).status == 0
     run = tmp_path / "runs" / "spiking-gan-conditional-archive-seed0"
     archive.rename(tmp_path / "elsewhere.npz")

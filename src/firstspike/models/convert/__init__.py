@@ -22,10 +22,10 @@ from firstspike.models.convert.read_onnx import read_onnx
 from firstspike.models.convert.read_torch import read_torch
 from firstspike.nn import Stack
 from firstspike.spikes import as_images
-from firstspike.support import InputError, check_num_steps, check_number
+from firstspike.support import MAX_NUM_STEPS, InputError, check_num_steps, check_number
 
-# How many levels of the output's window there are for one of a layer's, unless asked otherwise.
-_OUTPUT_LEVELS = 8
+# Levels of the output's window for one of a layer's, and at least, unless asked otherwise: fewer tie.
+_OUTPUT_LEVELS, _LEAST_OUTPUT = 32, 512
 
 
 def from_torch(
@@ -55,7 +55,8 @@ def from_torch(
         calibration: two images or more as `model` takes them, ``(count, ...)``, uint8 or floats in 0 ... 1;
             some hundreds of the training set.
         steps: levels, the length ``T`` of the windows of the input and of every layer.
-        output_steps: length of the output's window, whose first spike decides; None for 8 `steps`.
+        output_steps: length of the output's window, whose first spike decides; None for 32 `steps`,
+            512 at least.
         mean, std: what `model`'s inputs are normalised by, if that is done outside of it: a number, or one
             for each channel. They go into the first layer.
         ranges: of the activations, of each channel apart: "error" for the least squared error,
@@ -71,7 +72,7 @@ def from_torch(
     >>> images = torch.rand(100, 4, generator=torch.Generator().manual_seed(0))
     >>> net = from_torch(relu, images, steps=16)
     >>> net(net.encode(images))
-    Spikes((100, 3), steps=128, ...
+    Spikes((100, 3), steps=512, ...
     """
     return convert(
         partial(read_torch, model),
@@ -149,7 +150,10 @@ def convert(
     images = _images(calibration)
     steps = check_num_steps(steps)
     output_steps = check_num_steps(
-        _OUTPUT_LEVELS * steps if output_steps is None else output_steps, name="output_steps"
+        min(max(_OUTPUT_LEVELS * steps, _LEAST_OUTPUT), MAX_NUM_STEPS)
+        if output_steps is None
+        else output_steps,
+        name="output_steps",
     )
     if ranges not in ("error", "maximum"):
         if isinstance(ranges, str):

@@ -12,6 +12,7 @@ from torch import Tensor
 from firstspike.models.convert.calibrate import Calibration, Range, by_place
 from firstspike.models.convert.fold import Term, fires
 from firstspike.models.convert.graph import Convolve, Graph, MaxPool, Multiply, Node, Pad
+from firstspike.models.convert.refit import refit
 from firstspike.neurons import Window
 from firstspike.nn import Connection, EarliestPool2d, Layer, Stack
 from firstspike.nn.wiring import Convolution, Dense, TransposedConvolution, Wiring
@@ -40,7 +41,7 @@ class Builder:
         calibration: what was seen of it.
         images: those that it was seen on, ``(count, ...)`` in 0 ... 1.
         steps, output_steps: length of the windows of the input and of all layers, and of the output.
-        corrected: move biases so that mean membranes are those of the given network.
+        corrected: move weights and biases so that membranes are near those of the given network.
     """
 
     def __init__(
@@ -130,7 +131,11 @@ class Builder:
         bias = (self.silence[id(one)] - own.low) * _spread(per_unit, one.shape) + 0.5
         connections = [self._connection(term, per_unit) for term in terms]
         layer = self._neurons(neuron, connections, bias)
-        membrane = _membranes(layer, [self._taken(term.source) for term in terms])
+        inputs = [self._taken(term.source) for term in terms]
+        if self.corrected:
+            seen = self.calibration.membranes[id(one)]
+            refit(layer, inputs, (seen - own.low) * per_unit.float()[:, None] + 0.5)
+        membrane = _membranes(layer, inputs)
         if self.corrected:
             wanted = (self.calibration.means[id(one)] - own.low) * per_unit + 0.5
             found = by_place(membrane).mean((0, 2), dtype=torch.float64)

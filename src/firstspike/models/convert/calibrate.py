@@ -15,9 +15,9 @@ Ranges = Literal["error", "maximum"] | float
 
 # Shares of the largest value among which the range of least error is sought.
 _SHARES = (1.0, 0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3)
-# Values of a channel that the search looks at.
-_SEEN = 4096
-_BATCH = 50
+# Values of a channel that are kept, for the search and for `refit`.
+_SEEN = 8192
+BATCH = 50
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,11 +40,13 @@ class Calibration:
     Attributes:
         ranges: of every node with neurons but the output, by node id.
         means: mean of each channel before the activation, of every target, by node id.
+        membranes: some of what is before it, at the `sampled` places of every batch, ``(channels, S)``.
         output: what the network gives, ``(images, ...)``.
     """
 
     ranges: dict[int, Range]
     means: dict[int, Tensor]
+    membranes: dict[int, Tensor]
     output: Tensor
 
 
@@ -60,7 +62,7 @@ def calibrate(graph: Graph, images: Tensor, steps: int, ranges: Ranges) -> Calib
     seen = {id(one): _Seen(one, len(images)) for one in wanted}
     left = {key: len(users) for key, users in graph.users().items()}
     outputs = []
-    for number, batch in enumerate(images.split(_BATCH)):
+    for number, batch in enumerate(images.split(BATCH)):
         values, waiting = {id(graph.input): batch}, dict(left)
         for one in order:
             if one.op is not None:
@@ -80,19 +82,26 @@ def calibrate(graph: Graph, images: Tensor, steps: int, ranges: Ranges) -> Calib
         elif isinstance(one.op, MaxPool):
             found[id(one)] = found[id(one.inputs[0])]
     means = {key: one.sums / one.count for key, one in seen.items()}
-    return Calibration(found, means, torch.cat(outputs))
+    membranes = {key: torch.cat(one.membranes, 1) for key, one in seen.items()}
+    return Calibration(found, means, membranes, torch.cat(outputs))
+
+
+def sampled(area: int, images: int, number: int) -> Tensor:
+    """Return the places of a map that are looked at in the `number`-th batch of so many images."""
+    count = max(1, min(area, _SEEN // images))
+    return (torch.arange(count) * area // count + 7 * number) % area
 
 
 class _Seen:
     """What was seen of an activation: sums, extremes and some values of each channel."""
 
     def __init__(self, node: Node, images: int) -> None:
-        self.node, self.count = node, 0
+        self.node, self.images, self.count = node, images, 0
         channels, self.area = node.shape[0], math.prod(node.shape[1:])
         self.sums = torch.zeros(channels, dtype=torch.float64)
         self.top, self.least = torch.full((channels,), -math.inf), math.inf
-        self.places = max(1, min(self.area, _SEEN // images))
         self.values: list[Tensor] = []
+        self.membranes: list[Tensor] = []
 
     def look(self, membrane: Tensor, value: Tensor, number: int) -> None:
         """Take in a batch, the `number`-th, before and after the activation."""
@@ -103,8 +112,9 @@ class _Seen:
         self.sums += membrane.sum((0, 2))
         self.top = torch.maximum(self.top, rows.amax((0, 2)))
         self.least = min(self.least, float(rows.min()))
-        places = (torch.arange(self.places) * self.area // self.places + 7 * number) % self.area
-        self.values.append(rows[:, :, places].transpose(0, 1).flatten(1))
+        places = sampled(self.area, self.images, number)
+        for kept, values in ((self.values, rows), (self.membranes, membrane)):
+            kept.append(values[:, :, places].transpose(0, 1).flatten(1))
 
     def range(self, steps: int, ranges: Ranges) -> Range:
         """Return the range of the activation's levels."""
