@@ -1,7 +1,6 @@
 """Runs on the Hugging Face hub: a finished run as a folder that can be uploaded, and back."""
 
 import json
-import os
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -11,10 +10,16 @@ from types import ModuleType
 from typing import Any
 
 from firstspike.metrics.report import table
-from firstspike.support import InputError, json_text, one_line, read_json_lines, write_text
+from firstspike.support import InputError, atomic_folder, json_text, one_line, read_json_lines, write_text
 from firstspike.training.fit import Fit
 from firstspike.training.run_folder import RunFolder
 
+_UNTRAINED = """\
+# A network whose neurons spike at most once
+
+Made by firstspike without a training of its own, as by `firstspike convert`. `config.json` describes all of
+its layers; `firstspike evaluate --data` measures it.
+"""
 # What is read of a repository; nothing else is fetched.
 _FILES = ["config.json", "metrics.jsonl", "model.safetensors"]
 
@@ -23,7 +28,7 @@ def save(run: str | Path | RunFolder, out: str | Path) -> Path:
     """Write a finished run as a folder for the hub and return the folder.
 
     It holds ``config.json`` without the command line, which may name folders of this machine,
-    ``metrics.jsonl``, ``model.safetensors`` and a model card ``README.md`` made of the run's figures. It is
+    ``metrics.jsonl`` of a training, ``model.safetensors`` and a model card ``README.md`` made of the run's figures. It is
     a run folder itself.
 
     Args:
@@ -35,17 +40,8 @@ def save(run: str | Path | RunFolder, out: str | Path) -> Path:
         OSError: a file cannot be read or written.
     """
     run, out = _opened(run), Path(out)
-    if out.exists() and not (out.is_dir() and not any(out.iterdir())):
-        raise InputError(f"{out} holds something already; give another folder")
-    out.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}-") as temporary:
-        made = Path(temporary) / "made"
-        # Not the temporary folder itself, which is for its owner alone.
-        made.mkdir()
+    with atomic_folder(out) as made:
         _fill(run, made)
-        if out.exists():
-            out.rmdir()
-        os.replace(made, out)
     return out
 
 
@@ -125,21 +121,18 @@ def _reported(what: str) -> Iterator[None]:
 def _fill(run: RunFolder, folder: Path) -> None:
     config = json.loads((run.path / "config.json").read_text(encoding="utf-8"))
     write_text(folder / "config.json", json_text(config | {"command": None}, indent=2) + "\n")
-    for name in ("metrics.jsonl", "model.safetensors"):
+    trained = ["metrics.jsonl"] if run.config.trainable else []
+    for name in (*trained, "model.safetensors"):
         shutil.copyfile(run.path / name, folder / name)
     write_text(folder / "README.md", _card(run))
 
 
 def _card(run: RunFolder) -> str:
-    """The model card: what the run is, the figures of the epoch that was kept, and how to load it."""
-    config, records = run.config, read_json_lines(run.path / "metrics.jsonl")
-    kept = max(records, key=lambda record: (config.score(record), record["epoch"]))
+    """The model card: what the run is, and how to load it."""
+    config = run.config
     load = "network = run.load()"
     if isinstance(config, Fit):
         load = f"run.load_model(network)  # your own {config.network}"
-    figures: dict[str, Any] = {
-        name: value for name, value in kept.items() if name not in ("epoch", "seconds")
-    }
     return f"""\
 ---
 library_name: firstspike
@@ -148,6 +141,24 @@ tags:
 - time-to-first-spike
 ---
 
+{_training(run) if config.trainable else _UNTRAINED}
+```python
+import firstspike as fs
+
+run = fs.hub.load("REPOSITORY")  # this repository, or a folder
+{load}
+```
+"""
+
+
+def _training(run: RunFolder) -> str:
+    """The card's part on how the run was trained, with the figures of the epoch that was kept."""
+    config, records = run.config, read_json_lines(run.path / "metrics.jsonl")
+    kept = max(records, key=lambda record: (config.score(record), record["epoch"]))
+    figures: dict[str, Any] = {
+        name: value for name, value in kept.items() if name not in ("epoch", "seconds")
+    }
+    return f"""\
 # {one_line(run.preset)} on {one_line(str(config.dataset))}
 
 A network whose neurons spike at most once, trained by firstspike: recipe `{type(config).__name__}`,
@@ -157,12 +168,5 @@ Figures of the epoch that was kept, {kept["epoch"]}; `firstspike evaluate` measu
 
 ```
 {table(figures)}
-```
-
-```python
-import firstspike as fs
-
-run = fs.hub.load("REPOSITORY")  # this repository, or a folder
-{load}
 ```
 """

@@ -8,6 +8,7 @@ import operator
 import os
 import secrets
 import stat
+import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -148,6 +149,32 @@ def atomic_path(path: Path) -> Iterator[Path]:
             # Not None, which the error's text would show.
             del error.filename2
         raise
+
+
+def check_new_folder(path: Path) -> None:
+    """Raise InputError unless `path` is an empty folder or not there yet."""
+    if path.exists() and not (path.is_dir() and not any(path.iterdir())):
+        raise InputError(f"{path} holds something already; give another folder")
+
+
+@contextmanager
+def atomic_folder(path: Path) -> Iterator[Path]:
+    """Give an empty folder beside `path`; move it there if the block succeeds, else delete it.
+
+    Raises:
+        InputError: `path` is no empty folder, see `check_new_folder`.
+        OSError: the folder cannot be made or moved.
+    """
+    check_new_folder(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}-") as temporary:
+        # Not the temporary folder itself, which is for its owner alone.
+        made = Path(temporary) / "made"
+        made.mkdir()
+        yield made
+        if path.exists():
+            path.rmdir()
+        os.replace(made, path)
 
 
 def write_text(path: Path, text: str) -> None:

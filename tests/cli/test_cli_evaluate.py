@@ -178,7 +178,8 @@ def test_a_folder_that_is_no_run_is_refused(firstspike, tmp_path):
     before = contents(tmp_path)
     for path in (tmp_path, tmp_path / "nowhere", tmp_path / "file"):
         assert firstspike("evaluate", path).refusal == (
-            f"{path} is not a run folder: no config.json there; give the folder that firstspike train wrote"
+            f"{path} is not a run folder: no config.json there; give the folder that firstspike train "
+            "or convert wrote"
         )
     assert contents(tmp_path) == before
 

@@ -22,7 +22,7 @@ def test_version_is_the_installed_one():
 
 @pytest.mark.parametrize(
     "verb",
-    ["", "demo", "train", "evaluate", "sample", "reproduce", "bench", "presets"],
+    ["", "demo", "train", "convert", "evaluate", "sample", "reproduce", "bench", "presets"],
     ids=lambda v: v or "all",
 )
 def test_help_describes_every_option(verb, firstspike):
@@ -36,7 +36,7 @@ def test_help_and_version_import_nothing_slow():
     script = f"""
 import sys
 from firstspike.cli import main
-for line in (["--help"], ["train", "--help"], ["sample", "--help"], ["presets", "--help"], ["--version"]):
+for line in (["--help"], *([verb, "--help"] for verb in ("train", "convert", "sample", "presets")), ["--version"]):
     try:
         assert main(line) == 0
     except SystemExit as end:
@@ -50,7 +50,8 @@ print(*({{name.split(".")[0] for name in sys.modules}} & {{*{SLOW_TO_IMPORT}}}),
 REFUSED = [
     (
         "",
-        "expected a verb: demo, train, evaluate, sample, reproduce, bench, presets; see firstspike --help",
+        "expected a verb: demo, train, convert, evaluate, sample, reproduce, bench, presets; see "
+        "firstspike --help",
     ),
     ("nothing", "invalid choice: 'nothing' (choose from 'demo',"),
     ("--colour", "unrecognized arguments: --colour; see firstspike --help"),

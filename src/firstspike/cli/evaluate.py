@@ -16,13 +16,16 @@ def add_parser(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> 
         description="Measure a finished run on the test set: accuracy with its decision rule, tie and "
         "silent rates and the cost of a decision; or generation quality beside its controls.",
     )
-    parser.add_argument("folder", type=path, metavar="RUN", help="folder that firstspike train wrote")
+    parser.add_argument(
+        "folder", type=path, metavar="RUN", help="folder that firstspike train or convert wrote"
+    )
     add_data_dir(parser)
     parser.add_argument(
         "--data",
         type=path,
         metavar="PATH",
-        help="your own data that the run was trained on, if they have moved (default: where they were)",
+        help="your own data that the run was trained on, if they have moved (default: where they were); "
+        "for a converted network any",
     )
     parser.add_argument("--json", action="store_true", help="print one JSON object and nothing else")
     add_threads(parser, "the run's own")

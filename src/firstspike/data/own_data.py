@@ -4,7 +4,8 @@ import hashlib
 import os
 import zipfile
 import zlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -24,6 +25,8 @@ from firstspike.support import InputError, expanded
 HELD_OUT = 15
 # Maps of an image; more along an axis is a side.
 _MAX_CHANNELS = 4
+# Where images without labels are looked for.
+_UNLABELLED = ("x_train", "x", "images")
 
 # A path, a pair of arrays or tensors, an ImageSet, or a map-style torch.utils.data.Dataset: whatever has a
 # length and gives (input, label) for an index, which no type says.
@@ -178,6 +181,48 @@ def own(
     return made
 
 
+def calibration(path: Path) -> tuple[Tensor, OwnData | None]:
+    """Return images of an ``.npz`` that show what a network is given, and the data that they are part of.
+
+    A file with ``y_train`` is one that `own` takes: the images are its training split, so none by which a
+    network is tested. Of another, whose labels are not known, they are the array ``x_train``, else ``x``,
+    else ``images``, else the only one.
+
+    Args:
+        path: of the file. Nothing in it is unpickled.
+
+    Returns:
+        uint8, or float32 in 0 ... 1, ``(count, height, width)``, ``(count, channels, height, width)`` or,
+        plain numbers, ``(count, features)``; and the data, None without labels.
+
+    Raises:
+        InputError: there is no such file or array, or it holds no images.
+        OSError: it cannot be read.
+    """
+    if not path.is_file():
+        raise InputError(f"{path} is no file; name an .npz file with images")
+    there = _keys(path)
+    if "y_train" in there:
+        found = own(path)
+        images = found._parts["train"][0]
+        return images.squeeze(1) if found.is_table else images, found
+    key = next((key for key in (*_UNLABELLED, *(there if len(there) == 1 else [])) if key in there), None)
+    if key is None:
+        raise InputError(
+            f"{path} holds {', '.join(there) or 'no arrays'}; expected images as {', '.join(_UNLABELLED)} "
+            "or as the only array"
+        )
+    said = f"{path}: {key}"
+    images = _numbers(_npz(path, [key])[key], said)
+    if images.dim() not in (2, 3, 4) or not images.numel():
+        raise InputError(
+            f"{said} must be (count, height, width), with channels, or (count, features), found "
+            f"{tuple(images.shape)}"
+        )
+    images = _intensities(images, said)
+    return _channels_first(images, said) if images.dim() == 4 else images, None
+
+
 def described(data: Source) -> Dataset:
     """Return a `Dataset` as it is, anything else as `own` describes it."""
     return data if isinstance(data, Dataset) else own(data)
@@ -267,7 +312,7 @@ def _read(
         return dict(parts), names, {split: (f"{path} ({split})",) * 2 for split in parts}
     if not path.exists():
         raise InputError(f"{path} does not exist; name an .npz file, or a folder of images")
-    arrays = _npz(path)
+    arrays = _npz(path, [key for key in _keys(path) if key.startswith(("x_", "y_"))])
     keys = {split: (f"x_{split}", f"y_{split}") for split in SPLITS}
     wanted = [key for pairs in keys.values() for key in pairs]
     strange = [key for key in arrays if key.startswith(("x_", "y_")) and key not in wanted]
@@ -287,20 +332,32 @@ def _read(
     return {split: (arrays[x], arrays[y]) for split, (x, y) in there.items()}, None, said
 
 
-def _npz(path: Path) -> dict[str, np.ndarray]:
+def _keys(path: Path) -> list[str]:
+    """The names of the arrays of an ``.npz``."""
     # Opened here first: a missing permission is no damage.
     path.open("rb").close()
     if not zipfile.is_zipfile(path):
         raise InputError(f"{path} is no .npz file, or a truncated one; write it by numpy.savez")
+    with _reading(path, "its list of arrays"), np.load(path, allow_pickle=False) as file:
+        return list(file.files)
+
+
+def _npz(path: Path, keys: Sequence[str]) -> dict[str, np.ndarray]:
+    """These arrays of an ``.npz``."""
     arrays = {}
-    key = "its list of arrays"
+    for key in keys:
+        with _reading(path, key), np.load(path, allow_pickle=False) as file:
+            arrays[key] = file[key]
+            if not isinstance(arrays[key], np.ndarray):
+                raise ValueError("no array")
+    return arrays
+
+
+@contextmanager
+def _reading(path: Path, what: str) -> Iterator[None]:
+    """Say in one line what of an ``.npz`` is damaged."""
     try:
-        with np.load(path, allow_pickle=False) as file:
-            for key in file.files:
-                if key.startswith(("x_", "y_")):
-                    arrays[key] = file[key]
-                    if not isinstance(arrays[key], np.ndarray):
-                        raise ValueError("no array")
+        yield
     except (
         EOFError,
         KeyError,
@@ -313,9 +370,8 @@ def _npz(path: Path) -> dict[str, np.ndarray]:
         zlib.error,
     ) as error:
         raise InputError(
-            f"{path}: {key} cannot be read: {error}; write plain arrays of numbers by numpy.savez"
+            f"{path}: {what} cannot be read: {error}; write plain arrays of numbers by numpy.savez"
         ) from error
-    return arrays
 
 
 def _checked(images: Any, labels: Any, images_said: str, labels_said: str) -> _Part:

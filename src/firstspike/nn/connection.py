@@ -98,7 +98,10 @@ class Connection(torch.nn.Module):
 
     def out_shape(self, shape: Shape) -> Shape:
         """Return the shape of a sample's output for inputs of `shape`; ValueError if they do not fit."""
-        return self.wiring.out_shape(shape)
+        found = self.wiring.out_shape(shape)
+        if self.bias is not None and self.bias.dim() > 1 and self.bias.shape != found:
+            raise ValueError(f"has a bias for each place of {tuple(self.bias.shape)}, found {found}")
+        return found
 
     def fan_out(self, shape: Shape) -> Tensor:
         """Return how many neurons receive each input of `shape`, float32, see the wiring."""

@@ -5,7 +5,8 @@ import difflib
 from firstspike.recipes import ettfs, one_step, shallow, spiking_gan, window
 from firstspike.recipes.base import Preset
 
-# Imported with the others, so that its runs are read in every process.
+# Imported with the others, so that their runs are read in every process.
+from firstspike.recipes.converted import Converted as Converted
 from firstspike.recipes.fit import Fit as Fit
 from firstspike.support import InputError
 

@@ -88,6 +88,8 @@ class Recipe(Checked, ABC):
     epochs: Count = 20
     ema: ShareBelowOne = 0.0
 
+    # Whether it can be trained; what cannot was made elsewhere, and is measured on any data.
+    trainable: ClassVar[bool] = True
     # Whether a last batch of fewer samples is left out, where there are others.
     drops_last: ClassVar[bool] = False
     # Whether its epochs are judged on the validation split.

@@ -64,6 +64,8 @@ def train(
     path, data_dir = Path(path), None if data_dir is None else Path(data_dir)
     if data is not None:
         config = config.on(described(data))
+    if not config.trainable:
+        raise InputError(f"{type(config).__name__} holds a finished network, which is not trained")
     if asked_for() > 1 and not config.in_processes:
         raise InputError(f"{preset} trains in one process; start it without torchrun")
     if diagnose is not None and not config.has_layers:

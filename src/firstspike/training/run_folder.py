@@ -90,6 +90,10 @@ class RunFolder:
                     f"{path} holds a run already; give another --out, or --resume to go on with it"
                 )
             found = RunFolder.open(path)
+            if not found.config.trainable:
+                raise InputError(
+                    f"{path} holds a converted network, which is not trained; give another --out"
+                )
             differ = [
                 f"{name} {old} there, {new} asked for"
                 for name, old, new in (
@@ -158,7 +162,7 @@ class RunFolder:
         if not file.is_file():
             raise InputError(
                 f"{path} is not a run folder: no config.json there; give the folder that "
-                "firstspike train wrote"
+                "firstspike train or convert wrote"
             )
         try:
             document = json.loads(file.read_text(encoding="utf-8"))
@@ -189,11 +193,11 @@ class RunFolder:
         """Return the run with `dataset` for what it was trained on.
 
         Raises:
-            InputError: it was trained on another one.
+            InputError: it was trained on another one. A run that was not trained takes any.
         """
         there = self.config.dataset
         trained_on = there.identity if isinstance(there, Dataset) else there
-        if dataset.identity != trained_on:
+        if self.config.trainable and dataset.identity != trained_on:
             raise InputError(
                 f"{self.path} was trained on {trained_on}, not on {dataset.identity}; give that one"
             )

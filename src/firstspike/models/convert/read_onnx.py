@@ -42,18 +42,31 @@ def read_onnx(path: str | Path, shape: Shape) -> Graph:
             has no meaning with single spikes; the images have another shape.
         ImportError: without the package onnx.
     """
+    path = Path(path)
+    return _Reader(_load(path), path.name, shape).read()
+
+
+def takes(path: str | Path) -> list[int | None] | None:
+    """Return the shape of one sample that an ONNX file takes, None for a side that it leaves open.
+
+    None for all of it if the file does not say.
+
+    Raises:
+        InputError, ImportError: as `read_onnx`.
+    """
+    path = Path(path)
+    given = _ends(_load(path), path.name)[0]
+    declared = _declared(given)
+    return None if declared is None else declared[1:]
+
+
+def _load(path: Path) -> Any:
     try:
         import onnx
     except ImportError as error:
         raise ImportError(
             'reading ONNX files needs the package onnx; pip install "firstspike[onnx]"'
         ) from error
-
-    path = Path(path)
-    return _Reader(_load(path, onnx), path.name, shape).read()
-
-
-def _load(path: Path, onnx: Any) -> Any:
     from google.protobuf.message import DecodeError
 
     try:
@@ -72,6 +85,27 @@ def _load(path: Path, onnx: Any) -> Any:
     if not model.graph.node or not model.opset_import:
         raise InputError(f"{path} is damaged or no ONNX file: it holds no network; export it again")
     return model
+
+
+def _ends(model: Any, name: str) -> tuple[Any, Any]:
+    """The one input and the one output of a file."""
+    graph = model.graph
+    constants = {one.name for one in graph.initializer}
+    inputs = [one for one in graph.input if one.name not in constants]
+    if len(inputs) != 1 or len(graph.output) != 1:
+        raise InputError(
+            f"{name} has {len(inputs)} inputs and {len(graph.output)} outputs; export a network "
+            "with one of each"
+        )
+    return inputs[0], graph.output[0]
+
+
+def _declared(given: Any) -> list[int | None] | None:
+    """The sides of an input with that of the batch, None for open ones; None for all if it says nothing."""
+    sides = given.type.tensor_type
+    if not sides.HasField("shape"):
+        return None
+    return [one.dim_value if one.dim_value > 0 else None for one in sides.shape.dim]
 
 
 @dataclass(frozen=True)
@@ -99,14 +133,7 @@ class _Reader:
         graph = model.graph
         if graph.sparse_initializer:
             raise InputError(f"{name} has sparse weights; export it with dense ones")
-        constants = {one.name for one in graph.initializer}
-        inputs = [one for one in graph.input if one.name not in constants]
-        if len(inputs) != 1 or len(graph.output) != 1:
-            raise InputError(
-                f"{name} has {len(inputs)} inputs and {len(graph.output)} outputs; export a network "
-                "with one of each"
-            )
-        self.given, self.wanted = inputs[0], graph.output[0]
+        self.given, self.wanted = _ends(model, name)
         kind = _type_name(self.given.type.tensor_type.elem_type)
         if kind not in ("float32", "float16", "float64"):
             raise InputError(f"{name} takes {kind}; export a network that takes float32")
@@ -120,11 +147,8 @@ class _Reader:
 
     def _layout(self, shape: Shape) -> tuple[int, bool]:
         """Samples read together, and whether the file takes channels last."""
-        sides = self.given.type.tensor_type
-        declared = [one.dim_value if one.dim_value > 0 else None for one in sides.shape.dim]
-        if not sides.HasField("shape"):
-            declared = [None] * (len(shape) + 1)
-        batch, *own = declared or [None]
+        declared = _declared(self.given)
+        batch, *own = [None] * (len(shape) + 1) if declared is None else declared or [None]
 
         def fits(one: Sequence[int]) -> bool:
             return len(one) == len(own) and all(d in (None, n) for d, n in zip(own, one, strict=True))

@@ -1,0 +1,94 @@
+"""A network that was made elsewhere, such as a converted one: described whole, measured, never trained."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar, cast
+
+import torch
+from torch import Tensor
+
+from firstspike.data import Dataset, ImageSet
+from firstspike.metrics.report import Report, report
+from firstspike.nn import Stack
+from firstspike.nn.description import StackDescription
+from firstspike.recipes.base import Descend, Recipe, maps
+from firstspike.support import InputError
+
+
+@dataclass(frozen=True, kw_only=True)
+class Converted(Recipe):
+    """A `Stack` that is measured on a data set; `firstspike.save_network` makes runs of it.
+
+    Attributes:
+        dataset: what it is measured on; an empty name for none.
+        network: the stack without its weights.
+    """
+
+    dataset: str | Dataset = ""
+    network: StackDescription
+
+    trainable: ClassVar[bool] = False
+
+    def data(self, split: str, data_dir: Path | None = None) -> ImageSet:
+        """Return a split of the data set.
+
+        Raises:
+            InputError: none is named; see `firstspike.data.load`.
+        """
+        if not self.dataset:
+            raise InputError("the run names no data set; name labelled images of your own by --data")
+        return super().data(split, data_dir)
+
+    def sizes(self) -> tuple[tuple[int, ...], int]:
+        """Return no sizes: the description has them, and the data set may not be there."""
+        return (), 0
+
+    def build(self, shape: tuple[int, ...], classes: int) -> Stack:
+        """Return the stack, its weights drawn alike each time.
+
+        Raises:
+            InputError: the description is of none that works.
+        """
+        try:
+            return self.network.build()
+        except (TypeError, ValueError) as error:
+            raise InputError(f"the network described cannot be built: {error}") from error
+
+    def report(self, model: torch.nn.Module, test: ImageSet, data_dir: Path | None = None) -> Report:
+        """Return accuracy and cost on images.
+
+        Raises:
+            InputError: the network does not take the images, or has fewer outputs than they have classes.
+        """
+        check_takes(cast(Stack, model), test.shape, test.num_classes, test.name)
+        return report(model, maps(test.images), test.labels)
+
+    def optimizers(self, model: torch.nn.Module) -> dict[str, torch.optim.Optimizer]:
+        """Refuse: it is not trained."""
+        raise NotImplementedError
+
+    def step(
+        self, model: torch.nn.Module, inputs: Tensor, labels: Tensor, descend: Descend
+    ) -> dict[str, Tensor]:
+        """Refuse: it is not trained."""
+        raise NotImplementedError
+
+
+def check_takes(stack: Stack, shape: tuple[int, ...], classes: int, name: str) -> None:
+    """Raise InputError unless a network classifies samples of that shape into so many classes.
+
+    Args:
+        stack: the network.
+        shape: ``(channels, height, width)`` of a sample.
+        classes: how many there are.
+        name: of the data, for the message.
+    """
+    try:
+        *_, outputs = stack.shapes(shape)
+    except ValueError as error:
+        raise InputError(f"the network does not take the images of {name}: {error}") from error
+    if len(outputs) != 1 or outputs[0] < classes:
+        raise InputError(
+            f"the network gives {' x '.join(map(str, outputs))} outputs, {name} has {classes} classes; "
+            "name other data"
+        )
