@@ -28,8 +28,8 @@ def save(run: str | Path | RunFolder, out: str | Path) -> Path:
     """Write a finished run as a folder for the hub and return the folder.
 
     It holds ``config.json`` without the command line, which may name folders of this machine,
-    ``metrics.jsonl`` of a training, ``model.safetensors`` and a model card ``README.md`` made of the run's figures. It is
-    a run folder itself.
+    ``metrics.jsonl`` of a training, ``model.safetensors`` and a model card ``README.md`` made of the run's
+    figures. It is a run folder itself.
 
     Args:
         run: the run or its folder.

@@ -36,7 +36,8 @@ def test_help_and_version_import_nothing_slow():
     script = f"""
 import sys
 from firstspike.cli import main
-for line in (["--help"], *([verb, "--help"] for verb in ("train", "convert", "sample", "presets")), ["--version"]):
+verbs = ("train", "convert", "sample", "presets")
+for line in (["--help"], *([verb, "--help"] for verb in verbs), ["--version"]):
     try:
         assert main(line) == 0
     except SystemExit as end:

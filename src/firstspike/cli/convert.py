@@ -24,8 +24,8 @@ def add_parser(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> 
         help="turn a trained ReLU network, an ONNX file, into a run of single spikes",
         description="Turn a trained ReLU network into a network of window neurons that spike at most once, "
         "as a run folder, which firstspike evaluate measures. Any framework's ONNX file of opset 7 or "
-        "newer is read, and never run: convolutions, linear layers, normalisation, ReLU, clip, pooling, sums, "
-        "concatenations.",
+        "newer is read, and never run: convolutions, linear layers, normalisation, ReLU, clip, pooling, "
+        "sums, concatenations.",
     )
     parser.add_argument("model", type=path, metavar="MODEL.onnx", help="the trained network, in one file")
     parser.add_argument(

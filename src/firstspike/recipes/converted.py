@@ -51,7 +51,8 @@ class Converted(Recipe):
         """
         try:
             return self.network.build()
-        except (TypeError, ValueError) as error:
+        except (OverflowError, RuntimeError, TypeError, ValueError) as error:
+            # torch's own are of sizes that no memory holds.
             raise InputError(f"the network described cannot be built: {error}") from error
 
     def report(self, model: torch.nn.Module, test: ImageSet, data_dir: Path | None = None) -> Report:

@@ -1,7 +1,9 @@
+import json
 from dataclasses import replace
 from typing import Any
 
 import torch
+from builders import seeded
 from drawn import Joined, settle, twin
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
@@ -11,6 +13,8 @@ import firstspike as fs
 from firstspike.models.convert.fold import fold
 from firstspike.models.convert.graph import Clip, Graph, MaxPool, Multiply, Node, Relay
 from firstspike.models.convert.read_torch import read_torch
+from firstspike.nn.description import StackDescription, describe
+from firstspike.recipes.fields import from_json, to_json
 from firstspike.support import InputError
 
 IMAGES = torch.rand(24, 2, 9, 8, generator=torch.Generator().manual_seed(0))
@@ -188,5 +192,17 @@ def test_drawn_networks_compute_the_same_with_fine_levels(network: nn.Module) ->
 @settings(deadline=None, max_examples=25)
 @given(networks(), st.sampled_from([2, 5, 8, 16, 64]))
 def test_spike_times_are_those_of_the_quantised_twin(network: nn.Module, steps: int) -> None:
-    net = converted(network, steps=steps)
-    check_twin(net, torch.rand(8, 2, 9, 8, generator=torch.Generator().manual_seed(1)))
+    net, images = converted(network, steps=steps), torch.rand(8, 2, 9, 8, generator=seeded(1))
+    check_twin(net, images)
+    check_described(net, images)
+
+
+def check_described(net: fs.Stack, images: Tensor) -> None:
+    """The network that a file describes fires at the very same steps."""
+    written = json.dumps(to_json(describe(net)))
+    again = from_json(json.loads(written), StackDescription).build()
+    again.load_state_dict(net.state_dict())
+    with torch.no_grad():
+        (one, membrane), (two, other) = (each.read(each.encode(images)) for each in (net, again))
+    assert all(torch.equal(a.times, b.times) and a.steps == b.steps for a, b in zip(one, two, strict=True))
+    assert torch.equal(membrane, other)
