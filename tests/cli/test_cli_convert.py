@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+import sys
 import warnings
 from pathlib import Path
 
@@ -66,7 +67,7 @@ def files(tmp_path_factory):
         rows = nn.Sequential(nn.Linear(64, 20), nn.ReLU(), nn.Linear(20, 10))
         grey = nn.Sequential(nn.Flatten(), *rows)
         colour = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(144, 10))
-        odd = nn.Sequential(nn.Conv2d(1, 4, 3), nn.GELU(), nn.Flatten(), nn.Linear(144, 10))
+        odd = nn.Sequential(nn.Conv2d(1, 4, 3), nn.Sigmoid(), nn.Flatten(), nn.Linear(144, 10))
         dead = nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(144, 10))
         dead[0].bias.data.fill_(-100.0)
     export(rows, (64,), folder / "rows.onnx")
@@ -95,6 +96,7 @@ def files(tmp_path_factory):
         "colour": {"x": red},
         "first": {"x": red.transpose(0, 3, 1, 2)},
         "table": {"x": floats[:200].reshape(200, 64)},
+        "classes": {"x_train": floats.reshape(-1, 64), "y_train": labels},
         "larger": {"x": np.zeros((20, 9, 9), np.uint8)},
         "negative": {"x": floats[:20] - 0.5},
         "nan": {"x": np.full((20, 8, 8), np.nan)},
@@ -214,6 +216,13 @@ def test_labelled_data_are_what_it_is_measured_on_but_not_what_calibrates(conver
     assert RunFolder.open("run").config.dataset.name == "tested"
 
 
+def test_labelled_plain_numbers(convert, firstspike, files):
+    assert convert("rows", "classes", "--out", "run").status == 0
+    train = RunFolder.open("run").config.dataset.load("train").images.squeeze(1)
+    assert same("run", fs.from_onnx(files / "rows.onnx", train), train)
+    assert json.loads(firstspike("evaluate", "run", "--json").out)["count"] == 179
+
+
 def test_x_train_comes_before_x(convert):
     assert "calibration images              200\n" in convert("net", "unlabelled", "--out", "run").out
 
@@ -244,7 +253,7 @@ REFUSED = {
     "no model": ("nowhere some", "nowhere.onnx is no file; give an ONNX file"),
     "damaged": ("damaged some", "damaged.onnx is damaged or no ONNX file"),
     "text": ("text some", "text.onnx is damaged or no ONNX file"),
-    "operator": ("odd some", "(Gelu) is a Gelu, which cannot be converted"),
+    "operator": ("odd some", "(Sigmoid) is"),
     "dead": ("dead some", "never active on the calibration images"),
     "no calibration": ("net nowhere", "nowhere.npz is no file; name an .npz file with images"),
     "cut": ("net cut", "is no .npz file, or a truncated one"),
@@ -281,6 +290,12 @@ REFUSED = {
 def test_a_refusal_is_one_line_and_leaves_nothing(convert, tmp_path, line, message):
     model, calibration, *options = line.split()
     assert message in convert(model, calibration, *options, "--out", "new/run").refusal
+    assert contents(tmp_path) == {}
+
+
+def test_a_missing_package_is_named(convert, monkeypatch, tmp_path):
+    monkeypatch.setitem(sys.modules, "onnx", None)
+    assert 'pip install "firstspike[onnx]"' in convert("net", "some", "--out", "run").refusal
     assert contents(tmp_path) == {}
 
 
