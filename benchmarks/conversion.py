@@ -1,0 +1,263 @@
+"""Trained ReLU networks converted into single-spike networks: accuracy lost at 64, 16 and 8 steps.
+
+    python benchmarks/conversion.py --data-dir D
+
+Four networks on MNIST and Fashion-MNIST, three seeds each: trained for three epochs on 30,000 training
+images, converted with 1,000 others, measured on the test set by the strict rule (ties and silence are wrong),
+once with two more epochs through the quantisers. Every spike time is compared with a plain quantised
+network's. What is in the file already is not measured again.
+"""
+
+import argparse
+import json
+import statistics
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+import firstspike as fs
+from firstspike.bench.machine import machine
+from firstspike.nn.wiring import Convolution
+from firstspike.support import write_text
+
+TRAINED, CALIBRATION, EPOCHS = 30_000, 1_000, 3
+TUNED_STEPS, TUNED_EPOCHS = 8, 2
+SETS, SEEDS, STEPS = ("mnist", "fashion-mnist"), (0, 1, 2), (64, 16, 8)
+# Losses allowed in points, by steps; and at 8 after fine-tuning.
+TARGETS = {"64": 0.1, "16": 0.3, "8": 1.0, "tuned": 0.2}
+
+
+def block(
+    i: int, o: int, stride: int = 1, *, groups: int = 1, kernel: int = 3, act: type[nn.Module] = nn.ReLU
+) -> list[nn.Module]:
+    """Return a convolution with its normalisation and its activation."""
+    layer = nn.Conv2d(i, o, kernel, stride, kernel // 2, groups=groups, bias=False)
+    return [layer, nn.BatchNorm2d(o), act()]
+
+
+def vgg() -> nn.Module:
+    """Return five convolutions with three max poolings between them."""
+    return nn.Sequential(
+        *block(1, 16),
+        *block(16, 16),
+        nn.MaxPool2d(2),
+        *block(16, 32),
+        *block(32, 32),
+        nn.MaxPool2d(2),
+        *block(32, 64),
+        nn.MaxPool2d(2),
+        nn.Flatten(),
+        nn.Linear(64 * 9, 10),
+    )
+
+
+class Residual(nn.Module):
+    """Two convolutions and a shortcut past them, strided with a 1 x 1 convolution."""
+
+    def __init__(self, i: int, o: int, stride: int) -> None:
+        super().__init__()
+        self.body = nn.Sequential(*block(i, o, stride), *block(o, o)[:2])
+        self.past = nn.Sequential() if stride == 1 else nn.Sequential(*block(i, o, stride, kernel=1)[:2])
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the activated sum."""
+        return F.relu(self.body(x) + self.past(x))
+
+
+def resnet() -> nn.Module:
+    """Return four residual blocks, two of them strided."""
+    blocks = (Residual(16, 16, 1), Residual(16, 32, 2), Residual(32, 32, 1), Residual(32, 64, 2))
+    return nn.Sequential(*block(1, 16), *blocks, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(64, 10))
+
+
+def mobilenet() -> nn.Module:
+    """Return four pairs of depthwise and pointwise convolutions with ReLU6."""
+    parts = block(1, 16, 2, act=nn.ReLU6)
+    for i, o, stride in ((16, 32, 1), (32, 64, 2), (64, 64, 1), (64, 128, 2)):
+        parts += block(i, i, stride, groups=i, act=nn.ReLU6) + block(i, o, kernel=1, act=nn.ReLU6)
+    return nn.Sequential(*parts, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(128, 10))
+
+
+def mlp() -> nn.Module:
+    """Return two hidden layers with normalisation and dropout."""
+    hidden = [nn.Linear(784, 256), nn.BatchNorm1d(256), nn.ReLU(), nn.Dropout(0.2)]
+    more = [nn.Linear(256, 256), nn.BatchNorm1d(256), nn.ReLU()]
+    return nn.Sequential(nn.Flatten(), *hidden, *more, nn.Linear(256, 10))
+
+
+NETWORKS: dict[str, Callable[[], nn.Module]] = {
+    "vgg": vgg,
+    "resnet": resnet,
+    "mobilenet": mobilenet,
+    "mlp": mlp,
+}
+
+
+def trained(name: str, images: Tensor, labels: Tensor, seed: int) -> nn.Module:
+    """Return a network trained on images ``(count, 1, 28, 28)`` in 0 ... 1."""
+    torch.manual_seed(seed)
+    network = NETWORKS[name]().to(memory_format=torch.channels_last)
+    optimizer = torch.optim.AdamW(network.parameters(), 3e-3, weight_decay=0.01)
+    order = torch.Generator().manual_seed(seed)
+    total = len(images) // 128 * EPOCHS
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 3e-3, total_steps=total)
+    for _ in range(EPOCHS):
+        for chosen in torch.randperm(len(images), generator=order).split(128)[: total // EPOCHS]:
+            loss = F.cross_entropy(
+                network(images[chosen].to(memory_format=torch.channels_last)), labels[chosen]
+            )
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            schedule.step()
+    return network.eval()
+
+
+@torch.no_grad()
+def strict(net: fs.Stack, images: Tensor, labels: Tensor) -> dict[str, float]:
+    """Return accuracy, ties, silence and mean steps in percent and steps, by the first spike."""
+    report = fs.report(net.eval(), images, labels)
+    assert report.tie_rate is not None
+    assert report.silent_rate is not None
+    return {
+        "accuracy": 100 * report.accuracy,
+        "ties": 100 * report.tie_rate,
+        "silent": 100 * report.silent_rate,
+        "steps": report.steps_to_decision,
+        "spikes_per_hidden_neuron": report.spikes_per_hidden_neuron or 0.0,
+    }
+
+
+@torch.no_grad()
+def different(net: fs.Stack, images: Tensor) -> int:
+    """Return how many spike times of all layers are not those of the plain quantised network."""
+    count = 0
+    for batch in images.split(250):
+        spikes = net.encode(batch)
+        traced = net.trace(spikes)
+        levels = [(spikes.steps - spikes.times).double()]
+        for layer, sources in zip(net, net.sources, strict=True):
+            taken = [levels[source] for source in sources]
+            if isinstance(layer, fs.EarliestPool2d):
+                levels.append(F.max_pool2d(taken[0], layer.kernel_size, layer.stride, layer.padding))
+                continue
+            total = sum(map(_applied, (layer, *layer.shortcuts), taken))
+            assert isinstance(total, Tensor)
+            assert layer.bias is not None
+            bias = layer.bias.double().reshape(
+                *layer.bias.shape, *[1] * (total.dim() - 1 - layer.bias.dim())
+            )
+            levels.append(torch.floor((total + bias).clamp(0, layer.neuron.out_steps(net.steps))))
+        for one, level in zip(traced, levels, strict=True):
+            count += int((one.steps - one.times.double() != level).sum())
+    return count
+
+
+def _applied(connection: fs.Connection, levels: Tensor) -> Tensor:
+    wiring, weight = connection.wiring, connection.weight.double()
+    if isinstance(wiring, Convolution):
+        return F.conv2d(levels, weight, None, wiring.stride, wiring.padding, 1, wiring.groups)
+    return F.linear(levels.flatten(1), weight)
+
+
+def measured(data: str, name: str, seed: int, data_dir: Path | None) -> dict[str, Any]:
+    """Train, convert and measure one network."""
+    train, test = (fs.data.load(data, split, data_dir) for split in ("train", "test"))
+    images, labels = train.images[:TRAINED].unsqueeze(1), train.labels[:TRAINED]
+    shown = test.images.unsqueeze(1)
+    network = trained(name, images.float() / 255, labels, seed)
+    with torch.no_grad():
+        found = torch.cat([network(part.float() / 255) for part in shown.split(250)]).argmax(1)
+    relu = 100 * float((found == test.labels).float().mean())
+    row: dict[str, Any] = {"data": data, "network": name, "seed": seed, "relu": relu, "steps": {}}
+    seen = train.images[TRAINED : TRAINED + CALIBRATION].unsqueeze(1)
+    for steps in STEPS:
+        started = time.perf_counter()
+        net = fs.from_torch(network, seen, steps=steps)
+        seconds = time.perf_counter() - started
+        result = strict(net, shown, test.labels)
+        row["steps"][str(steps)] = {
+            **result,
+            "loss": relu - result["accuracy"],
+            "seconds": seconds,
+            "different_spike_times": different(net, shown),
+            "last_step": net.last_step,
+        }
+    net = fs.from_torch(network, seen, steps=TUNED_STEPS)
+    with tempfile.TemporaryDirectory() as folder:
+        fs.fit(
+            net,
+            (net.encode(images), labels),
+            loss=lambda out, target: fs.first_spike_cross_entropy(out, target, sharpness=20.0),
+            out=Path(folder) / "run",
+            epochs=TUNED_EPOCHS,
+            rate=3e-3,
+            ema=0.99,
+            seed=seed,
+            show_progress=False,
+        )
+    result = strict(net, shown, test.labels)
+    row["tuned"] = {**result, "loss": relu - result["accuracy"]}
+    return row
+
+
+def table(rows: list[dict[str, Any]]) -> str:
+    """Return the losses as a table in Markdown, mean and spread over seeds."""
+    lines = [
+        "| data | network | ReLU | 64 steps | 16 steps | 8 steps | 8, tuned | spike times that differ |",
+        "|---|---|--:|--:|--:|--:|--:|--:|",
+    ]
+    for data in SETS:
+        for name in NETWORKS:
+            chosen = [row for row in rows if (row["data"], row["network"]) == (data, name)]
+            if not chosen:
+                continue
+            cells = [_spread([row["relu"] for row in chosen])]
+            cells += [_spread([row["steps"][str(steps)]["loss"] for row in chosen]) for steps in STEPS]
+            cells.append(_spread([row["tuned"]["loss"] for row in chosen]))
+            differ = sum(row["steps"][str(s)]["different_spike_times"] for row in chosen for s in STEPS)
+            lines.append(f"| {data} | {name} | {' | '.join(cells)} | {differ} |")
+    return "\n".join(lines)
+
+
+def _spread(values: list[float]) -> str:
+    return f"{statistics.mean(values):.2f} ± {statistics.stdev(values) if len(values) > 1 else 0:.2f}"
+
+
+def main() -> None:
+    """Measure what is missing and write the file after each network."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("--data-dir", type=Path, help="folder with MNIST and Fashion-MNIST")
+    parser.add_argument("--out", type=Path, default=Path("benchmarks/results/conversion.json"))
+    parser.add_argument("--threads", type=int, default=2)
+    options = parser.parse_args()
+    torch.set_num_threads(options.threads)
+    rows = json.loads(options.out.read_text())["rows"] if options.out.exists() else []
+    done = {(row["data"], row["network"], row["seed"]) for row in rows}
+    for seed in SEEDS:
+        for data in SETS:
+            for name in NETWORKS:
+                if (data, name, seed) in done:
+                    continue
+                started = time.perf_counter()
+                rows.append(measured(data, name, seed, options.data_dir))
+                document = {
+                    "command": "python benchmarks/conversion.py --data-dir D",
+                    "machine": machine(options.threads),
+                    "targets": TARGETS,
+                    "rule": "first spike, ties and silence wrong; test split",
+                    "rows": rows,
+                }
+                write_text(options.out, json.dumps(document, indent=1) + "\n")
+                print(data, name, seed, f"{time.perf_counter() - started:.0f} s", flush=True)
+    print(table(rows))
+
+
+if __name__ == "__main__":
+    main()
