@@ -4,8 +4,8 @@
 
 Four networks on MNIST and Fashion-MNIST, three seeds each: trained for three epochs on 30,000 training
 images, converted with 1,000 others, measured on the test set by the strict rule (ties and silence are wrong),
-once with two more epochs through the quantisers. Every spike time is compared with a plain quantised
-network's. What is in the file already is not measured again.
+once with two more epochs through the quantisers. For the first seed every spike time is compared with a plain
+quantised network's. What is in the file already is not measured again.
 """
 
 import argparse
@@ -186,7 +186,8 @@ def measured(data: str, name: str, seed: int, data_dir: Path | None) -> dict[str
             **result,
             "loss": relu - result["accuracy"],
             "seconds": seconds,
-            "different_spike_times": different(net, shown),
+            # In double precision it takes as long as all the rest.
+            "different_spike_times": different(net, shown) if seed == SEEDS[0] else None,
             "last_step": net.last_step,
         }
     net = fs.from_torch(network, seen, steps=TUNED_STEPS)
@@ -221,7 +222,9 @@ def table(rows: list[dict[str, Any]]) -> str:
             cells = [_spread([row["relu"] for row in chosen])]
             cells += [_spread([row["steps"][str(steps)]["loss"] for row in chosen]) for steps in STEPS]
             cells.append(_spread([row["tuned"]["loss"] for row in chosen]))
-            differ = sum(row["steps"][str(s)]["different_spike_times"] for row in chosen for s in STEPS)
+            differ = sum(
+                row["steps"][str(s)]["different_spike_times"] or 0 for row in chosen for s in STEPS
+            )
             lines.append(f"| {data} | {name} | {' | '.join(cells)} | {differ} |")
     return "\n".join(lines)
 
