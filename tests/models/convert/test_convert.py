@@ -2,12 +2,14 @@ import json
 from dataclasses import replace
 from typing import Any
 
+import pytest
 import torch
-from builders import seeded
+from builders import refused, seeded
 from drawn import Joined, settle, twin
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 import firstspike as fs
 from firstspike.models.convert.fold import fold
@@ -206,3 +208,214 @@ def check_described(net: fs.Stack, images: Tensor) -> None:
         (one, membrane), (two, other) = (each.read(each.encode(images)) for each in (net, again))
     assert all(torch.equal(a.times, b.times) and a.steps == b.steps for a, b in zip(one, two, strict=True))
     assert torch.equal(membrane, other)
+
+
+class Forms(nn.Module):
+    """The same operations as modules, functions, methods, and in place."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.norm, self.act = nn.Conv2d(2, 4, 3), nn.BatchNorm2d(4), nn.ReLU(inplace=True)
+        self.again, self.head = nn.Conv2d(4, 4, 3), nn.Linear(8, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return three numbers."""
+        x = self.act(self.norm(self.conv((x - 0.5) / 0.25)))
+        x = F.max_pool2d(torch.relu(self.again(x)), 2)
+        left, right = x.chunk(2, 1)
+        x = torch.cat([right.relu_(), F.relu6(left)], 1)
+        x = F.avg_pool2d(x, (x.shape[2], 1)).clamp(min=0).view(x.shape[0], -1)
+        return F.log_softmax(self.head(F.dropout(x, training=self.training)), dim=-1)
+
+
+def test_all_forms_of_an_operation_are_one() -> None:
+    network = settle(Forms(), torch.Generator().manual_seed(3))
+    images = torch.rand(16, 2, 9, 8, generator=torch.Generator().manual_seed(4))
+    net = fs.from_torch(network, images, steps=64, output_steps=4096)
+    with torch.no_grad():
+        assert (net.read(net.encode(images))[1].argmax(1) == network(images).argmax(1)).float().mean() > 0.9
+
+
+class PreActivated(nn.Module):
+    """Blocks whose sums have no activation."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = nn.Conv2d(2, 4, 3, padding=1)
+        self.norms = nn.ModuleList(nn.BatchNorm2d(4) for _ in range(3))
+        self.convs = nn.ModuleList(nn.Conv2d(4, 4, 3, padding=1) for _ in range(2))
+        self.head = nn.Linear(4, 5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return five numbers."""
+        x = self.stem(x)
+        for norm, conv in zip(self.norms, self.convs, strict=False):
+            x = x + conv(F.relu(norm(x)))
+        return self.head(F.relu(self.norms[2](x)).mean((2, 3)))
+
+
+def test_pre_activation_blocks_need_no_relay() -> None:
+    network = settle(PreActivated(), torch.Generator().manual_seed(0))
+    net = check_converted(network)
+    check_twin(net, IMAGES)
+    # The stem, the two activations of the blocks, and the output: sums are further connections.
+    assert len(net) == 4
+    assert [len(sources) for sources in net.sources] == [1, 2, 3, 1]
+
+
+def test_a_normalisation_before_a_padding_is_a_bias_for_each_place() -> None:
+    layers = [nn.Conv2d(2, 3, 1), nn.ReLU(), nn.BatchNorm2d(3), nn.Conv2d(3, 4, 3, padding=1), nn.ReLU()]
+    network = settle(
+        nn.Sequential(*layers, nn.Flatten(), nn.Linear(4 * 72, 5)), torch.Generator().manual_seed(1)
+    )
+    net = check_converted(network)
+    assert net[1].bias is not None
+    bias = net[1].bias.detach()
+    assert bias.shape == (4, 9, 8)
+    assert float((bias[:, 1:-1, 1:-1] - bias[:, 1:2, 1:2]).abs().max()) < 0.01
+    assert float((bias[:, 0] - bias[:, 1]).abs().max()) > 0.1
+
+
+def test_layers_fire_as_their_walk_through_the_steps() -> None:
+    layers = [
+        nn.Conv2d(2, 4, 3, 2, 1),
+        nn.BatchNorm2d(4),
+        nn.ReLU(),
+        nn.Conv2d(4, 4, 3, groups=4),
+        nn.ReLU6(),
+    ]
+    network = settle(
+        nn.Sequential(*layers, nn.Flatten(), nn.Linear(24, 5)), torch.Generator().manual_seed(1)
+    )
+    net = fs.from_torch(network, IMAGES, steps=8)
+    spikes = net.encode(IMAGES)
+    for layer in net:
+        fired = layer(spikes)
+        assert torch.equal(layer.simulate(spikes).times, fired.times)
+        spikes = fired
+
+
+def test_the_given_network_is_left_as_it_is() -> None:
+    network = nn.Sequential(nn.Flatten(), nn.Linear(144, 8), nn.BatchNorm1d(8), nn.ReLU(), nn.Linear(8, 3))
+    before = {name: value.clone() for name, value in network.state_dict().items()}
+    fs.from_torch(network, IMAGES)
+    assert network.training
+    assert all(torch.equal(before[name], value) for name, value in network.state_dict().items())
+    assert all(p.requires_grad for p in network.parameters())
+
+
+def test_bytes_and_floats_and_a_normalisation_outside_are_one() -> None:
+    network = settle(
+        nn.Sequential(nn.Flatten(), nn.Linear(144, 9), nn.ReLU(), nn.Linear(9, 4)),
+        torch.Generator().manual_seed(0),
+    )
+    pixels = (IMAGES * 255).round().to(torch.uint8)
+    one = fs.from_torch(network, pixels, steps=16, mean=[0.3, 0.4], std=[0.5, 0.25])
+    two = fs.from_torch(network, pixels.numpy() / 255, steps=16, mean=[0.3, 0.4], std=[0.5, 0.25])
+    assert torch.equal(one(one.encode(pixels)).times, two(two.encode(pixels.double() / 255)).times)
+    mean, std = (torch.tensor(v).reshape(2, 1, 1) for v in ([0.3, 0.4], [0.5, 0.25]))
+    with torch.no_grad():
+        expected = network((pixels / 255 - mean) / std).argmax(1)
+        assert (one.read(one.encode(pixels))[1].argmax(1) == expected).float().mean() > 0.9
+
+
+@pytest.mark.parametrize(("ranges", "spans"), [("maximum", [1.0, 8.0]), (0.75, [0.5, 4.0])])
+def test_ranges_are_those_of_each_channel(ranges: Any, spans: list[float]) -> None:
+    # Two neurons that hand on the input, one eight times as strong.
+    hidden = nn.Linear(1, 2)
+    network = nn.Sequential(hidden, nn.ReLU(), nn.Linear(2, 2))
+    with torch.no_grad():
+        hidden.weight.copy_(torch.tensor([[1.0], [8.0]]))
+        hidden.bias.zero_()
+    images = torch.tensor([0.0, 0.25, 0.5, 0.5, 1.0])[:, None]
+    net = fs.from_torch(network, images, steps=8, ranges=ranges, corrected=False)
+    # From levels of the input, of 1/8, to levels of the range.
+    expected = torch.tensor([[1 / spans[0]], [8 / spans[1]]])
+    assert torch.allclose(net[0].weight, expected, atol=1e-3)
+    assert torch.allclose(net[0].bias, torch.full((2,), 0.5))
+
+
+class Odd(nn.Module):
+    """Whatever function it is given, before a linear layer."""
+
+    def __init__(self, function: Any, features: int = 144) -> None:
+        super().__init__()
+        self.function, self.head = function, nn.Linear(features, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return three numbers."""
+        return self.head(self.function(x).flatten(1))
+
+
+def data_dependent(x: Tensor) -> Tensor:
+    return x if x.sum() > 3 else -x
+
+
+@pytest.mark.parametrize(
+    ("network", "words"),
+    [
+        (Odd(nn.LeakyReLU()), ("function (leaky_relu)", "ReLU")),
+        (Odd(nn.PReLU()), ("prelu", "ReLU")),
+        (Odd(nn.Sigmoid()), ("function (sigmoid)", "ReLU")),
+        (Odd(nn.GELU()), ("gelu", "ReLU")),
+        (Odd(nn.GroupNorm(1, 2)), ("group_norm", "batch normalisation")),
+        (Odd(lambda x: x * x), ("product of two activations",)),
+        (Odd(lambda x: torch.softmax(x, 1) + 1), ("after a softmax",)),
+        (Odd(lambda x: F.pad(x, (1, 1, 1, 1), mode="reflect"), 220), ("reflect",)),
+        (Odd(lambda x: F.max_pool2d(x, 2, dilation=2), 24), ("dilated max pooling",)),
+        (Odd(lambda x: x.clamp(max=0.5)), ("without a lower bound",)),
+        (Odd(nn.AdaptiveAvgPool2d(4), 32), ("adaptive pooling of 9 x 8 to 4 x 4", "divide")),
+        (Odd(lambda x: x[:1].expand(2, -1, -1, -1)), ("batch",)),
+        (Odd(data_dependent), ("cannot trace",)),
+        (nn.LSTM(8, 3), ("cannot", "shape")),
+        (nn.Sequential(nn.Conv1d(2, 3, 3), nn.ReLU()), ("cannot trace",)),
+        (nn.Sequential(nn.Flatten(), nn.Linear(9, 3)), ("cannot trace", "(2, 9, 8)")),
+        (
+            nn.Sequential(
+                nn.Flatten(), nn.Linear(144, 4), nn.ReLU(), nn.Unflatten(1, (1, 2, 2)), nn.Conv2d(1, 2, 1)
+            ),
+            ("rearranged",),
+        ),
+    ],
+)
+def test_what_has_no_meaning_is_refused_by_name(network: nn.Module, words: tuple[str, ...]) -> None:
+    with refused(InputError, *words):
+        fs.from_torch(network, IMAGES)
+
+
+def linear() -> nn.Module:
+    return nn.Sequential(nn.Flatten(), nn.Linear(144, 8), nn.ReLU(), nn.Linear(8, 3))
+
+
+def dead() -> nn.Module:
+    network = linear()
+    with torch.no_grad():
+        network[1].bias.fill_(-1e3)
+    return network
+
+
+@pytest.mark.parametrize(
+    ("calibration", "how", "error", "words"),
+    [
+        (IMAGES[:1], {}, ValueError, ("two images or more", "(1, 2, 9, 8)")),
+        (IMAGES * 2 - 1, {}, ValueError, ("0 ... 1",)),
+        (IMAGES * float("nan"), {}, ValueError, ("NaN",)),
+        (IMAGES, {"steps": 1}, ValueError, ("2",)),
+        (IMAGES, {"steps": 1.5}, TypeError, ("int", "1.5")),
+        (IMAGES, {"output_steps": 70_000}, ValueError, ("output_steps", "65535")),
+        (IMAGES, {"ranges": "largest"}, ValueError, ("ranges", "largest")),
+        (IMAGES, {"ranges": 2.0}, ValueError, ("ranges",)),
+        (IMAGES, {"std": 0}, ValueError, ("std",)),
+        (IMAGES, {"mean": [1, 2, 3]}, ValueError, ("mean", "2")),
+    ],
+)
+def test_wrong_calibrations_are_refused(
+    calibration: Tensor, how: dict[str, Any], error: type[Exception], words: tuple[str, ...]
+) -> None:
+    with refused(error, *words):
+        fs.from_torch(linear(), calibration, **how)
+
+
+def test_a_dead_layer_is_refused_by_name() -> None:
+    with refused(InputError, "2 (relu)", "never active", "dead layer"):
+        fs.from_torch(dead(), IMAGES)
