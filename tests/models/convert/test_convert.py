@@ -361,7 +361,7 @@ def data_dependent(x: Tensor) -> Tensor:
         (Odd(nn.GroupNorm(1, 2)), ("group_norm", "batch normalisation")),
         (Odd(lambda x: x * x), ("product of two activations",)),
         (Odd(lambda x: torch.softmax(x, 1) + 1), ("after a softmax",)),
-        (Odd(lambda x: F.pad(x, (1, 1, 1, 1), mode="reflect"), 220), ("reflect",)),
+        (Odd(lambda x: F.pad(x, (1, 1, 1, 1), mode="reflect"), 220), ("pad", "not of zeros")),
         (Odd(lambda x: F.max_pool2d(x, 2, dilation=2), 24), ("dilated max pooling",)),
         (Odd(lambda x: x.clamp(max=0.5)), ("without a lower bound",)),
         (Odd(nn.AdaptiveAvgPool2d(4), 32), ("adaptive pooling of 9 x 8 to 4 x 4", "divide")),
