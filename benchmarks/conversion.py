@@ -3,9 +3,9 @@
     python benchmarks/conversion.py --data-dir D
 
 Four networks on MNIST and Fashion-MNIST, three seeds each: trained for four epochs on 20,000 training
-images, converted with 1,000 others, measured on the test set by the strict rule (ties and silence are wrong),
-once with two more epochs through the quantisers. For the first seed and 16 steps every spike time is compared
-with a plain quantised network's. What is in the file already is not measured again.
+images, converted with 1,000 others, measured on the test set by the strict rule (ties and silence are
+wrong), once with two more epochs through the quantisers. For the first seed and 16 steps every spike time
+is compared with a plain quantised network's. What is in the file already is not measured again.
 """
 
 import argparse
