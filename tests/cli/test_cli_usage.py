@@ -97,6 +97,11 @@ REFUSED = [
         "--set loss.gamma=300: RelativeTargets.gamma must be at most the output's 256 steps, found 300",
     ),
     (
+        "train aggressive-ttfs-window --dataset digits --set loss.label_delay=500",
+        "--set loss.label_delay=500: FirstSpikeLoss.label_delay must be at most the output's "
+        "32 steps, found 500",
+    ),
+    (
         "train spiking-gan-causal --dataset digits --digit 3 --set steps=100",
         "phases (16, 56), (48, 160) must end by the clock's 100 steps",
     ),

@@ -76,6 +76,13 @@ def test_bfloat16_is_for_windows_that_it_tells_apart():
     assert dataclasses.replace(WINDOW, in_steps=200).precision_on("cpu") == "float32"
 
 
+@pytest.mark.parametrize(("recipe", "steps"), [(SHALLOW, 32), (WINDOW, 64)], ids=["shallow", "window"])
+def test_a_label_delay_lies_within_the_output_window(recipe, steps):
+    assert changed(recipe, "loss.label_delay", str(steps)).loss.label_delay == steps
+    with refused(InputError, f"label_delay must be at most the output's {steps} steps", "found 64.5"):
+        changed(recipe, "loss.label_delay", "64.5")
+
+
 @pytest.mark.parametrize("name", sorted(PRESETS))
 def test_every_preset_survives_json(name):
     recipe = PRESETS[name].recipe
