@@ -49,6 +49,6 @@ def test_every_public_name_is_there() -> None:
     for name in firstspike.__all__:
         assert getattr(firstspike, name) is not None
     assert firstspike.__version__.count(".") >= 2
-    assert set(firstspike.__all__) <= set(dir(firstspike))
+    assert set(firstspike.__all__) == set(dir(firstspike))
     with pytest.raises(AttributeError, match="no attribute 'nothing'"):
         _ = firstspike.nothing

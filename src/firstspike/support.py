@@ -1,5 +1,6 @@
 """What every part leans on: the error for bad input, checks, files, what is told. Free of torch."""
 
+import difflib
 import inspect
 import json
 import math
@@ -9,7 +10,7 @@ import os
 import secrets
 import stat
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from pathlib import Path
@@ -108,6 +109,12 @@ def check_choice(owner: str, field: str, value: str, choices: tuple[str, ...]) -
     """Raise ValueError if `value` is not one of `choices`."""
     if value not in choices:
         raise ValueError(f"{owner}.{field} must be one of {', '.join(choices)}; found {value!r}")
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """Return the known names that are close to an unknown one as a question, "" where none is."""
+    close = difflib.get_close_matches(name, known, 3)
+    return f"; did you mean {' or '.join(close)}?" if close else ""
 
 
 @contextmanager

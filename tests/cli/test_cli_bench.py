@@ -67,9 +67,14 @@ def test_a_run_of_another_network_is_refused(firstspike, classifier_run):
 
 
 def test_a_folder_that_is_no_run_is_refused(firstspike, tmp_path):
-    answer = firstspike("bench", "--rows", "linear-forward-vs-dense", "--run", tmp_path)
-    assert answer.status == 2
-    assert "is not a run folder" in answer.err
+    refusal = firstspike("bench", "--rows", "linear-forward-vs-dense", "--run", tmp_path).refusal
+    assert refusal.startswith(f"{tmp_path} is not a run folder")
+
+
+def test_a_data_folder_that_is_not_there_is_refused_before_the_first_row(firstspike):
+    refusal = firstspike("bench", "--data-dir", "nowhere").refusal
+    assert refusal.startswith("mnist: expected train-images-idx3-ubyte")
+    assert "nowhere (which does not exist)" in refusal
 
 
 def test_the_object_is_also_written_into_a_file(firstspike, tmp_path):

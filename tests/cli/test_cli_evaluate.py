@@ -273,7 +273,7 @@ BAD_CONFIGS = {
     "seed of another type": (at("seed", value=None), "does not describe a run"),
     "no precision": (without("precision"), "is damaged ('precision')"),
     "unknown precision": (at("precision", value="float8"), "does not describe a run"),
-    "no configuration": (at("config", value=None), "configuration must be Recipe; found None"),
+    "no configuration": (at("config", value=None), "configuration must be a kind of Recipe; found None"),
     "part of one": (
         lambda d: d.update(config=d["config"]["hidden_neuron"]),
         "configuration of unknown type 'Window'",
@@ -292,9 +292,13 @@ BAD_CONFIGS = {
         "an integer in 2 ... 65535; found 1",
     ),
     "no neuron": (at("config", "hidden_neuron", value=None), "hidden_neuron in the configuration must be"),
+    "a base, no neuron": (
+        at("config", "hidden_neuron", value={"type": "Neuron"}),
+        "configuration of unknown type 'Neuron': expected one of Causal, Phased, Ramp, Window",
+    ),
     "unknown loss": (
         at("config", "loss", value="hinge"),
-        "must be SpikeLoss; found 'hinge'",
+        "must be a kind of SpikeLoss; found 'hinge'",
     ),
     "other data": (at("config", "dataset", value="cifar"), "unknown data set 'cifar'"),
 }

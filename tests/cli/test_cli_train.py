@@ -8,6 +8,7 @@ import struct
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 from commands import command_line, contents, shell
@@ -81,7 +82,8 @@ def test_resume_refuses_another_run(firstspike, run, tmp_path, change, message):
 def test_resume_of_a_finished_run_changes_nothing(firstspike, run, tmp_path):
     before = contents(tmp_path)
     answer = firstspike(*CLASSIFIER, "--out", run, "--resume")
-    assert (answer.status, answer.out, answer.err) == (0, f"{run}\n", "")
+    assert (answer.status, answer.out) == (0, f"{run}\n")
+    assert answer.err == f"{run} is finished, nothing was left to train\n"
     assert contents(tmp_path) == before
 
 
@@ -93,6 +95,12 @@ def test_a_place_that_cannot_hold_a_run_is_refused(firstspike, tmp_path):
     assert below == "file/run: Not a directory; name another path"
     assert "is not empty and holds no run" in firstspike(*CLASSIFIER, "--out", ".").refusal
     assert contents(tmp_path) == before
+
+
+@pytest.mark.skipif(not Path("/proc/self").exists(), reason="this system has no /proc")
+def test_a_place_where_nothing_can_be_made_is_named_with_what_to_do(firstspike):
+    refusal = firstspike(*CLASSIFIER, "--out", "/proc/x").refusal
+    assert refusal == "/proc/x: No such file or directory; name another path"
 
 
 def test_a_missing_data_folder_is_refused():
@@ -273,6 +281,10 @@ def test_any_field_is_set_recorded_and_respected_by_resume(firstspike, tmp_path)
         ("ema=2", ["--set ema=2", "0 ... 1"]),
         ("rate", ["expected FIELD=VALUE"]),
         ("optimizer=lion", ["adamw, sgd"]),
+        ("hidden_neuron=Neuron", ["a kind of Neuron (Causal, Phased, Ramp, Window", "found 'Neuron'"]),
+        ("loss=SpikeLoss", ["a kind of SpikeLoss (FirstSpikeLoss, ", "found 'SpikeLoss'"]),
+        ("loss=TargetLoss", ["AggressiveTargets, RelativeTargets", "found 'TargetLoss'"]),
+        ("hidden_neuron=Phased", ["without a default, source, target", "take a preset that has it"]),
     ],
 )
 def test_a_field_that_cannot_be_set_is_refused(firstspike, tmp_path, change, named):

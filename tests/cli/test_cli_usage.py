@@ -75,7 +75,13 @@ REFUSED = [
     ("train ann-gan --digit 3 --seed -1", "--seed: expected a whole number, 0 ... 9"),
     (
         "train ann-gan --digit 3 --dataset cifar",
-        "unknown data set 'cifar': expected one of digits, mnist, ",
+        "unknown data set 'cifar'; did you mean cifar-10 or cifar-100? expected one of digits, mnist, ",
+    ),
+    (
+        "train ann-gan --digit 3 --dataset digit",
+        "unknown data set 'digit'; did you mean digits? expected one of digits, mnist, fashion-mnist, "
+        "cifar-10, cifar-100, tiny-imagenet, n-mnist, dvs-gesture, yin-yang; name data of your own by "
+        "--data",
     ),
     (
         "train aggressive-ttfs-window --dataset ../x",
@@ -89,6 +95,11 @@ REFUSED = [
     (
         "train s4nn-causal --dataset digits --set loss.gamma=300",
         "--set loss.gamma=300: RelativeTargets.gamma must be at most the output's 256 steps, found 300",
+    ),
+    (
+        "train aggressive-ttfs-window --dataset digits --set loss.label_delay=500",
+        "--set loss.label_delay=500: FirstSpikeLoss.label_delay must be at most the output's "
+        "32 steps, found 500",
     ),
     (
         "train spiking-gan-causal --dataset digits --digit 3 --set steps=100",

@@ -71,6 +71,8 @@ def test_an_unknown_name_lists_the_known_ones(name, about):
     with pytest.raises(InputError, match="unknown data set") as caught:
         about(name)
     assert all(known in str(caught.value) for known in NAMES)
+    # In Python, which has no --data.
+    assert str(caught.value).endswith("; give a Dataset, or own(...)")
 
 
 @pytest.mark.parametrize("known", [*DATASETS, TOY], ids=[*NAMES, "toy"])

@@ -78,6 +78,10 @@ def test_the_report_holds_every_picture_and_needs_no_network(out):
         "single-spike GAN",
         "mean image",
         "firstspike",
+        "digits, 1 x 8 x 8, 10 classes; batch_size 32, epochs 1, ",
+        "hidden_features 200, min_intensity 0.0",
+        "A grey block is a layer's window",
+        "Yellow fires now",
     ):
         assert expected in texts
 

@@ -76,6 +76,13 @@ def test_bfloat16_is_for_windows_that_it_tells_apart():
     assert dataclasses.replace(WINDOW, in_steps=200).precision_on("cpu") == "float32"
 
 
+@pytest.mark.parametrize(("recipe", "steps"), [(SHALLOW, 32), (WINDOW, 64)], ids=["shallow", "window"])
+def test_a_label_delay_lies_within_the_output_window(recipe, steps):
+    assert changed(recipe, "loss.label_delay", str(steps)).loss.label_delay == steps
+    with refused(InputError, f"label_delay must be at most the output's {steps} steps", "found 64.5"):
+        changed(recipe, "loss.label_delay", "64.5")
+
+
 @pytest.mark.parametrize("name", sorted(PRESETS))
 def test_every_preset_survives_json(name):
     recipe = PRESETS[name].recipe
@@ -203,7 +210,15 @@ def test_any_field_is_changed_by_its_name(recipe, name, text, expected):
         ("rate", "nan", "number"),
         ("epochs", "2.5", "integer"),
         ("loss", "mse", "AggressiveTargets"),
-        ("hidden_neuron", "Phased", "without a default"),
+        (
+            "hidden_neuron",
+            "Phased",
+            "source, target, and cannot be chosen by its name alone",
+        ),
+        ("hidden_init", "Normal", "without a default, mean, sd,"),
+        ("hidden_neuron", "Neuron", "a kind of Neuron (Causal, Phased, Ramp, Window"),
+        ("loss", "SpikeLoss", "found 'SpikeLoss'"),
+        ("loss", "TargetLoss", "found 'TargetLoss'"),
         ("hidden_neuron.low", "7", "low < high"),
         ("augmentation.flip", "perhaps", "true or false"),
         ("levels.output.width", "2", "None and has no fields"),

@@ -64,6 +64,8 @@ def test_every_source_is_trained_resumed_and_measured_alike(tmp_path, digits, mo
     recipe = fs.preset(NAME).configure(dataset=fs.data.own(digits), epochs=4)
     whole = fs.train(tmp_path / "whole", NAME, recipe, 0, show_progress=False, threads=1)
     expected, figures = load_file(whole.path / "model.safetensors"), fs.evaluate(whole)
+    for path in (whole.path, str(whole.path)):
+        assert fs.evaluate(path, data=digits) == figures
     assert figures["count"] == recipe.dataset.test
     for name, source in given.items():
         options = {"data": source, "show_progress": False, "threads": 1}

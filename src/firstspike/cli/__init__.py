@@ -22,7 +22,7 @@ _ADVICE = {
     for codes, advice in (
         ((errno.ENOSPC, errno.EDQUOT, errno.EFBIG), "free some space or name another folder"),
         ((errno.EACCES, errno.EPERM, errno.EROFS), "change its permissions or name another path"),
-        ((errno.ENOTDIR, errno.EISDIR, errno.EEXIST), "name another path"),
+        ((errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.EEXIST), "name another path"),
     )
     for code in codes
 }

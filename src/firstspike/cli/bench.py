@@ -51,11 +51,20 @@ def run(options: argparse.Namespace) -> None:
     from firstspike.bench.results import write_results
     from firstspike.bench.setting import Setting
     from firstspike.bench.suite import chosen, run_rows
+    from firstspike.data import load
     from firstspike.support import json_text, write_text
+    from firstspike.training.run_folder import RunFolder
 
     specs = chosen(options.rows)
     if options.out is not None and options.out.is_dir():
         raise InputError(f"--out {options.out} is a folder; name a file")
+
+    # Before a line is printed, and before anything is measured.
+    data = default_dataset(options.data_dir)
+    if options.data_dir is not None:
+        load(data, "validation", options.data_dir)
+    if options.trained is not None:
+        RunFolder.open(options.trained)
 
     def tell(line: str) -> None:
         print(line, file=sys.stderr, flush=True)
@@ -63,7 +72,7 @@ def run(options: argparse.Namespace) -> None:
     with (
         redirect_stdout(sys.stderr),
         Setting(
-            default_dataset(options.data_dir),
+            data,
             data_dir=options.data_dir,
             run=options.trained,
             threads=options.threads or 2,

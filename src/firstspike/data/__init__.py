@@ -5,7 +5,7 @@ from firstspike.data._source import NotHereError
 from firstspike.data.description import SPLITS, Dataset, Folder
 from firstspike.data.images import ImageSet
 from firstspike.data.own_data import OwnData, Source, own
-from firstspike.support import InputError
+from firstspike.support import InputError, command_line, did_you_mean
 
 # The index: a new data set is a file of its own and a line here.
 DATASETS: tuple[Dataset, ...] = (
@@ -48,10 +48,11 @@ def dataset(which: str | Dataset) -> Dataset:
     for known in DATASETS:
         if known.name == which:
             return known
-    names = ", ".join(known.name for known in DATASETS)
+    names = [known.name for known in DATASETS]
+    advice = "name data of your own by --data" if command_line.get() else "give a Dataset, or own(...)"
     raise InputError(
-        f"unknown data set {which!r}: expected one of {names}; name data of your own by --data, in Python "
-        "give a Dataset or own(...)"
+        f"unknown data set {which!r}{did_you_mean(str(which), names) or ':'} expected one of "
+        f"{', '.join(names)}; {advice}"
     )
 
 

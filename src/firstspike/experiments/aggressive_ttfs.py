@@ -7,7 +7,7 @@ from torch import Tensor
 
 from firstspike.data import load
 from firstspike.experiments.jobs import Run
-from firstspike.experiments.pictures import decision_pictures
+from firstspike.experiments.pictures import ANIMATION_COLOURS, RASTER_COLOURS, decision_pictures
 from firstspike.experiments.spec import (
     Column,
     Experiment,
@@ -128,9 +128,9 @@ def _pictures(finished: Finished) -> Iterator[Picture]:
     for name in ("aggressive-ttfs-window", AGGRESSIVE):
         raster, animation = decision_pictures(finished.open(name), test)
         section = "A decision, step by step"
-        caption = f"All spikes of the first test image, `{name}`, first seed."
+        caption = f"All spikes of the first test image, `{name}`, first seed. {RASTER_COLOURS}"
         yield Picture(section, f"raster-{name}.png", caption, raster)
-        caption = f"The same decision as it is made, `{name}`."
+        caption = f"The same decision as it is made, `{name}`. {ANIMATION_COLOURS}"
         yield Picture(section, f"decision-{name}.gif", caption, animation)
 
 

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from firstspike.data import load
 from firstspike.experiments.jobs import Options, Run
-from firstspike.experiments.pictures import decision_pictures
+from firstspike.experiments.pictures import ANIMATION_COLOURS, RASTER_COLOURS, decision_pictures
 from firstspike.experiments.run import measure_all, write_report
 from firstspike.experiments.spec import Column, Experiment, Finished, Measured, Picture, Table
 from firstspike.plot import sample_comparison, sample_grid
@@ -102,8 +102,9 @@ def _pictures(finished: Finished) -> Iterator[Picture]:
     yield Picture(section, "comparison.png", caption, sample_comparison(strips, 10))
     raster, animation = decision_pictures(finished.open(CLASSIFIER), test)
     section = "A decision"
-    yield Picture(section, "raster.png", "Every spike of one decision.", raster)
-    yield Picture(section, "decision.gif", "The same decision as it is made.", animation)
+    yield Picture(section, "raster.png", f"Every spike of one decision. {RASTER_COLOURS}", raster)
+    caption = f"The same decision as it is made. {ANIMATION_COLOURS}"
+    yield Picture(section, "decision.gif", caption, animation)
 
 
 def by_class(images: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:

@@ -14,6 +14,16 @@ from firstspike.plot import decision_animation, spike_raster
 from firstspike.recipes.shallow import ShallowRecipe
 from firstspike.training.run_folder import RunFolder
 
+# What the colours of `decision_pictures` mean, for captions.
+RASTER_COLOURS = (
+    "A grey block is a layer's window; blue marks are spikes up to the decision, the dashed red line, and "
+    "pale ones come after it, when nobody waits any more."
+)
+ANIMATION_COLOURS = (
+    "Yellow fires now; pixels in their own grey and blue neurons have fired, dark pixels and pale neurons "
+    "have not; an output's line runs until it fires, in red."
+)
+
 _NAMES = ("input", "hidden", "output")
 
 

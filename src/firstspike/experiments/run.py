@@ -23,6 +23,8 @@ from firstspike.experiments.spec import Experiment, Finished, Measured, Picture,
 from firstspike.metrics.figures import quantity
 from firstspike.plot import learning_curves, save_figure
 from firstspike.recipes import PRESETS
+from firstspike.recipes.base import Recipe
+from firstspike.recipes.fields import flat
 from firstspike.support import InputError
 from firstspike.training.run_folder import RunFolder
 from firstspike.training.threads import threads_kept
@@ -137,8 +139,27 @@ def write_report(experiment: Experiment, finished: Finished, document: Mapping[s
     presets = [PRESETS[name] for name in finished.runs if name in PRESETS]
     if presets:
         report.heading("Presets")
-        report.table(["preset", "what", "source"], [[f"`{p.name}`", p.summary, p.source] for p in presets])
+        report.table(
+            ["preset", "what", "trained here", "source"],
+            [
+                [f"`{p.name}`", p.summary, _trained(finished.runs[p.name][0][1].config, p.recipe), p.source]
+                for p in presets
+            ],
+        )
     return report.write(options.out / "report.html")
+
+
+def _trained(recipe: Recipe, usual: Recipe) -> str:
+    """The data set that a preset was trained on, and the fields in which it differs from the preset's."""
+    shape, classes = recipe.sizes()
+    known = dict(flat(usual))
+    changes = [
+        f"{name} {value}"
+        for name, value in flat(recipe)
+        if name not in ("dataset", "digit") and value != known.get(name)
+    ]
+    data = f"{recipe.dataset}, {' x '.join(map(str, shape))}, {classes} classes"
+    return f"{data}; {', '.join(changes)}" if changes else data
 
 
 def _pictures(experiment: Experiment, finished: Finished) -> Any:

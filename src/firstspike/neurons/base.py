@@ -1,5 +1,6 @@
 """What a neuron is: the questions that a neuron answers for itself."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Protocol
@@ -90,12 +91,12 @@ class Events:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Neuron:
+class Neuron(ABC):
     """A neuron model as a value that a layer carries: frozen, comparable, written to a run's configuration.
 
     Subclass it as a frozen, keyword-only dataclass, in this package or in your own file, and answer
     `membrane` and `fire`; the other questions have answers that fit a neuron which fires in the window of
-    its inputs.
+    its inputs. Without both it cannot be made: TypeError.
 
     >>> from dataclasses import dataclass
     >>> import torch, firstspike as fs
@@ -117,13 +118,13 @@ class Neuron:
     # Whether its kernels read the weights input by input: a layer then keeps an input's weights together.
     by_input: ClassVar[bool] = False
 
+    @abstractmethod
     def membrane(self, connection: Synapses, spikes: Spikes) -> Tensor:
         """Return what the connection contributes to the membrane that decides whether and when to fire."""
-        raise NotImplementedError(f"{type(self).__name__} must define membrane(connection, spikes)")
 
+    @abstractmethod
     def fire(self, connection: Synapses, spikes: Spikes) -> Spikes:
         """Return the spikes of a layer of these neurons behind `connection`."""
-        raise NotImplementedError(f"{type(self).__name__} must define fire(connection, spikes)")
 
     def read(self, connection: Synapses, spikes: Spikes) -> tuple[Spikes, Tensor]:
         """Return spikes and membrane together."""

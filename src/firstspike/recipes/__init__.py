@@ -1,14 +1,12 @@
 """The recipes: one file for each family, with its presets."""
 
-import difflib
-
 from firstspike.recipes import ettfs, one_step, shallow, spiking_gan, window
 from firstspike.recipes.base import Preset
 
 # Imported with the others, so that their runs are read in every process.
 from firstspike.recipes.converted import Converted as Converted
 from firstspike.recipes.fit import Fit as Fit
-from firstspike.support import InputError
+from firstspike.support import InputError, did_you_mean
 
 # A new family is entered here.
 _FAMILIES = (shallow, spiking_gan, ettfs, window, one_step)
@@ -23,7 +21,6 @@ def preset(name: str) -> Preset:
         InputError: there is none.
     """
     if name not in PRESETS:
-        close = difflib.get_close_matches(name, PRESETS, 3)
-        meant = f"did you mean {' or '.join(close)}? " if close else ""
-        raise InputError(f"unknown preset {name!r}; {meant}firstspike presets lists them")
+        meant = did_you_mean(name, PRESETS)
+        raise InputError(f"unknown preset {name!r}{meant or ';'} firstspike presets lists them")
     return PRESETS[name]

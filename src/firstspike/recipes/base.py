@@ -275,6 +275,14 @@ class FirstSpikeLoss(SpikeLoss):
     label_delay: NotNegative = 0.0
     label_smoothing: Share = 0.0
 
+    def check_steps(self, steps: int) -> None:
+        """Raise InputError for a delay longer than the window: no lead would content the loss."""
+        if self.label_delay > steps:
+            raise InputError(
+                f"FirstSpikeLoss.label_delay must be at most the output's {steps} steps, found "
+                f"{self.label_delay:g}"
+            )
+
     def __call__(self, out: Spikes, labels: Tensor) -> Tensor:
         """Return the mean loss."""
         return first_spike_cross_entropy(

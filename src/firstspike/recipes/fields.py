@@ -6,6 +6,7 @@ its name, since no file can hold how it is read, unless it says that it is `reco
 """
 
 import dataclasses
+import inspect
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -162,10 +163,10 @@ def _leaves(kind: Any) -> list[Any]:
 
 
 def _classes(kind: Any) -> Iterator[type]:
-    """The dataclasses that an annotation admits, in the order of their making."""
+    """The dataclasses of which an annotation admits values, in the order of their making."""
     for leaf in _leaves(kind):
         if isinstance(leaf, type):
-            if dataclasses.is_dataclass(leaf):
+            if dataclasses.is_dataclass(leaf) and not inspect.isabstract(leaf):
                 yield leaf
             heir: type
             for heir in leaf.__subclasses__():
@@ -212,7 +213,8 @@ def _said(kind: Any) -> str:
         return f"one of {', '.join(map(str, choices))}"
     if origin is tuple:
         return f"a tuple ({', '.join('...' if c is Ellipsis else _said(c) for c in choices)})"
-    return _WORDS.get(kind) or str(getattr(kind, "__name__", kind))
+    name = _WORDS.get(kind) or str(getattr(kind, "__name__", kind))
+    return f"a kind of {name}" if inspect.isabstract(kind) else name
 
 
 def _shown(value: Any) -> str:
@@ -228,8 +230,10 @@ def _read(value: Any, kind: Any) -> Any:
         return value
     named = [cls for cls in _classes(kind) if cls.__name__ == value.get("type")]
     if not named:
+        known = ", ".join(dict.fromkeys(cls.__name__ for cls in _classes(kind)))
         raise InputError(
-            f"configuration of unknown type {value.get('type')!r}; import the module that defines it first"
+            f"configuration of unknown type {value.get('type')!r}: expected one of {known}; import the "
+            "module that defines another one first"
         )
     given = value.keys() - {"type"}
     # A name may be taken twice; what was written tells which class is meant.
@@ -284,7 +288,15 @@ def _readings(text: str, leaf: Any) -> Iterator[Any]:
     else:
         for cls in _classes(leaf):
             if cls.__name__ == text:
-                try:
-                    yield cls()
-                except TypeError as error:
-                    raise InputError(f"{text} has fields without a default: {error}") from error
+                bare = [field.name for field in dataclasses.fields(cls) if _is_needed(field)]
+                if bare:
+                    raise InputError(
+                        f"{text} has fields without a default, {', '.join(bare)}, and cannot be chosen by "
+                        "its name alone; take a preset that has it, or make the recipe in Python"
+                    )
+                yield cls()
+
+
+def _is_needed(field: "dataclasses.Field[Any]") -> bool:
+    """Whether a dataclass cannot be made without the field."""
+    return field.init and field.default is field.default_factory is dataclasses.MISSING

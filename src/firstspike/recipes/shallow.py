@@ -426,7 +426,7 @@ _YIN_YANG_RAMP = replace(
 PRESETS = (
     Preset(
         "aggressive-ttfs-window",
-        "classifier of window neurons, 784-400-10, first spike decides",
+        "classifier of window neurons, 784-400-10 on MNIST, first spike decides",
         SPIKING_GAN,
         _WINDOW,
         target={"accuracy": 0.985, "steps_to_decision": 24, "spikes_to_decision": 150},
@@ -434,7 +434,7 @@ PRESETS = (
     ),
     Preset(
         "aggressive-ttfs-window-1000",
-        "the same with 1,000 hidden neurons",
+        "the same with 1,000 hidden neurons on MNIST",
         SPIKING_GAN,
         replace(_WINDOW, hidden_features=1000),
         on_digits=_WINDOW_ON_DIGITS,
@@ -442,7 +442,7 @@ PRESETS = (
     ),
     Preset(
         "aggressive-ttfs-causal",
-        "classifier of causal neurons on one clock, aggressive loss, 784-400-10",
+        "classifier of causal neurons on one clock, aggressive loss, 784-400-10 on MNIST",
         SPIKING_GAN,
         _AGGRESSIVE,
         paper={"accuracy_papers_rule": 0.967, "steps_to_decision": 59.7, "spikes_to_decision": 194},
@@ -456,7 +456,7 @@ PRESETS = (
     ),
     Preset(
         "aggressive-ttfs-causal-1000",
-        "the same with 1,000 hidden neurons",
+        "the same with 1,000 hidden neurons on MNIST",
         SPIKING_GAN,
         replace(_AGGRESSIVE, hidden_features=1000),
         paper={"accuracy_papers_rule": 0.976},
@@ -465,7 +465,7 @@ PRESETS = (
     ),
     Preset(
         "s4nn-causal",
-        "classifier of causal neurons on one clock, S4NN's relative loss, 784-400-10",
+        "classifier of causal neurons on one clock, S4NN's relative loss, 784-400-10 on MNIST",
         S4NN,
         _RELATIVE,
         paper={"accuracy_papers_rule": 0.974, "steps_to_decision": 89.7, "spikes_to_decision": 218.3},
@@ -474,7 +474,7 @@ PRESETS = (
     ),
     Preset(
         "s4nn-causal-1000",
-        "the same with 1,000 hidden neurons",
+        "the same with 1,000 hidden neurons on MNIST",
         S4NN,
         replace(_RELATIVE, hidden_features=1000),
         on_digits=_CAUSAL_ON_DIGITS,
@@ -482,7 +482,7 @@ PRESETS = (
     ),
     Preset(
         "ramp-mnist",
-        "classifier of ramp neurons on one clock, exact gradients, 784-400-10",
+        "classifier of ramp neurons on one clock, exact gradients, 784-400-10 on MNIST",
         RAMP,
         _RAMP,
         target={"accuracy": 0.98},

@@ -376,7 +376,7 @@ _CAUSAL_ON_DIGITS = {**_SMALL, "epochs": 300, "batch_size": 16}
 PRESETS = (
     Preset(
         "spiking-gan-window",
-        "GAN of window neurons, one digit, 100-400-784 and 784-400-2",
+        "GAN of window neurons, one digit, 100-400-784 and 784-400-2 on MNIST",
         SPIKING_GAN,
         _WINDOW,
         on_digits=_ON_DIGITS,
@@ -386,7 +386,7 @@ PRESETS = (
     ),
     Preset(
         "spiking-gan-conditional",
-        "GAN of window neurons that takes the label, all ten digits",
+        "GAN of window neurons that takes the label, all classes in one",
         SPIKING_GAN,
         replace(_WINDOW, conditional=True, epochs=30),
         on_digits=_CONDITIONAL_ON_DIGITS,

@@ -51,6 +51,7 @@ class WindowRecipe(SpikeClassifier):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        self.loss.check_steps(self.out_steps)
         if self.precision == "bfloat16" and max(self.steps, self.in_steps) > _LEVELS:
             raise InputError("bfloat16 tells 128 levels apart; take precision float32 for longer windows")
 

@@ -8,19 +8,23 @@ from firstspike.data.own_data import described
 from firstspike.training.run_folder import RunFolder
 
 
-def evaluate(run: RunFolder, data_dir: str | Path | None = None, *, data: Source = None) -> dict[str, Any]:
+def evaluate(
+    run: RunFolder | str | Path, data_dir: str | Path | None = None, *, data: Source = None
+) -> dict[str, Any]:
     """Return every figure of `run` on the test set, ready for JSON.
 
     Args:
-        run: a finished run.
+        run: a finished run, or the path of its folder.
         data_dir: folder with the files of a data set that has a name.
         data: your own data that the run was trained on, as `firstspike.train` takes them, if they were
             arrays or have moved; those at a path are found again without.
 
     Raises:
-        InputError: the run is not finished or damaged, its data set is not to be had, or `data` are others
-            than those that it was trained on.
+        InputError: there is no run, it is not finished or damaged, its data set is not to be had, or `data`
+            are others than those that it was trained on.
     """
+    if not isinstance(run, RunFolder):
+        run = RunFolder.open(run)
     # A run without usable weights is refused before data is fetched or a feature network trained.
     model = run.load()
     if data is not None:

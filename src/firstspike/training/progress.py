@@ -49,6 +49,14 @@ def epochs(
                 lines.flush()
 
 
+def nothing_left(title: str) -> None:
+    """Say that a training was finished before."""
+    if sys.stderr is not None:
+        stream = LastingStream(sys.stderr)
+        stream.write(f"{one_line(title)} is finished, nothing was left to train\n")
+        stream.flush()
+
+
 def watched(stream: TextIO | None) -> bool:
     """Return whether `stream` is a terminal that can draw over a line, whatever FORCE_COLOR says."""
     try:

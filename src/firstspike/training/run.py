@@ -16,6 +16,7 @@ from firstspike.support import InputError, check_integer
 from firstspike.training.diagnose import Diary
 from firstspike.training.loop import alone_in_process, train_recipe
 from firstspike.training.processes import asked_for, first, joined, own_device, wait_for_all
+from firstspike.training.progress import nothing_left
 from firstspike.training.run_folder import RunFolder
 from firstspike.training.seeding import seeded
 from firstspike.training.threads import threads_for, threads_kept
@@ -84,6 +85,8 @@ def train(
     if found is not None and found.finished:
         if events:
             tensorboard.write(path)
+        if show_progress and first():
+            nothing_left(str(path))
         return found
     train_set = config.data("train", data_dir)
     validation = config.data("validation", data_dir) if config.judged else None
