@@ -2,6 +2,7 @@ import json
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from builders import refused, seeded
@@ -223,7 +224,7 @@ class Forms(nn.Module):
         x = self.act(self.norm(self.conv((x - 0.5) / 0.25)))
         x = F.max_pool2d(torch.relu(self.again(x)), 2)
         left, right = x.chunk(2, 1)
-        x = torch.cat([right.relu_(), F.relu6(left)], 1)
+        x = torch.cat([right.relu(), F.relu6(left)], 1)
         x = F.avg_pool2d(x, (x.shape[2], 1)).clamp(min=0).view(x.shape[0], -1)
         return F.log_softmax(self.head(F.dropout(x, training=self.training)), dim=-1)
 
@@ -419,3 +420,90 @@ def test_wrong_calibrations_are_refused(
 def test_a_dead_layer_is_refused_by_name() -> None:
     with refused(InputError, "2 (relu)", "never active", "dead layer"):
         fs.from_torch(dead(), IMAGES)
+
+
+@pytest.mark.parametrize("last", [nn.ReLU(), nn.ReLU6(), nn.Hardtanh(-10, 10)])
+def test_a_last_activation_leaves_outputs_comparable(last: nn.Module) -> None:
+    network = settle(nn.Sequential(nn.Flatten(), nn.Linear(144, 5), last), torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        network[1].bias.copy_(torch.tensor([0.2, 0.5, 1.0, 2.0, 3.0]))
+        expected = network(IMAGES).argmax(1)
+    net = fs.from_torch(network, IMAGES, steps=64)
+    out = net(net.encode(IMAGES))
+    assert out.steps == 2048
+    assert (out.times.argmin(1) == expected).float().mean() > 0.95
+
+
+class Once(nn.Module):
+    """A function around a convolution and a linear layer."""
+
+    def __init__(self, function: Any) -> None:
+        super().__init__()
+        self.conv, self.head, self.function = nn.Conv2d(2, 4, 3), nn.Linear(168, 3), function
+
+    def forward(self, x: Tensor) -> Any:
+        """Return whatever the function does."""
+        return self.function(self, x)
+
+
+def on_a_view(self: Any, x: Tensor) -> Tensor:
+    flat = self.conv(x).flatten(1)
+    flat[:, :100].relu_()
+    return self.head(flat)
+
+
+def on_the_input(self: Any, x: Tensor) -> Tensor:
+    return self.head(F.relu(self.conv(x.sub_(0.5).div_(0.5))).flatten(1))
+
+
+def plainly(self: Any, x: Tensor) -> Tensor:
+    return self.head(F.relu(self.conv(x)).flatten(1))
+
+
+@pytest.mark.parametrize(
+    ("function", "words"),
+    [
+        (on_a_view, ("in place on a view",)),
+        (lambda self, x: {"a": plainly(self, x)}, ("dict", "one tensor")),
+        (lambda self, x: (plainly(self, x), 3), ("tuple", "one tensor")),
+        (lambda self, x: plainly(self, torch.div(x, 2, rounding_mode="floor")), ("div", "form")),
+        (lambda self, x: plainly(self, x.clamp(min=torch.zeros(2, 1, 1))), ("clamp", "form")),
+    ],
+)
+def test_odd_functions_are_refused_in_one_line(function: Any, words: tuple[str, ...]) -> None:
+    with refused(InputError, *words):
+        fs.from_torch(Once(function), IMAGES)
+
+
+def test_the_users_images_random_state_and_defaults_are_left_alone() -> None:
+    network = settle(Once(on_the_input), torch.Generator().manual_seed(0))
+    images, state = IMAGES.clone(), torch.get_rng_state()
+    net = fs.from_torch(network, images)
+    assert torch.equal(images, IMAGES)
+    assert torch.equal(torch.get_rng_state(), state)
+    same = settle(Once(lambda self, x: plainly(self, (x - 0.5) / 0.5)), torch.Generator().manual_seed(0))
+    torch.set_default_dtype(torch.float64)
+    try:
+        other = fs.from_torch(same, images)
+    finally:
+        torch.set_default_dtype(torch.float32)
+    with torch.inference_mode():
+        third = fs.from_torch(same, images.clone())
+    spikes = net.encode(images)
+    assert torch.equal(net(spikes).times, other(spikes).times)
+    assert torch.equal(net(spikes).times, third(spikes).times)
+
+
+def test_a_network_of_nothing_hands_its_input_on() -> None:
+    images = torch.rand(10, 4, generator=torch.Generator().manual_seed(0))
+    net = fs.from_torch(nn.Identity(), images, steps=64)
+    assert torch.equal(net(net.encode(images)).times.argmin(1), images.argmax(1))
+    with refused(TypeError, "torch.nn.Module", "function"):
+        fs.from_torch(lambda x: x, images)  # type: ignore[arg-type]
+
+
+def test_a_share_may_be_a_number_of_numpy() -> None:
+    network = settle(linear(), torch.Generator().manual_seed(0))
+    one, two = (fs.from_torch(network, IMAGES, ranges=share) for share in (np.float32(0.75), 0.75))
+    assert torch.equal(one[0].weight, two[0].weight)
+    assert not torch.equal(one[0].weight, fs.from_torch(network, IMAGES)[0].weight)

@@ -5,7 +5,8 @@ spiking one by choosing the range of every activation. A reader makes a `graph.G
 into layers (`fold`), looked at on images (`calibrate`) and built (`build`).
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from firstspike.models.convert import make
 from firstspike.models.convert.build import Builder
 from firstspike.models.convert.calibrate import Ranges, calibrate
 from firstspike.models.convert.fold import fold
-from firstspike.models.convert.graph import Graph, Scale
+from firstspike.models.convert.graph import Graph, MaxPool, Relay, Scale
 from firstspike.models.convert.read_onnx import read_onnx
 from firstspike.models.convert.read_torch import read_torch
 from firstspike.nn import Stack
@@ -46,9 +47,9 @@ def from_torch(
     ReLU, ReLU6, clamp; max and average pooling; flattening, slices, concatenations, sums. Dropout and a
     last softmax are left out. Everything else is refused by its name.
 
-    The result is exact: it fires as the network whose activations are rounded to ``steps`` levels of their
-    ranges. Weights are multiples of a power of two, so that sums are exact in float32 in any order, up to
-    about 128 steps; beyond, weights keep nine bits and a sum may be rounded.
+    The result is exact: it fires as the plain network of its weights whose activations are rounded to
+    ``steps`` levels. Weights are multiples of a power of two, so that sums are exact in float32 in any
+    order, up to about 128 steps; beyond, weights keep nine bits and a sum may be rounded.
 
     Args:
         model: trained; it is left as it is and converted in evaluation mode.
@@ -61,7 +62,7 @@ def from_torch(
             for each channel. They go into the first layer.
         ranges: of the activations, of each channel apart: "error" for the least squared error,
             "maximum", or the share of values that lie below, such as 0.999.
-        corrected: move biases so that mean membranes on `calibration` are those of `model`.
+        corrected: move weights and biases so that membranes on `calibration` come near those of `model`.
 
     Raises:
         InputError: the model cannot be traced, has an operation without a meaning, or an activation that is
@@ -126,6 +127,19 @@ def from_onnx(
     )
 
 
+@contextmanager
+def _plain_torch() -> Iterator[None]:
+    """Work in float32, outside of inference mode and without a trace in the random state."""
+    default = torch.get_default_dtype()
+    torch.set_default_dtype(torch.float32)
+    try:
+        with torch.inference_mode(False), torch.random.fork_rng(devices=[]):
+            yield
+    finally:
+        torch.set_default_dtype(default)
+
+
+@_plain_torch()
 def convert(
     read: Callable[[Tensor], tuple[Graph, Tensor | None]],
     calibration: Any,
@@ -137,7 +151,7 @@ def convert(
     ranges: Ranges,
     corrected: bool,
 ) -> Stack:
-    """Return the network that a reader reads.
+    """Return the network that a reader reads; torch's random state and its defaults are left alone.
 
     Args:
         read: takes the first images, normalised; gives the graph, and what the network itself makes of the
@@ -157,8 +171,8 @@ def convert(
     )
     if ranges not in ("error", "maximum"):
         if isinstance(ranges, str):
-            raise ValueError(f'ranges must be "error", "maximum" or a share below 1, found {ranges!r}')
-        check_number("from_torch", "ranges", ranges, low=0.5, high=1)
+            raise ValueError(f'ranges must be "error", "maximum" or a share in 0.5 ... 1, found {ranges!r}')
+        ranges = check_number("convert", "ranges", ranges, low=0.5, high=1)
     normalise = _normalisation(images.shape[1], mean, std)
     graph, outputs = read(images[:2] if normalise is None else normalise(images[:2]))
     if normalise is not None:
@@ -169,6 +183,9 @@ def convert(
             "the output", graph.output, make.whole(graph.output.shape), graph.output.shape[:1]
         )
         graph.replace(graph.output, flat)
+    if graph.output.op is None or isinstance(graph.output.op, MaxPool):
+        # The output's neurons have a window and a range of their own.
+        graph.output = make.node("the output", Relay(), graph.output)
     connections = fold(graph)
     seen = calibrate(graph, images, steps, ranges)
     if outputs is not None:
@@ -191,7 +208,8 @@ def _images(calibration: Any) -> Tensor:
             f"calibration must be two images or more (count, ...), found {tuple(images.shape)}; some "
             "hundreds of the training set are best"
         )
-    return images.float() / 255 if images.dtype == torch.uint8 else images.float()
+    # A copy: a tensor made in inference mode cannot be used outside of it.
+    return images.float() / 255 if images.dtype == torch.uint8 else images.float().clone()
 
 
 def _check_read(graph: Graph, found: Tensor, expected: Tensor) -> None:
@@ -201,8 +219,8 @@ def _check_read(graph: Graph, found: Tensor, expected: Tensor) -> None:
     expected = expected.reshape(found.shape)
     if not torch.allclose(found, expected, rtol=1e-3, atol=1e-3 * float(expected.abs().max())):
         raise InputError(
-            f"{graph.name} was read as a network that computes something else, as with tensors changed in "
-            "place; write it with operations that return their result"
+            f"{graph.name} was read as a network that computes something else; write what is random, or "
+            "changed in place, by operations that return their result"
         )
 
 

@@ -79,6 +79,10 @@ def calibrate(graph: Graph, images: Tensor, steps: int, ranges: Ranges) -> Calib
     for one in order:
         if id(one) in seen and (one is not graph.output or isinstance(one.op, Clip)):
             found[id(one)] = seen[id(one)].range(steps, ranges)
+            if one is graph.output:
+                # Outputs are compared with each other, so they share one range.
+                top = seen[id(one)].top - found[id(one)].low
+                found[id(one)] = Range(found[id(one)].low, torch.full_like(top, float(top.max())))
         elif isinstance(one.op, MaxPool):
             found[id(one)] = found[id(one.inputs[0])]
     means = {key: one.sums / one.count for key, one in seen.items()}

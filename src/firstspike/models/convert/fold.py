@@ -172,8 +172,10 @@ def _joins(one: Node) -> bool:
     """Whether a node is a concatenation: a sum in which every channel comes from one input."""
     if not (isinstance(one.op, Add) and all(isinstance(part.op, Pick) for part in one.inputs)):
         return False
-    given = torch.stack([part.op.index >= 0 for part in one.inputs])  # type: ignore[union-attr]
-    return bool((given.sum(0) == 1).all())
+    indices = [part.op.index for part in one.inputs if isinstance(part.op, Pick)]
+    kept = [index[index >= 0] for index in indices]
+    once = all(len(index.unique()) == len(index) for index in kept)
+    return once and bool((torch.stack([index >= 0 for index in indices]).sum(0) == 1).all())
 
 
 def _within(op: Scale | Clip | MaxPool, part: Node) -> Scale | Clip | MaxPool:

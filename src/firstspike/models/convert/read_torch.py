@@ -28,21 +28,30 @@ def read_torch(model: torch.nn.Module, examples: Tensor) -> tuple[Graph, Tensor]
 
     Raises:
         InputError: the module cannot be traced, or an operation has no meaning with single spikes.
+        TypeError: no module.
     """
-    plain = copy.deepcopy(model).to("cpu", torch.float32).eval()
-    for parameter in plain.parameters():
-        parameter.requires_grad_(False)
+    if not isinstance(model, torch.nn.Module):
+        raise TypeError(f"model must be a torch.nn.Module, found {type(model).__name__}")
     shape = tuple(examples.shape[1:])
     try:
         with torch.no_grad(), warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            program = torch.export.export(plain, (examples,), strict=False)
-            outputs = plain(examples)
+            plain = copy.deepcopy(model).to("cpu", torch.float32).eval()
+            for parameter in plain.parameters():
+                parameter.requires_grad_(False)
+            # A network may change its input in place.
+            program = torch.export.export(plain, (examples.clone(),), strict=False)
+            outputs = plain(examples.clone())
     except Exception as error:
         reason = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
         raise InputError(
             f"torch.export cannot trace {type(model).__name__} on inputs of shape {shape}: {reason}"
         ) from error
+    if not isinstance(outputs, Tensor):
+        raise InputError(
+            f"{type(model).__name__} gives a {type(outputs).__name__}; give a module that returns one "
+            "tensor"
+        )
     return _Reader(program, shape, type(model).__name__).read(), outputs
 
 
@@ -61,6 +70,9 @@ class _Reader:
         self.program, self.name = program, name
         self.input = Node("the input", None, [], shape)
         self.values: dict[fx.Node, Any] = {}
+        # The operations whose results may share memory with each one's, itself among them.
+        self.sharing: dict[fx.Node, set[fx.Node]] = {}
+        self.order = {traced: index for index, traced in enumerate(program.graph.nodes)}
 
     def read(self) -> Graph:
         signature = self.program.graph_signature
@@ -108,18 +120,47 @@ class _Reader:
         if any(isinstance(one, _Softmax) for one in within):
             raise refuse(name, "an operation after a softmax", "take the network without its softmax")
         plain = operation.rstrip("_")
+        of = traced.args[0] if traced.args else None
         if plain == "getitem":
+            self._share(traced, of)
             return cast(Any, args[0])[args[1]]
-        if plain in _HANDLERS:
-            result = _HANDLERS[plain](name, *args, **named)
-        elif plain in _MOVING:
-            result = _moved(name, traced.target, args, named)
-        else:
-            raise make.unknown(name, plain)
-        if operation.endswith("_") and isinstance(traced.args[0], fx.Node):
-            # In place: whoever takes the argument later takes the result.
-            self.values[traced.args[0]] = result
+        try:
+            if plain in _HANDLERS:
+                result = _HANDLERS[plain](name, *args, **named)
+            elif plain in _MOVING:
+                result = _moved(name, traced.target, args, named)
+                self._share(traced, of)
+            else:
+                raise make.unknown(name, plain)
+        except InputError:
+            raise
+        except (TypeError, ValueError, RuntimeError, AttributeError) as error:
+            raise refuse(
+                name, f"a {plain} of a form that is not known", f"its plain form can be ({error})"
+            ) from error
+        if operation.endswith("_") and isinstance(of, fx.Node):
+            later = [
+                user
+                for other in self.sharing.get(of, set()) - {of}
+                for user in other.users
+                if self.order[user] > self.order[traced]
+            ]
+            if later:
+                raise refuse(
+                    name,
+                    "an operation in place on a view of what is used later",
+                    "let it return its result",
+                )
+            # Whoever takes the argument later takes the result.
+            self.values[of] = result
         return result
+
+    def _share(self, traced: fx.Node, of: Any) -> None:
+        """Take down that a result may be a view of what an operation takes."""
+        if isinstance(of, fx.Node):
+            together = self.sharing.setdefault(of, {of})
+            together.add(traced)
+            self.sharing[traced] = together
 
 
 def _layer_name(traced: fx.Node) -> str:
