@@ -173,8 +173,12 @@ def test_a_folder_with_something_in_it_is_left_alone(classifier_run, tmp_path):
 def test_an_unfinished_or_damaged_run_leaves_nothing(classifier_run, tmp_path):
     run = tmp_path / "run"
     shutil.copytree(classifier_run, run)
-    (run / "metrics.jsonl").write_text("{")
-    with refused(InputError, "damaged"):
+    for damaged in ("{", '{"epoch": 1}', '{"epoch": 1, "seconds": 1, "validation_accuracy": null}'):
+        (run / "metrics.jsonl").write_text(damaged)
+        with refused(InputError, "damaged"):
+            fs.hub.save(run, tmp_path / "hub")
+    (run / "metrics.jsonl").unlink()
+    with refused(InputError, "no metrics.jsonl"):
         fs.hub.save(run, tmp_path / "hub")
     (run / "model.safetensors").unlink()
     with refused(InputError, "model.safetensors"):

@@ -40,8 +40,8 @@ class OwnData(Dataset):
     """Data of a user's own, as `own` found them; a run's configuration holds these fields.
 
     Attributes:
-        path: where they lie; None for arrays, which only Python can give again, and in what `firstspike.hub`
-            writes.
+        path: where they lie; None for arrays, which only Python can give again, and in what
+            `firstspike.hub` writes.
         class_names: names of the classes in the order of their numbers.
         train, validation, test: how many samples each split has.
         sha256: of all samples and labels, split by split. Other data are refused by it.
@@ -377,7 +377,8 @@ def _reading(path: Path, what: str) -> Iterator[None]:
         zlib.error,
     ) as error:
         raise InputError(
-            f"{path}: {what} cannot be read: {one_line(str(error))}; write plain arrays of numbers by numpy.savez"
+            f"{path}: {what} cannot be read: {one_line(str(error))}; write plain arrays of numbers by "
+            "numpy.savez"
         ) from error
 
 
