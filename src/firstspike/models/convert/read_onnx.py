@@ -47,18 +47,17 @@ def read_onnx(path: str | Path, shape: Shape) -> Graph:
     return _Reader(_load(path), path.name, shape).read()
 
 
-def takes(path: str | Path) -> list[int | None] | None:
-    """Return the shape of one sample that an ONNX file takes, None for a side that it leaves open.
+def declared(path: str | Path) -> tuple[list[int | None] | None, list[int | None] | None]:
+    """Return the shapes that an ONNX file takes and gives, without the batch.
 
-    None for all of it if the file does not say.
+    A side that it leaves open is None, and so is a shape of which it says nothing.
 
     Raises:
         InputError, ImportError: as `read_onnx`.
     """
     path = Path(path)
-    given = _ends(_load(path), path.name)[0]
-    declared = _declared(given)
-    return None if declared is None else declared[1:]
+    given, wanted = (_declared(one) for one in _ends(_load(path), path.name))
+    return None if given is None else given[1:], None if wanted is None else wanted[1:]
 
 
 def _load(path: Path) -> Any:
