@@ -658,6 +658,11 @@ REFUSED: dict[str, tuple[list[Any], Constants, tuple[str, ...]]] = {
         {"w": W},
         ("the-conv", "smaller"),
     ),
+    "endless work": (
+        [node("Conv", "x w", pads=[0, 0, 1400, 1400])],
+        {"w": drawn(1, 2, 3, 3)},
+        ("the-conv", "smaller"),
+    ),
     "endless dilation, transposed": (
         [node("ConvTranspose", "x w", dilations=[4000, 4000])],
         {"w": drawn(2, 4, 3, 3)},

@@ -23,9 +23,9 @@ _MAX_BATCH = 1024
 _OLDEST = 7
 # Protobuf reads no more.
 _MAX_BYTES = 2**31 - 1
-# Values that a file may ask for by a shape alone, and those that one concatenation may add up.
+# Values that a file may ask for by a shape alone, and those that one operation may go through for it.
 _MAX_FILLED = 2**24
-_MAX_ADDED = 2**28
+_MAX_VISITED = 2**28
 # Bounds of a clip that stand for none: the largest float32, or float16.
 _UNBOUNDED = 65504.0
 _CHANNELS_FIRST = [0, 3, 1, 2]
@@ -417,7 +417,9 @@ def _check_patches(
     padded = [n + 2 * max(*end, 0) for n, end in zip(sides, ends, strict=False)]
     _check_filled(call, (channels, *padded))
     each = zip(padded, kernel_sides, stride, strict=False)
-    _check_filled(call, (outer[0], *(max(n - k, 0) // max(s, 1) + 1 for n, k, s in each)))
+    results = [max(n - k, 0) // max(s, 1) + 1 for n, k, s in each]
+    _check_filled(call, (outer[0], *results))
+    _check_filled(call, (*results, *kernel_sides), _MAX_VISITED)
 
 
 def _transposed(call: _Call) -> Node:
@@ -667,7 +669,7 @@ def _concatenate(call: _Call) -> Any:
     _check_filled(call, shape)
     # It is the sum of as many inputs, each with zeros for the others.
     _check_filled(call, (len(values), shape[0]))
-    _check_filled(call, (len(values), *shape), _MAX_ADDED)
+    _check_filled(call, (len(values), *shape), _MAX_VISITED)
     return make.concatenate(call.name, values)
 
 
