@@ -5,6 +5,7 @@ import shutil
 import socket
 import sys
 
+import numpy
 import pytest
 import torch
 from builders import refused
@@ -39,10 +40,27 @@ def test_a_saved_run_is_the_same_network_and_tells_no_folders(classifier_run, tm
     assert [path.name for path in folder.parent.iterdir()] == ["hub"]
     assert json.loads((folder / "config.json").read_text()) == config | {"command": None}
     assert not any("/home/me" in path.read_text(errors="replace") for path in folder.iterdir())
+    with refused(InputError, str(folder), "no revision 'abc'"):
+        fs.hub.load(folder, revision="abc")
     loaded = fs.hub.load(folder)
     expected = load_file(run / "model.safetensors")
     assert all(tensor.equal(expected[name]) for name, tensor in loaded.load().state_dict().items())
     assert loaded.config == fs.RunFolder.open(run).config
+
+
+def test_where_your_own_data_lie_is_not_published(tmp_path, train):
+    data = tmp_path / "private" / "mine.npz"
+    data.parent.mkdir()
+    numpy.savez(data, x_train=train.images[:200].numpy(), y_train=train.labels[:200].numpy())
+    net = fs.Stack(fs.Linear(64, 10), steps=16)
+    run = fs.save_network(tmp_path / "run", net, fs.data.own(data))
+    folder = fs.hub.save(run, tmp_path / "hub")
+    assert not any("private" in path.read_text(errors="replace") for path in folder.iterdir())
+    loaded = fs.hub.load(folder)
+    with refused(InputError, "does not say where its data lie", "evaluate --data PATH"):
+        fs.evaluate(loaded)
+    expected = fs.evaluate(run)
+    assert fs.evaluate(loaded, data=data) == expected | {"run": str(folder)}
 
 
 def test_the_card_has_the_figures_of_the_epoch_that_was_kept(classifier_run, tmp_path):
@@ -155,8 +173,12 @@ def test_a_folder_with_something_in_it_is_left_alone(classifier_run, tmp_path):
 def test_an_unfinished_or_damaged_run_leaves_nothing(classifier_run, tmp_path):
     run = tmp_path / "run"
     shutil.copytree(classifier_run, run)
-    (run / "metrics.jsonl").write_text("{")
-    with refused(InputError, "damaged"):
+    for damaged in ("{", '{"epoch": 1}', '{"epoch": 1, "seconds": 1, "validation_accuracy": null}'):
+        (run / "metrics.jsonl").write_text(damaged)
+        with refused(InputError, "damaged"):
+            fs.hub.save(run, tmp_path / "hub")
+    (run / "metrics.jsonl").unlink()
+    with refused(InputError, "no metrics.jsonl"):
         fs.hub.save(run, tmp_path / "hub")
     (run / "model.safetensors").unlink()
     with refused(InputError, "model.safetensors"):

@@ -85,6 +85,22 @@ def test_what_is_missing_is_said(tmp_path, monkeypatch, capsys):
     assert not run.exists()
 
 
+@pytest.mark.parametrize(
+    "record",
+    [
+        '{"epoch": 1}', '{"epoch": "a", "seconds": 1}', '{"epoch": 1, "seconds": null}', '{"seconds": 1}',
+        '{"epoch": 1.5, "seconds": 1}', '{"epoch": true, "seconds": 1}', '{"epoch": -1, "seconds": 1}',
+        f'{{"epoch": 1, "seconds": 1, "loss": 1{"0" * 400}}}', "1", "",
+    ],
+)  # fmt: skip
+def test_damaged_figures_are_refused(tmp_path, record):
+    good = '{"epoch": 1, "seconds": 1.0}\n' if record else ""
+    (tmp_path / "metrics.jsonl").write_text(good + record)
+    with refused(InputError, "metrics.jsonl is damaged", "line 2" if record else "empty"):
+        fs.tensorboard.write(tmp_path)
+    assert not (tmp_path / "tensorboard").exists()
+
+
 def test_a_training_writes_as_its_epochs_end(tmp_path, monkeypatch):
     run = tmp_path / "run"
     seen = []

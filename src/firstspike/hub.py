@@ -9,8 +9,9 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from firstspike.data import OwnData
 from firstspike.metrics.report import table
-from firstspike.support import InputError, atomic_folder, json_text, one_line, read_json_lines, write_text
+from firstspike.support import InputError, atomic_folder, json_text, one_line, read_metrics, write_text
 from firstspike.training.fit import Fit
 from firstspike.training.run_folder import RunFolder
 
@@ -27,9 +28,10 @@ _FILES = ["config.json", "metrics.jsonl", "model.safetensors"]
 def save(run: str | Path | RunFolder, out: str | Path) -> Path:
     """Write a finished run as a folder for the hub and return the folder.
 
-    It holds ``config.json`` without the command line, which may name folders of this machine,
-    ``metrics.jsonl`` of a training, ``model.safetensors`` and a model card ``README.md`` made of the run's
-    figures. It is a run folder itself.
+    It holds ``config.json`` without what may name folders of this machine (the command line, the path of
+    your own data), ``metrics.jsonl`` of a training, ``model.safetensors`` and a model card ``README.md``
+    made of the run's figures. It is a run folder itself; ``firstspike evaluate --data PATH`` measures it on
+    your own data.
 
     Args:
         run: the run or its folder.
@@ -78,11 +80,13 @@ def load(source: str | Path, *, revision: str | None = None) -> RunFolder:
         revision: branch, tag or commit of the repository; pin a commit to get the same weights each time.
 
     Raises:
-        InputError: there is neither, it holds no finished run, or huggingface_hub is not installed or could
-            not fetch it.
+        InputError: there is neither, a local folder was to have a `revision`, it holds no finished run, or
+            huggingface_hub is not installed or could not fetch it.
         OSError: the folder cannot be read.
     """
     if Path(source).is_dir():
+        if revision is not None:
+            raise InputError(f"{source} is a folder here, which has no revision {revision!r}; leave it out")
         return _opened(source)
     hub = _hub()
     with _reported(f"{source} is no folder, and could not be fetched from the hub"):
@@ -120,11 +124,15 @@ def _reported(what: str) -> Iterator[None]:
 
 def _fill(run: RunFolder, folder: Path) -> None:
     config = json.loads((run.path / "config.json").read_text(encoding="utf-8"))
-    write_text(folder / "config.json", json_text(config | {"command": None}, indent=2) + "\n")
+    config["command"] = None
+    if isinstance(run.config.dataset, OwnData):
+        config["config"]["dataset"]["path"] = None
+    write_text(folder / "config.json", json_text(config, indent=2) + "\n")
+    # It reads the metrics, which may be missing or damaged.
+    write_text(folder / "README.md", _card(run))
     trained = ["metrics.jsonl"] if run.config.trainable else []
     for name in (*trained, "model.safetensors"):
         shutil.copyfile(run.path / name, folder / name)
-    write_text(folder / "README.md", _card(run))
 
 
 def _card(run: RunFolder) -> str:
@@ -153,8 +161,13 @@ run = fs.hub.load("REPOSITORY")  # this repository, or a folder
 
 def _training(run: RunFolder) -> str:
     """The card's part on how the run was trained, with the figures of the epoch that was kept."""
-    config, records = run.config, read_json_lines(run.path / "metrics.jsonl")
-    kept = max(records, key=lambda record: (config.score(record), record["epoch"]))
+    config, records = run.config, read_metrics(run.path)
+    try:
+        kept = max(records, key=lambda record: (config.score(record), record["epoch"]))
+    except (TypeError, ValueError) as error:
+        raise InputError(
+            f"{run.path / 'metrics.jsonl'} is damaged ({error}); train the run again"
+        ) from error
     figures: dict[str, Any] = {
         name: value for name, value in kept.items() if name not in ("epoch", "seconds")
     }

@@ -196,20 +196,37 @@ def json_text(document: Any, indent: int | None = None) -> str:
     return json.dumps(_finite(document), indent=indent, allow_nan=False)
 
 
-def read_json_lines(path: Path) -> list[dict[str, Any]]:
-    """Return the objects of a file that holds one per line.
+def read_metrics(run: str | Path) -> list[dict[str, Any]]:
+    """Return the records of a run folder's ``metrics.jsonl``, each with its epoch and seconds.
 
     Raises:
-        InputError: a line is something else.
+        InputError: it is not there or damaged.
         OSError: it cannot be read.
     """
+    path = Path(run) / "metrics.jsonl"
+    if not path.is_file():
+        raise InputError(f"{run} has no metrics.jsonl; give the folder of a run that finished an epoch")
     try:
-        objects = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+        records = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
     except ValueError as error:
         raise InputError(f"{path} is damaged ({error}); train the run again") from error
-    if not (objects and all(isinstance(found, dict) for found in objects)):
-        raise InputError(f"{path} is damaged (it is no list of objects); train the run again")
-    return objects
+    for number, record in enumerate(records, 1):
+        if not isinstance(record, dict) or not _is_record(record):
+            raise InputError(
+                f"{path} is damaged (line {number} is no object of an epoch, seconds and figures); train "
+                "the run again"
+            )
+    if not records:
+        raise InputError(f"{path} is damaged (it is empty); train the run again")
+    return records
+
+
+def _is_record(record: dict[str, Any]) -> bool:
+    epoch, seconds = record.get("epoch"), record.get("seconds")
+    if type(epoch) is not int or epoch < 0 or type(seconds) not in (int, float):
+        return False
+    # Other integers fit into no float or step.
+    return all(abs(value) < 2**63 for value in record.values() if isinstance(value, int))
 
 
 def _finite(value: Any) -> Any:

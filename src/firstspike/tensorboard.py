@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from firstspike.support import InputError, atomic_path, read_json_lines
+from firstspike.support import InputError, atomic_path, read_metrics
 
 # TensorBoard knows event files by this beginning and reads them in the order of their names.
 _NAME = "events.out.tfevents.{}.firstspike"
@@ -22,14 +22,11 @@ def write(run: str | Path) -> Path:
         run: the run folder.
 
     Raises:
-        InputError: no epoch is finished there, or TensorBoard is not installed.
+        InputError: no epoch is finished there, its figures are damaged, or TensorBoard is not installed.
         OSError: the folder cannot be read or written.
     """
     event, summary, record_writer = needed()
-    metrics, folder = Path(run) / "metrics.jsonl", Path(run) / "tensorboard"
-    if not metrics.is_file():
-        raise InputError(f"{run} has no metrics.jsonl; give the folder of a run that finished an epoch")
-    records = read_json_lines(metrics)
+    records, folder = read_metrics(run), Path(run) / "tensorboard"
     there = max((path.name for path in folder.glob(_NAME.format("*"))), default="")
     new = [record for record in records if _file(record) > there]
     if not new:

@@ -107,6 +107,7 @@ def files(tmp_path_factory):
         "two": {"a": some, "b": some},
         "gap": {"x_train": some, "y_train": labels[:200] * 2},
         "half": {"y_train": labels},
+        "many": {"x_train": some, "y_train": np.arange(200) % 11},
         "thing": {"x": np.array([Trap(), Trap()], object)},
     }.items():
         np.savez(folder / f"{name}.npz", **arrays)
@@ -291,6 +292,14 @@ def test_a_refusal_is_one_line_and_leaves_nothing(convert, tmp_path, line, messa
     model, calibration, *options = line.split()
     assert message in convert(model, calibration, *options, "--out", "new/run").refusal
     assert contents(tmp_path) == {}
+
+
+def test_data_that_do_not_fit_are_refused_before_the_work(convert, files, monkeypatch):
+    monkeypatch.setattr("firstspike.models.convert.from_onnx", lambda *_, **__: pytest.fail("converted"))
+    refusal = convert("net", "some", "--dataset", "mnist", "--out", "run").refusal
+    assert "images of mnist: they are 1 x 28 x 28, those of the calibration 1 x 8 x 8" in refusal
+    refusal = convert("net", "some", "--data", files / "many.npz", "--out", "run").refusal
+    assert refusal == "the network gives 10 outputs, many has 11 classes; name other data"
 
 
 def test_a_missing_package_is_named(convert, monkeypatch, tmp_path):

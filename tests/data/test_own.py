@@ -374,6 +374,30 @@ def boasting(path):
         archive.writestr("x_train.npy", header.getvalue())
 
 
+HEADERS = [
+    "{'descr': (",
+    "{'descr': '|u1', 'fortran_order': False, 'shape': (2, True)}",
+    "{'descr': '|u1', 'fortran_order': False, 'shape': (99999999999999999999,)}",
+    "{'descr': '|u1', 'fortran_order': False, 'shape': (-1,)}",
+    "{'descr': [('a', '|u1', -3, 4, 5)], 'fortran_order': False, 'shape': (2,)}",
+    "{'descr': [(1, 2)], 'fortran_order': False, 'shape': (2,)}",
+    "{'descr': ('|u1', (10**9, 10**9)), 'fortran_order': False, 'shape': (2,)}",
+    "{[]: 1}",
+    "[" * 500,
+    "\x00",
+]
+
+
+@pytest.mark.parametrize("version", [1, 2])
+@pytest.mark.parametrize("header", HEADERS)
+def test_a_damaged_header_of_an_array_is_named(tmp_path, header, version):
+    size = len(header).to_bytes(2 * version, "little")
+    with zipfile.ZipFile(tmp_path / "data.npz", "w") as archive:
+        archive.writestr("x_train.npy", b"\x93NUMPY" + bytes([version, 0]) + size + header.encode())
+    with refused(InputError, "data.npz", "x_train", "cannot be read"):
+        own(tmp_path / "data.npz")
+
+
 BAD_NPZ = {
     "truncated": (truncated, ["truncated"]),
     "a wrong byte": (flipped, ["x_train", "cannot be read"]),

@@ -104,6 +104,10 @@ class Mine(fs.Linear):
     """A layer whose computation no field tells."""
 
 
+class MyStack(fs.Stack):
+    """Likewise."""
+
+
 class MyConnection(fs.Connection):
     """Likewise."""
 
@@ -111,6 +115,8 @@ class MyConnection(fs.Connection):
 def test_what_no_description_holds_is_refused_by_its_name() -> None:
     with refused(TypeError, "firstspike.Stack", "Linear"):
         describe(torch.nn.Linear(3, 2))  # type: ignore[arg-type]
+    with refused(TypeError, "firstspike.Stack itself", "MyStack"):
+        describe(MyStack(Linear(3, 2), steps=8))
     with refused(TypeError, "Mine is a class of its own", "Linear"):
         describe(fs.Stack(Mine(3, 2), steps=8))
     own = MyConnection(fs.Linear(3, 2).wiring, source=0)

@@ -149,6 +149,9 @@ def test_fit_takes_every_source(tmp_path, digits, monkeypatch):
     assert "validation_loss" in fit.records[-1]
     same = fitted(tmp_path / "parts", parts["train"], validation=parts["validation"])
     assert [r | {"seconds": 0} for r in fit.records] == [r | {"seconds": 0} for r in same.records]
+    for name, source in (("path", found), ("description", fs.data.own(found))):
+        fit = fitted(tmp_path / f"validation {name}", parts["train"], validation=source)
+        assert [r | {"seconds": 0} for r in fit.records] == [r | {"seconds": 0} for r in same.records]
     described = fitted(tmp_path / "described", fs.data.dataset("digits"))
     assert RunFolder.open(described.path).config.samples == 1197
 

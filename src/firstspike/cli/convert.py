@@ -8,9 +8,9 @@ from firstspike.cli.options import between, path
 from firstspike.support import MAX_NUM_STEPS, InputError, check_new_folder
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from torch import Tensor
+
+    from firstspike.data import Dataset
 
 # Of calibration: more take longer and change little.
 _MOST_IMAGES = 1_000
@@ -120,17 +120,21 @@ def run(options: argparse.Namespace) -> None:
     from firstspike.data import Dataset, dataset, own
     from firstspike.data.own_data import calibration
     from firstspike.models.convert import from_onnx
+    from firstspike.models.convert.read_onnx import declared
     from firstspike.training.network import save_network
 
     images, labelled = calibration(options.calibration)
-    data: str | Dataset | None = labelled
+    data: Dataset | None = labelled
     if options.data is not None:
         data = own(options.data)
     elif options.dataset is not None:
-        data = dataset(options.dataset).name
+        data = dataset(options.dataset)
     count = min(len(images), _MOST_IMAGES)
     try:
-        given = _as_taken(options.model, images[[k * len(images) // count for k in range(count)]])
+        takes, gives = declared(options.model)
+        given = _as_taken(takes, images[[k * len(images) // count for k in range(count)]])
+        if data is not None:
+            _check_measured(data, given, gives)
         stack = from_onnx(
             options.model,
             given,
@@ -156,12 +160,25 @@ def run(options: argparse.Namespace) -> None:
     print(options.out)
 
 
-def _as_taken(model: "Path", images: "Tensor") -> "Tensor":
+def _as_taken(sides: list[int | None] | None, images: "Tensor") -> "Tensor":
     """Images as the file takes them: in one row for features, grey ones with a channel for maps."""
-    from firstspike.models.convert.read_onnx import takes
     from firstspike.recipes.base import maps
 
-    sides = takes(model)
     if sides is not None and len(sides) == 1:
         return images.flatten(1)
     return images if sides is not None and len(sides) == 2 else maps(images)
+
+
+def _check_measured(data: "Dataset", images: "Tensor", gives: list[int | None] | None) -> None:
+    """Refuse, before the work, data that the network does not take or that have more classes."""
+    if math.prod(data.shape) != math.prod(images.shape[1:]):
+        raise InputError(
+            f"the network does not take the images of {data.name}: they are "
+            f"{' x '.join(map(str, data.shape))}, those of the calibration "
+            f"{' x '.join(map(str, images.shape[1:]))}; name other data"
+        )
+    outputs = math.prod(side or 0 for side in gives or [])
+    if gives and 0 < outputs < data.classes:
+        raise InputError(
+            f"the network gives {outputs} outputs, {data.name} has {data.classes} classes; name other data"
+        )

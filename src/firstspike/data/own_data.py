@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import tokenize
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -19,7 +20,7 @@ from torch import Tensor
 from firstspike.data import _source, pictures
 from firstspike.data.description import SPLITS, Dataset, Folder
 from firstspike.data.images import ImageSet, as_tensor
-from firstspike.support import InputError, expanded
+from firstspike.support import InputError, expanded, one_line
 
 # Percent of each class that validates, and that tests, where a split is not given.
 HELD_OUT = 15
@@ -39,7 +40,8 @@ class OwnData(Dataset):
     """Data of a user's own, as `own` found them; a run's configuration holds these fields.
 
     Attributes:
-        path: where they lie; None for arrays, which only Python can give again.
+        path: where they lie; None for arrays, which only Python can give again, and in what
+            `firstspike.hub` writes.
         class_names: names of the classes in the order of their numbers.
         train, validation, test: how many samples each split has.
         sha256: of all samples and labels, split by split. Other data are refused by it.
@@ -78,7 +80,8 @@ class OwnData(Dataset):
         """What was read, read again where the description came from a run's configuration."""
         if self.path is None:
             raise InputError(
-                f"the run was trained on arrays from Python, {self.identity}; give the same again by data"
+                "the run does not say where its data lie, as one on arrays from Python or from a hub: "
+                f"{self.identity}; name them by evaluate --data PATH, or give the same again by data"
             )
         if not Path(self.path).exists():
             raise InputError(
@@ -364,13 +367,18 @@ def _reading(path: Path, what: str) -> Iterator[None]:
         MemoryError,
         NotImplementedError,
         OSError,
+        OverflowError,
         RuntimeError,
+        SyntaxError,
+        TypeError,
         ValueError,
+        tokenize.TokenError,
         zipfile.BadZipFile,
         zlib.error,
     ) as error:
         raise InputError(
-            f"{path}: {what} cannot be read: {error}; write plain arrays of numbers by numpy.savez"
+            f"{path}: {what} cannot be read: {one_line(str(error))}; write plain arrays of numbers by "
+            "numpy.savez"
         ) from error
 
 

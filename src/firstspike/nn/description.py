@@ -136,8 +136,8 @@ def describe(stack: Stack) -> StackDescription:
     ``describe(stack).build()`` with the weights of ``stack.state_dict()`` gives the same spikes to the bit.
 
     Raises:
-        TypeError: `stack` is no Stack; a layer of it is of a class of its own, which no description holds;
-            weights that are neither float32 nor float64.
+        TypeError: `stack` is no Stack, or of a subclass; a layer of it is of a class of its own, which no
+            description holds; weights that are neither float32 nor float64.
 
     >>> import firstspike as fs
     >>> net = fs.Stack(fs.Linear(4, 8), fs.Linear(8, 2), steps=16)
@@ -145,8 +145,8 @@ def describe(stack: Stack) -> StackDescription:
     >>> again.load_state_dict(net.state_dict())
     <All keys matched successfully>
     """
-    if not isinstance(stack, Stack):
-        raise TypeError(f"expected a firstspike.Stack, found {type(stack).__name__}")
+    if type(stack) is not Stack:
+        raise TypeError(f"expected a firstspike.Stack itself, found {type(stack).__name__}")
     return StackDescription(layers=tuple(map(_described, stack)), steps=stack.steps)
 
 

@@ -108,8 +108,8 @@ def fit(
             split, uint8, and those of its validation split validate, unless `validation` is given.
         loss: of what `net` returns and the targets, a mean over the batch.
         out: the run folder.
-        validation: like `data`, but no path; the epoch of the lowest loss on it is chosen, without it the
-            last.
+        validation: like `data`; of a path or a `Dataset` it is the validation split. The epoch of the
+            lowest loss on it is chosen, without it the last.
         epochs, batch_size, rate, weight_decay, warmup, ema: as in `firstspike.recipes.base.Classifier`.
         seed: of everything random.
         resume: go on with the run in `out`, if there is one.
@@ -123,11 +123,14 @@ def fit(
         Diverged: a loss or a weight is not finite, or a validation loss NaN; finished epochs are kept.
     """
     seed = check_integer("fit", "seed", seed, low=0)
-    if isinstance(data, str | os.PathLike):
-        data = own(data)
+    data, validation = (
+        own(source) if isinstance(source, str | os.PathLike) else source for source in (data, validation)
+    )
     if isinstance(data, Dataset):
-        validation = load(data, "validation") if validation is None else validation
+        validation = data if validation is None else validation
         data = load(data, "train")
+    if isinstance(validation, Dataset):
+        validation = load(validation, "validation")
     train, judged = pair(data), None if validation is None else pair(validation)
     recipe = _fitting(
         net,

@@ -643,6 +643,75 @@ REFUSED: dict[str, tuple[list[Any], Constants, tuple[str, ...]]] = {
         {"s": i64(2**40)},
         ("the-constantofshape", "smaller"),
     ),
+    "endless dilation": (
+        [node("Conv", "x w", dilations=[4000, 4000], pads=[4000] * 4)],
+        {"w": W},
+        ("the-conv", "smaller"),
+    ),
+    "endless padding of a convolution": (
+        [node("Conv", "x w", pads=[9000] * 4)],
+        {"w": W},
+        ("the-conv", "smaller"),
+    ),
+    "endless padding of one end": (
+        [node("Conv", "x w", pads=[0, 0, 9000, 9000])],
+        {"w": W},
+        ("the-conv", "smaller"),
+    ),
+    "endless work": (
+        [node("Conv", "x w", pads=[0, 0, 1400, 1400])],
+        {"w": drawn(1, 2, 3, 3)},
+        ("the-conv", "smaller"),
+    ),
+    "endless dilation, transposed": (
+        [node("ConvTranspose", "x w", dilations=[4000, 4000])],
+        {"w": drawn(2, 4, 3, 3)},
+        ("the-convtranspose", "smaller"),
+    ),
+    "endless stride, transposed": (
+        [node("ConvTranspose", "x w", strides=[4000, 4000])],
+        {"w": drawn(2, 4, 3, 3)},
+        ("the-convtranspose", "smaller"),
+    ),
+    "endless patches": (
+        [node("AveragePool", "x", kernel_shape=[9000, 9000], pads=[4500] * 4, count_include_pad=1)],
+        {},
+        ("the-averagepool", "smaller"),
+    ),
+    "endless padding of a pool": (
+        [node("MaxPool", "x", kernel_shape=[9000, 9000], pads=[4500] * 4)],
+        {},
+        ("the-maxpool", "smaller"),
+    ),
+    "endless concatenation": (
+        [node("ConstantOfShape", "s", "c"), node("Concat", "c c c", axis=0)],
+        {"s": i64(2**23)},
+        ("the-concat", "smaller"),
+    ),
+    "endless concatenation of maps": (
+        [node("Concat", "x " * 5000, axis=1)],
+        {},
+        ("the-concat", "smaller"),
+    ),
+    "endless gathering": (
+        [node("ConstantOfShape", "s", "c", value=numpy_helper.from_array(i64(0))), node("Gather", "w c")],
+        {"s": i64(2**22), "w": drawn(3, 2**6)},
+        ("the-gather", "smaller"),
+    ),
+    "endless sum": (
+        [node("ConstantOfShape", "a", "c"), node("ConstantOfShape", "b", "d"), node("Add", "c d")],
+        {"a": i64(2**20, 1), "b": i64(1, 2**20)},
+        ("the-add", "smaller"),
+    ),
+    "endless expansion": (
+        [node("Expand", "w s")],
+        {"w": drawn(2**20, 1), "s": i64(1, 2**20)},
+        ("the-expand", "smaller"),
+    ),
+    "no index": ([node("Gather", "x")], {}, ("the-gather", "has no input 1")),
+    "no shape": ([node("Reshape", "x")], {}, ("the-reshape", "has no input 1")),
+    "no second": ([node("Add", "x")], {}, ("the-add", "has no input 1")),
+    "no inputs": ([node("Relu", "")], {}, ("the-relu", "has no input 0")),
     "mean of features": ([node("ReduceMean", "x", axes=[1])], {}, ("the-reducemean", "axes [1]")),
     "places side by side": ([node("Concat", "x x", axis=2)], {}, ("the-concat", "axis 2")),
     "with a constant": (
@@ -683,6 +752,19 @@ REFUSED: dict[str, tuple[list[Any], Constants, tuple[str, ...]]] = {
     "a missing input": ([node("Relu", "nowhere")], {}, ("takes 'nowhere'",)),
     "a missing output": ([node("Relu", "x", "z")], {}, ("the output takes 'y'",)),
 }
+
+
+def test_many_operations_that_fill_memory_are_refused(monkeypatch: Any, tmp_path: Path) -> None:
+    monkeypatch.setattr(sys.modules[read_onnx.__module__], "_MAX_BYTES", 2**20)
+    nodes = [node("ConstantOfShape", "s", "c")]
+    nodes += [node("Concat", "c c", f"d{k}", axis=0) for k in range(3)]
+    path = saved(model([*nodes, node("Relu", "x")], {"s": i64(2**16)}), tmp_path)
+    with refused(InputError, "the-concat", "2 GB"):
+        read_onnx(path, (2, 6, 6))
+    nodes = [node("Conv", "x w", f"d{k}", dilations=[100, 100], pads=[100] * 4) for k in range(3)]
+    path = saved(model([*nodes, node("Relu", "x")], {"w": drawn(2, 2, 3, 3)}), tmp_path)
+    with refused(InputError, "the-conv", "2 GB"):
+        read_onnx(path, (2, 6, 6))
 
 
 @pytest.mark.parametrize("name", REFUSED)

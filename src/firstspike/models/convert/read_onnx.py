@@ -23,8 +23,9 @@ _MAX_BATCH = 1024
 _OLDEST = 7
 # Protobuf reads no more.
 _MAX_BYTES = 2**31 - 1
-# Values that a file may ask for by a shape alone.
+# Values that a file may ask for by a shape alone, and those that one operation may go through for it.
 _MAX_FILLED = 2**24
+_MAX_VISITED = 2**28
 # Bounds of a clip that stand for none: the largest float32, or float16.
 _UNBOUNDED = 65504.0
 _CHANNELS_FIRST = [0, 3, 1, 2]
@@ -46,18 +47,17 @@ def read_onnx(path: str | Path, shape: Shape) -> Graph:
     return _Reader(_load(path), path.name, shape).read()
 
 
-def takes(path: str | Path) -> list[int | None] | None:
-    """Return the shape of one sample that an ONNX file takes, None for a side that it leaves open.
+def declared(path: str | Path) -> tuple[list[int | None] | None, list[int | None] | None]:
+    """Return the shapes that an ONNX file takes and gives, without the batch.
 
-    None for all of it if the file does not say.
+    A side that it leaves open is None, and so is a shape of which it says nothing.
 
     Raises:
         InputError, ImportError: as `read_onnx`.
     """
     path = Path(path)
-    given = _ends(_load(path), path.name)[0]
-    declared = _declared(given)
-    return None if declared is None else declared[1:]
+    given, wanted = (_declared(one) for one in _ends(_load(path), path.name))
+    return None if given is None else given[1:], None if wanted is None else wanted[1:]
 
 
 def _load(path: Path) -> Any:
@@ -144,6 +144,9 @@ class _Reader:
         if last_channels:
             taken = self._move("the input", self.input, lambda values: values.permute(0, 2, 3, 1))
         self.values[self.given.name] = taken
+        # Bytes of what the operations made, by its place in memory, which stays taken.
+        self.held: dict[int, int] = {}
+        self.bytes = 0
 
     def _layout(self, shape: Shape) -> tuple[int, bool]:
         """Samples read together, and whether the file takes channels last."""
@@ -179,6 +182,7 @@ class _Reader:
                 reason = next(iter(str(error).splitlines()), "") or type(error).__name__
                 raise InputError(f"{self.name}: {name} cannot be read: {reason}") from error
             results = results if isinstance(results, list) else [results]
+            self._hold(name, results)
             self.values.update(zip(one.output, results, strict=False))
         output = self._value("the output", self.wanted.name)
         if isinstance(output, _Softmax):
@@ -186,6 +190,22 @@ class _Reader:
         if not isinstance(output, Node):
             raise InputError(f"the output of {self.name} does not depend on its input")
         return Graph(self.input, output, self.name)
+
+    def _hold(self, name: str, results: Sequence[Any]) -> None:
+        """Refuse many operations that together make far more than the file holds."""
+        for result in results:
+            made: list[Any] = [result]
+            if isinstance(result, Node):
+                ops = [one.op for one in (result, *result.inputs) if one.op is not None]
+                made = [value for op in ops for value in vars(op).values()]
+            for storage in (one.untyped_storage() for one in made if isinstance(one, Tensor)):
+                place, size = storage.data_ptr(), storage.nbytes()
+                self.bytes += size - self.held.get(place, 0)
+                self.held[place] = size
+        if self.bytes > _MAX_BYTES + 4 * self.model.ByteSize():
+            raise refuse(
+                name, "one of many operations that give more than 2 GB", "use smaller maps and kernels"
+            )
 
     def _value(self, name: str, key: str) -> Any:
         if key not in self.values:
@@ -233,7 +253,7 @@ class _Call:
     @property
     def x(self) -> Node:
         """The first input, which must come from the network's input."""
-        x = self.inputs[0]
+        x = self.given(0)
         if not isinstance(x, Node):
             raise refuse(self.name, "an operation on a constant", make.OTHERWISE)
         return x
@@ -250,6 +270,13 @@ class _Call:
             return float(str(np.float32(value)))
         return value.decode() if isinstance(value, bytes) else value
 
+    def given(self, place: int) -> Any:
+        """The input at a place, which must be there."""
+        value = self.inputs[place] if place < len(self.inputs) else None
+        if value is None:
+            raise InputError(f"{self.reader.name}: {self.name} has no input {place}; export it again")
+        return value
+
     def optional(self, place: int) -> Tensor | None:
         """The input at a place, a constant, or None without it."""
         value = self.inputs[place] if place < len(self.inputs) else None
@@ -259,11 +286,14 @@ class _Call:
             )
         return value
 
+    def constant(self, place: int) -> Tensor:
+        """The input at a place, a constant, which must be there."""
+        value = self.optional(place)
+        return self.given(place) if value is None else value
+
     def weight(self, place: int) -> Tensor:
         """The input at a place, weights."""
-        value = self.optional(place)
-        if value is None:
-            raise InputError(f"{self.reader.name}: {self.name} has no input {place}; export it again")
+        value = self.constant(place)
         if not value.is_floating_point():
             raise refuse(
                 self.name,
@@ -280,6 +310,11 @@ class _Call:
         """What older opsets give as an attribute and newer ones as an input."""
         value = self.optional(place)
         return self.attribute(key, default) if value is None else value.tolist()
+
+    def needed(self, key: str, place: int) -> Any:
+        """A setting that must be there."""
+        value = self.setting(key, place)
+        return self.given(place) if value is None else value
 
     def pair(self, key: str, default: Pair | None = None) -> Pair:
         """An attribute with a number for y and one for x."""
@@ -302,7 +337,7 @@ class _Call:
 
     def moved(self, move: Callable[[Tensor], Any]) -> Any:
         """What only moves places of the first input."""
-        return self.reader._move(self.name, self.inputs[0], move)
+        return self.reader._move(self.name, self.given(0), move)
 
 
 _TYPES: dict[str, Any] = {
@@ -345,13 +380,15 @@ def _convolve(call: _Call) -> Node:
     if weight.dim() != 4:
         raise refuse(call.name, f"a {weight.dim() - 2}-dimensional convolution", "use those on maps (y, x)")
     kernel, stride, dilation = _kernel(weight), call.pair("strides", (1, 1)), call.pair("dilations", (1, 1))
+    pads = call.pads(kernel, stride, dilation)
+    _check_patches(call, weight.shape[:2], _spread(kernel, dilation), stride, pads, weight.numel())
     return make.convolve(
         call.name,
         call.x,
         weight,
         call.bias(2),
         stride,
-        call.pads(kernel, stride, dilation),
+        pads,
         dilation=dilation,
         groups=call.attribute("group", 1),
     )
@@ -359,6 +396,30 @@ def _convolve(call: _Call) -> Node:
 
 def _kernel(weight: Tensor) -> Pair:
     return weight.shape[2], weight.shape[3]
+
+
+def _spread(kernel: Pair, dilation: Pair) -> Pair:
+    """Sides of a kernel with the zeros of a dilation."""
+    return (kernel[0] - 1) * dilation[0] + 1, (kernel[1] - 1) * dilation[1] + 1
+
+
+def _check_patches(
+    call: _Call, outer: Sequence[int], kernel: Pair, stride: Pair, pads: Pads, given: int = 0
+) -> None:
+    """Refuse a kernel ``(*outer, y, x)``, a padded input or a result that is very large.
+
+    Where paddings differ, both ends are padded alike and the kernel becomes larger.
+    """
+    ends = pads[:2], pads[2:]
+    kernel_sides = [k + abs(low - high) for k, (low, high) in zip(kernel, ends, strict=True)]
+    _check_filled(call, (*outer, *kernel_sides), given)
+    channels, *sides = call.x.shape
+    padded = [n + 2 * max(*end, 0) for n, end in zip(sides, ends, strict=False)]
+    _check_filled(call, (channels, *padded))
+    each = zip(padded, kernel_sides, stride, strict=False)
+    results = [max(n - k, 0) // max(s, 1) + 1 for n, k, s in each]
+    _check_filled(call, (outer[0], *results))
+    _check_filled(call, (*results, *kernel_sides), _MAX_VISITED)
 
 
 def _transposed(call: _Call) -> Node:
@@ -377,6 +438,13 @@ def _transposed(call: _Call) -> Node:
         if min(totals) < 0:
             raise refuse(call.name, "a transposed convolution to a larger shape", "use output_padding")
         pads = _halves(totals, more_at_end=kind == "SAME_UPPER")
+    # As `make.transposed` makes it: what paddings differ by becomes part of the kernel.
+    ends = pads[:2], pads[2:]
+    wide = _spread(_kernel(weight), dilation)
+    sides = [k + abs(low - high) + m for k, (low, high), m in zip(wide, ends, more, strict=True)]
+    _check_filled(call, (*weight.shape[:2], *sides), weight.numel())
+    places = [s * (n - 1) + k for n, k, s in zip(call.x.shape[1:], sides, stride, strict=False)]
+    _check_filled(call, (weight.shape[1] * call.attribute("group", 1), *places))
     return make.transposed(
         call.name,
         call.x,
@@ -404,7 +472,7 @@ def _gemm(call: _Call) -> Node:
 
 
 def _matmul(call: _Call) -> Node:
-    one, two = call.inputs
+    one, two = call.given(0), call.given(1)
     return make.matrix_product(call.name, one, two if isinstance(two, Node) else call.weight(1))
 
 
@@ -440,7 +508,12 @@ def _pool(call: _Call, *, largest: bool) -> Node:
         raise refuse(call.name, "a dilated pooling", "use a strided one")
     pads, ceil_mode = call.pads(kernel, stride), bool(call.attribute("ceil_mode", 0))
     if largest:
+        # The last patches of ceil_mode begin inside.
+        more = [k + s if ceil_mode else 0 for k, s in zip(kernel, stride, strict=True)]
+        places = [n + sum(pads[2 * k : 2 * k + 2]) + more[k] for k, n in enumerate(call.x.shape[1:3])]
+        _check_filled(call, (call.x.shape[0], *places))
         return make.max_pool(call.name, call.x, kernel, stride, pads, ceil_mode=ceil_mode)
+    _check_patches(call, (call.x.shape[0], 1), kernel, stride, pads)
     counts = bool(call.attribute("count_include_pad", 0))
     return make.average_pool(
         call.name, call.x, kernel, stride, pads, counts_padding=counts, ceil_mode=ceil_mode
@@ -475,7 +548,7 @@ def _flatten(call: _Call) -> Any:
 
 
 def _reshape(call: _Call) -> Any:
-    wanted, zeros = call.setting("shape", 1), call.attribute("allowzero", 0)
+    wanted, zeros = call.needed("shape", 1), call.attribute("allowzero", 0)
 
     def move(values: Tensor) -> Tensor:
         return values.reshape(
@@ -496,7 +569,7 @@ def _squeeze(call: _Call) -> Any:
 
 
 def _unsqueeze(call: _Call) -> Any:
-    axes = call.setting("axes", 1)
+    axes = call.needed("axes", 1)
 
     def move(values: Tensor) -> Tensor:
         for axis in sorted(one % (values.dim() + len(axes)) for one in axes):
@@ -507,7 +580,7 @@ def _unsqueeze(call: _Call) -> Any:
 
 
 def _slice(call: _Call) -> Any:
-    starts, ends = call.setting("starts", 1), call.setting("ends", 2)
+    starts, ends = call.needed("starts", 1), call.needed("ends", 2)
     axes = call.setting("axes", 3) or range(len(starts))
     steps = call.setting("steps", 4) or [1] * len(starts)
 
@@ -521,9 +594,14 @@ def _slice(call: _Call) -> Any:
 
 
 def _expand(call: _Call) -> Any:
-    wanted = call.setting("shape", 1)
-    _check_filled(call, wanted)
-    return call.moved(lambda v: v.expand(torch.broadcast_shapes(v.shape, wanted)))
+    wanted = call.needed("shape", 1)
+
+    def move(values: Tensor) -> Tensor:
+        shape = torch.broadcast_shapes(values.shape, wanted)
+        _check_filled(call, shape, values.numel())
+        return values.expand(shape)
+
+    return call.moved(move)
 
 
 def _split(call: _Call) -> Any:
@@ -537,14 +615,13 @@ def _split(call: _Call) -> Any:
 
 
 def _gather(call: _Call) -> Any:
-    axis, index = call.attribute("axis", 0), call.optional(1)
-    assert index is not None
+    axis, index = call.attribute("axis", 0), call.constant(1)
 
     def move(values: Tensor) -> Tensor:
+        shape = [*values.shape[:axis], *index.shape, *values.shape[axis % values.dim() + 1 :]]
+        _check_filled(call, shape, values.numel())
         kept = torch.where(index < 0, index + values.shape[axis], index)
-        chosen = values.index_select(axis, kept.flatten())
-        before, after = values.shape[:axis], values.shape[axis % values.dim() + 1 :]
-        return chosen.reshape([*before, *index.shape, *after])
+        return values.index_select(axis, kept.flatten()).reshape(shape)
 
     return call.moved(move)
 
@@ -562,7 +639,7 @@ def _depth_to_space(call: _Call) -> Any:
 
 
 def _pad(call: _Call) -> Any:
-    x, pads, value = call.x, call.setting("pads", 1), call.setting("value", 2, 0.0)
+    x, pads, value = call.x, call.needed("pads", 1), call.setting("value", 2, 0.0)
     axes = call.setting("axes", 3) or range(len(x.shape) + 1)
     if call.attribute("mode", "constant") != "constant" or value:
         raise refuse(
@@ -578,8 +655,9 @@ def _pad(call: _Call) -> Any:
 
 
 def _concatenate(call: _Call) -> Any:
-    axis, values = call.attribute("axis"), call.inputs
+    axis, values = call.attribute("axis"), [call.given(k) for k in range(len(call.inputs))]
     if not any(isinstance(one, Node) for one in values):
+        _check_filled(call, (sum(one.numel() for one in values),))
         return torch.cat(values, axis)
     if not all(isinstance(one, Node) for one in values):
         raise refuse(call.name, "a concatenation with a constant", "concatenate activations only")
@@ -587,6 +665,11 @@ def _concatenate(call: _Call) -> Any:
         raise refuse(
             call.name, f"a concatenation along axis {axis}", "only channels (1) can be concatenated"
         )
+    shape = sum(one.shape[0] for one in values), *values[0].shape[1:]
+    _check_filled(call, shape)
+    # It is the sum of as many inputs, each with zeros for the others.
+    _check_filled(call, (len(values), shape[0]))
+    _check_filled(call, (len(values), *shape), _MAX_VISITED)
     return make.concatenate(call.name, values)
 
 
@@ -602,9 +685,10 @@ def _softmax(call: _Call, kind: str) -> _Softmax:
 
 
 def _arithmetic(call: _Call, on_nodes: Callable[..., Any], on_constants: Callable[..., Any]) -> Any:
-    one, two = call.inputs
+    one, two = call.given(0), call.given(1)
     if isinstance(one, Node) or isinstance(two, Node):
         return on_nodes(call.name, one, two)
+    _check_filled(call, torch.broadcast_shapes(one.shape, two.shape), max(one.numel(), two.numel()))
     return on_constants(one, two)
 
 
@@ -658,14 +742,15 @@ def _constant(call: _Call) -> Tensor:
 
 
 def _filled(call: _Call) -> Tensor:
-    shape, value = call.setting("shape", 0), call.attribute("value")
+    shape, value = call.needed("shape", 0), call.attribute("value")
     _check_filled(call, shape)
-    return torch.zeros(shape) if value is None else call.reader._constant(value).reshape(()).expand(shape)
+    filling = torch.zeros(()) if value is None else call.reader._constant(value).reshape(())
+    return filling.expand(shape)
 
 
-def _check_filled(call: _Call, shape: Sequence[int]) -> None:
-    """Refuse what a few bytes of a file would make very large."""
-    if math.prod(shape) > _MAX_FILLED:
+def _check_filled(call: _Call, shape: Sequence[int], given: int = 0) -> None:
+    """Refuse what a few bytes of a file would make very large, and larger than what is `given`."""
+    if math.prod(shape) > max(_MAX_FILLED, given):
         raise refuse(call.name, f"an operation that gives the shape {tuple(shape)}", "use smaller maps")
 
 
