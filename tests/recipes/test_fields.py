@@ -216,7 +216,7 @@ def test_any_field_is_changed_by_its_name(recipe, name, text, expected):
             "source, target, and cannot be chosen by its name alone",
         ),
         ("hidden_init", "Normal", "without a default, mean, sd,"),
-        ("hidden_neuron", "Neuron", "a kind of Neuron (Causal, Phased, Ramp, Window"),
+        ("hidden_neuron", "Neuron", "a kind of Neuron ("),
         ("loss", "SpikeLoss", "found 'SpikeLoss'"),
         ("loss", "TargetLoss", "found 'TargetLoss'"),
         ("hidden_neuron.low", "7", "low < high"),

@@ -31,6 +31,8 @@ from firstspike.spikes import Spikes, as_tensor, check_labels, check_spikes
 # A tie that holds the label counts as right (S4NN's and Spiking-GAN's evaluation).
 PAPERS = FirstSpike(ties="label")
 _MOST_CLASSES = 2**63 - 1
+# A list of more numbers is shown in part.
+_LONGEST = 12
 ONE_STEP_RULE = "highest output of the head, a membrane; no spike decision"
 
 
@@ -121,7 +123,11 @@ def _rows(figures: dict[str, Any], prefix: str = "") -> list[tuple[str, str]]:
         if isinstance(value, dict):
             rows += _rows(value, f"{prefix}{name} / ")
         elif isinstance(value, list):
-            rows.append((f"{prefix}{name}", ", ".join("-" if v is None else f"{v:.5g}" for v in value)))
+            shown = ["-" if v is None else f"{v:.5g}" for v in value]
+            if len(shown) > _LONGEST:
+                # All of them are in the figures, and in ``--json``.
+                shown = [*shown[: _LONGEST // 2], "...", *shown[-_LONGEST // 2 :], f"({len(value)} values)"]
+            rows.append((f"{prefix}{name}", ", ".join(shown)))
         else:
             rows.append((f"{prefix}{name}", f"{value:.5g}" if isinstance(value, float) else str(value)))
     return rows

@@ -36,7 +36,10 @@ class Converted(Recipe):
             InputError: none is named; see `firstspike.data.load`.
         """
         if not self.dataset:
-            raise InputError("the run names no data set; name labelled images of your own by --data")
+            raise InputError(
+                "the run names no data set; name labelled images by --data, or save it with one: "
+                "save_network(path, net, data)"
+            )
         return super().data(split, data_dir)
 
     def sizes(self) -> tuple[tuple[int, ...], int]:

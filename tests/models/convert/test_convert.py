@@ -507,3 +507,8 @@ def test_a_share_may_be_a_number_of_numpy() -> None:
     one, two = (fs.from_torch(network, IMAGES, ranges=share) for share in (np.float32(0.75), 0.75))
     assert torch.equal(one[0].weight, two[0].weight)
     assert not torch.equal(one[0].weight, fs.from_torch(network, IMAGES)[0].weight)
+
+
+def test_images_that_are_all_the_same_are_refused() -> None:
+    with refused(ValueError, "all the same"):
+        fs.from_torch(linear(), torch.zeros(50, 2, 9, 8))

@@ -208,6 +208,8 @@ def _images(calibration: Any) -> Tensor:
             f"calibration must be two images or more (count, ...), found {tuple(images.shape)}; some "
             "hundreds of the training set are best"
         )
+    if bool((images == images[:1]).all()):
+        raise ValueError("calibration images are all the same; give some of the training set")
     # A copy: a tensor made in inference mode cannot be used outside of it.
     return images.float() / 255 if images.dtype == torch.uint8 else images.float().clone()
 
