@@ -231,7 +231,10 @@ def test_x_train_comes_before_x(convert):
 def test_without_labels_evaluate_is_told_the_data(convert, firstspike, files):
     assert convert("net", "some", "--out", "run").status == 0
     refusal = firstspike("evaluate", "run").refusal
-    assert refusal == "the run names no data set; name labelled images of your own by --data"
+    assert refusal == (
+        "the run names no data set; name labelled images by --data, or save it with one: "
+        "save_network(path, net, data)"
+    )
     figures = json.loads(firstspike("evaluate", "run", "--data", files / "tested.npz", "--json").out)
     assert (figures["dataset"], figures["count"]) == ("tested", 100)
 

@@ -175,6 +175,8 @@ def convert(
         ranges = check_number("convert", "ranges", ranges, low=0.5, high=1)
     normalise = _normalisation(images.shape[1], mean, std)
     graph, outputs = read(images[:2] if normalise is None else normalise(images[:2]))
+    if bool((images == images[:1]).all()):
+        raise ValueError("calibration images are all the same; give some of the training set")
     if normalise is not None:
         graph.replace(graph.input, make.node("the normalisation", normalise, graph.input))
     if graph.output.shape[1:] and not any(side > 1 for side in graph.output.shape[1:]):
@@ -208,8 +210,6 @@ def _images(calibration: Any) -> Tensor:
             f"calibration must be two images or more (count, ...), found {tuple(images.shape)}; some "
             "hundreds of the training set are best"
         )
-    if bool((images == images[:1]).all()):
-        raise ValueError("calibration images are all the same; give some of the training set")
     # A copy: a tensor made in inference mode cannot be used outside of it.
     return images.float() / 255 if images.dtype == torch.uint8 else images.float().clone()
 
