@@ -103,7 +103,7 @@ class FirstSpikeClassifier(ClassifierMixin, BaseEstimator):
             rate=self.rate,
             weight_decay=self.weight_decay,
         )
-        # In double precision a sample's result does not depend on those beside it.
+        # In double precision a sample's result does not depend on the rest of its batch.
         self.classes_, self.scaler_, self.network_ = classes, scaler, network.double().eval()
         return self
 

@@ -346,13 +346,12 @@ def _ungrouped(op: Convolve) -> Convolve:
     if op.groups == 1:
         return op
     blocks = op.weight.chunk(op.groups)
-    axis = 1
     whole_weight = torch.zeros(
         len(op.weight), op.weight.shape[1] * op.groups, *op.weight.shape[2:], dtype=op.weight.dtype
     )
     for k, block in enumerate(blocks):
         rows = slice(k * len(block), (k + 1) * len(block))
-        columns = slice(k * block.shape[axis], (k + 1) * block.shape[axis])
+        columns = slice(k * block.shape[1], (k + 1) * block.shape[1])
         whole_weight[rows, columns] = block
     return replace(op, weight=whole_weight, groups=1)
 

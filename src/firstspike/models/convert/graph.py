@@ -9,6 +9,7 @@ Shape legend: B batch, C channels, O channels out.
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -222,6 +223,27 @@ class Graph:
                 node.inputs = [new if one is old else one for one in node.inputs]
         if self.output is old:
             self.output = new
+
+
+@dataclass(frozen=True)
+class Softmax:
+    """The last operation of some classifiers, which changes no decision."""
+
+    node: Node
+    kind: str
+
+
+def ended(start: Node, output: Any, name: str) -> Graph:
+    """Return the graph of the network `name` that ends in `output`, what a reader found there.
+
+    Raises:
+        InputError: a constant.
+    """
+    if isinstance(output, Softmax):
+        return Graph(start, output.node, name, output.kind)
+    if not isinstance(output, Node):
+        raise InputError(f"the output of {name} does not depend on its input")
+    return Graph(start, output, name)
 
 
 def refuse(name: str, what: str, instead: str) -> InputError:

@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -13,7 +12,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from firstspike.models.convert import make
-from firstspike.models.convert.graph import Graph, Node, Pads, Shape, refuse
+from firstspike.models.convert.graph import Graph, Node, Pads, Shape, Softmax, ended, refuse
 from firstspike.nn.geometry import Pair
 from firstspike.support import InputError
 
@@ -108,14 +107,6 @@ def _declared(given: Any) -> list[int | None] | None:
     return [one.dim_value if one.dim_value > 0 else None for one in sides.shape.dim]
 
 
-@dataclass(frozen=True)
-class _Softmax:
-    """The last operation of some classifiers, which changes no decision."""
-
-    node: Node
-    kind: str
-
-
 class _Reader:
     """Walks through the file's nodes; a value is a `Node`, or a constant: float32, int64 or bool.
 
@@ -184,12 +175,7 @@ class _Reader:
             results = results if isinstance(results, list) else [results]
             self._hold(name, results)
             self.values.update(zip(one.output, results, strict=False))
-        output = self._value("the output", self.wanted.name)
-        if isinstance(output, _Softmax):
-            return Graph(self.input, output.node, self.name, output.kind)
-        if not isinstance(output, Node):
-            raise InputError(f"the output of {self.name} does not depend on its input")
-        return Graph(self.input, output, self.name)
+        return ended(self.input, self._value("the output", self.wanted.name), self.name)
 
     def _hold(self, name: str, results: Sequence[Any]) -> None:
         """Refuse many operations that together make far more than the file holds."""
@@ -232,7 +218,7 @@ class _Reader:
         if one.op_type not in _HANDLERS:
             raise make.unknown(name, one.op_type)
         inputs = [self._value(name, key) if key else None for key in one.input]
-        if any(isinstance(value, _Softmax) for value in inputs):
+        if any(isinstance(value, Softmax) for value in inputs):
             if one.op_type == "Identity":
                 return inputs[0]
             raise refuse(name, "an operation after a softmax", "take the network without its softmax")
@@ -673,7 +659,7 @@ def _concatenate(call: _Call) -> Any:
     return make.concatenate(call.name, values)
 
 
-def _softmax(call: _Call, kind: str) -> _Softmax:
+def _softmax(call: _Call, kind: str) -> Softmax:
     x, old = call.x, call.reader.opset < 13
     axis = call.attribute("axis", 1 if old else -1) % (len(x.shape) + 1)
     # The older one is over all axes from `axis` on.
@@ -681,7 +667,7 @@ def _softmax(call: _Call, kind: str) -> _Softmax:
         raise refuse(
             call.name, f"a softmax over axis {axis}", "only over the classes (1) it changes no decision"
         )
-    return _Softmax(x, kind)
+    return Softmax(x, kind)
 
 
 def _arithmetic(call: _Call, on_nodes: Callable[..., Any], on_constants: Callable[..., Any]) -> Any:

@@ -4,7 +4,6 @@ import copy
 import math
 import warnings
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from functools import partial
 from typing import Any, cast
 
@@ -12,7 +11,7 @@ import torch
 from torch import Tensor, fx
 
 from firstspike.models.convert import make
-from firstspike.models.convert.graph import Graph, Node, refuse
+from firstspike.models.convert.graph import Graph, Node, Softmax, ended, refuse
 from firstspike.support import InputError
 
 # Samples that are traced together; of one, torch might forget the axis.
@@ -55,14 +54,6 @@ def read_torch(model: torch.nn.Module, examples: Tensor) -> tuple[Graph, Tensor]
     return _Reader(program, shape, type(model).__name__).read(), outputs
 
 
-@dataclass(frozen=True)
-class _Softmax:
-    """The last operation of some classifiers, which changes no decision."""
-
-    node: Node
-    kind: str
-
-
 class _Reader:
     """Walks through the traced operations; a value is a `Node`, a constant, or a list of them."""
 
@@ -102,22 +93,17 @@ class _Reader:
             raise InputError(
                 f"{self.name} gives {len(found)} outputs; give a module that returns one tensor"
             )
-        output = found[0]
-        if isinstance(output, _Softmax):
-            return Graph(self.input, output.node, self.name, output.kind)
-        if not isinstance(output, Node):
-            raise InputError(f"the output of {self.name} does not depend on its input")
-        return Graph(self.input, output, self.name)
+        return ended(self.input, found[0], self.name)
 
     def _call(self, traced: fx.Node) -> Any:
         args = fx.node.map_arg(traced.args, self.values.__getitem__)
         named = fx.node.map_arg(traced.kwargs, self.values.__getitem__)
         name = _layer_name(traced)
         operation = _operation(traced.target)
-        within = [one for one in _flat([*args, *named.values()]) if isinstance(one, Node | _Softmax)]
+        within = [one for one in _flat([*args, *named.values()]) if isinstance(one, Node | Softmax)]
         if not within:
             return cast(Callable[..., Any], traced.target)(*args, **named)
-        if any(isinstance(one, _Softmax) for one in within):
+        if any(isinstance(one, Softmax) for one in within):
             raise refuse(name, "an operation after a softmax", "take the network without its softmax")
         plain = operation.rstrip("_")
         of = traced.args[0] if traced.args else None
@@ -348,11 +334,11 @@ def _cat(name: str, values: Sequence[Any], dim: int = 0) -> Node:
     return make.concatenate(name, nodes)
 
 
-def _softmax(kind: str, name: str, x: Any, dim: int = -1, *rest: Any, **_: Any) -> _Softmax:
+def _softmax(kind: str, name: str, x: Any, dim: int = -1, *rest: Any, **_: Any) -> Softmax:
     node = _node(name, x)
     if dim % (len(node.shape) + 1) != 1:
         raise refuse(name, f"a softmax over axis {dim}", "only over the classes (1) it changes no decision")
-    return _Softmax(node, kind)
+    return Softmax(node, kind)
 
 
 def _same(name: str, x: Any, *rest: Any, **_: Any) -> Node:
