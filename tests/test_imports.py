@@ -24,6 +24,7 @@ ORDER = [
     "models",
     "data",
     "metrics",
+    "export",
     "plot",
     "recipes",
     "tensorboard",

@@ -17,6 +17,8 @@ from firstspike.decision import Verdict as Verdict
 from firstspike.decision import Votes as Votes
 from firstspike.engine import Decision as Decision
 from firstspike.engine import Engine as Engine
+from firstspike.export.integers import IntegerNetwork as IntegerNetwork
+from firstspike.export.integers import integer as integer
 from firstspike.losses import aggressive_targets as aggressive_targets
 from firstspike.losses import first_spike_cross_entropy as first_spike_cross_entropy
 from firstspike.losses import gan_targets as gan_targets

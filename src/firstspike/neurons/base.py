@@ -91,6 +91,21 @@ class Events:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Quantiser:
+    """A neuron that reads its inputs' values and fires at a level of its own: ``Window``'s, in numbers.
+
+    Attributes:
+        low, high: membranes that mean silent and step 0; a level is their share of the neuron's window.
+        input_low, input_high: values of a silent input and of one at step 0.
+    """
+
+    low: float
+    high: float
+    input_low: float
+    input_high: float
+
+
+@dataclass(frozen=True, kw_only=True)
 class Neuron(ABC):
     """A neuron model as a value that a layer carries: frozen, comparable, written to a run's configuration.
 
@@ -195,6 +210,10 @@ class Neuron(ABC):
 
     def events(self) -> Events | None:
         """Return how the event engine runs the neuron; None if it cannot."""
+        return None
+
+    def quantiser(self) -> Quantiser | None:
+        """Return how the membrane at the input window's end becomes a level; None if it does not."""
         return None
 
     def encode(self, images: Any, steps: int) -> Spikes:

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from firstspike.kernels.cpu import window as kernel
 from firstspike.kernels.untraced import untraced
-from firstspike.neurons.base import Neuron, Synapses, check_field, once
+from firstspike.neurons.base import Neuron, Quantiser, Synapses, check_field, once
 from firstspike.spikes import Rounding, Spikes, encode_latency
 from firstspike.support import check_num_steps, check_numbers
 
@@ -78,6 +78,10 @@ class Window(Neuron):
     def additions(self, steps: int, *, biased: bool) -> int:
         """Return a current in each step of the input window and a drive in each step of its own."""
         return steps + self.out_steps(steps)
+
+    def quantiser(self) -> Quantiser:
+        """Return the ranges of membrane and inputs."""
+        return Quantiser(low=self.low, high=self.high, input_low=self.input_low, input_high=self.input_high)
 
     def encode(self, images: Any, steps: int) -> Spikes:
         """Return intensities as input spikes, rounded as `input_rounding` says."""

@@ -1,0 +1,523 @@
+"""A network in whole numbers, exactly: what C and the page compute, and the reference that both must equal.
+
+Shape legend: O neurons of a layer that differ in their weights: features, or maps.
+"""
+
+import copy
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Literal, TypeVar, overload
+
+import torch
+from torch import Tensor
+
+from firstspike.models.gan import SpikingGenerator
+from firstspike.neurons import Causal, Events, Quantiser, Synapses
+from firstspike.nn import AvgPool2d, EarliestPool2d, Layer, Stack
+from firstspike.nn.geometry import Shape
+from firstspike.nn.wiring import Dense, TransposedConvolution, Wiring
+from firstspike.spikes import Spikes
+from firstspike.support import check_choice, check_integer
+
+# Of the accumulators that a network needs, in C and on the page.
+ACCUMULATOR_BITS = 32
+_LIMIT = 2 ** (ACCUMULATOR_BITS - 1) - 1
+_LARGEST_SHIFT = 24
+# Ends of the weights' range that are tried, as shares of the largest.
+_ENDS = torch.linspace(1, 0.5, 26, dtype=torch.float64)
+
+Granularity = Literal["channel", "layer"]
+
+
+@dataclass(frozen=True, eq=False)
+class IntegerConnection:
+    """Weights in whole numbers.
+
+    Attributes:
+        wiring: which input reaches which neuron.
+        source: whose spikes it takes, as `Stack.sources` counts.
+        steps: of the window that they lie in.
+        weight: int8, as the wiring shapes it.
+        shift: int64 ``(O,)``; what it adds to the membrane counts ``2 ** shift`` times.
+    """
+
+    wiring: Wiring
+    source: int
+    steps: int
+    weight: Tensor
+    shift: Tensor
+
+    def drive(self, spikes: Spikes, *, held: bool) -> Tensor:
+        """Return what spikes add to the membranes until the window's end, float64 and whole.
+
+        Args:
+            spikes: of the source.
+            held: each adds its weight at every step from its own on, instead of once.
+        """
+        values = spikes.steps - spikes.times.double() if held else (~spikes.silent).double()
+        summed = self.wiring.apply(values, self.weight.double(), None, 0.0)
+        return summed * 2.0 ** _per_map(self.shift, summed.dim() - 1)
+
+    def largest(self, *, held: bool) -> Tensor:
+        """Return the largest sum that spikes can reach on the way, without the shift, int64 ``(O,)``."""
+        rows = by_output(self.wiring, self.weight).long()
+        largest = torch.maximum(rows.clamp(min=0).sum(1), -rows.clamp(max=0).sum(1))
+        return largest * (self.steps if held else 1)
+
+
+@dataclass(frozen=True, eq=False)
+class IntegerWindow:
+    """A layer of window neurons.
+
+    An input spike adds its weight to a current, and the current adds to the membrane at every step of its
+    source's window. In the neuron's own window of `steps` the membrane starts at `offset` plus what it
+    received, and grows by `drive` a step; the neuron fires at the first step at which it is not below 0.
+
+    Attributes:
+        connections: at least one.
+        offset: int64 ``(O,)``, or ``(O, y, x)`` where the places of a map differ.
+        drive: int64 ``(O,)``.
+        steps: of its own window.
+        range: ``(low, unit)``: membrane that means silent, and what a level adds, for `Stack.read`.
+    """
+
+    connections: tuple[IntegerConnection, ...]
+    offset: Tensor
+    drive: Tensor
+    steps: int
+    range: tuple[float, float]
+
+    def read(self, inputs: Sequence[Spikes]) -> tuple[Spikes, Tensor]:
+        """Return spikes, and membranes in the units of the network that was given."""
+        total = sum(
+            connection.drive(spikes, held=True)
+            for connection, spikes in zip(self.connections, inputs, strict=True)
+        )
+        assert isinstance(total, Tensor)
+        dims = total.dim() - 1
+        drive = _per_map(self.drive, dims)
+        offset = self.offset if self.offset.dim() > 1 else _per_map(self.offset, dims)
+        reached = total.long() + offset + self.steps * drive
+        level = torch.div(reached, drive, rounding_mode="floor").clamp(0, self.steps)
+        low, unit = self.range
+        return (
+            Spikes.trusted((self.steps - level).float(), self.steps),
+            (low + reached.double() / drive * unit).float(),
+        )
+
+    def bound(self) -> int:
+        """Return the largest number that an accumulator may have to hold."""
+        return _bound(self.connections, self.offset, self.drive * self.steps)
+
+
+@dataclass(frozen=True, eq=False)
+class IntegerCausal:
+    """A layer of causal neurons.
+
+    An input spike adds its weight to the membrane once. The neuron fires at the first step at which the
+    membrane, counted ``2 ** fraction`` times, is at `level` or above; at every step, the first included,
+    `level` falls by `current` before.
+
+    Attributes:
+        connections: at least one; their shifts are `fraction`.
+        level: int64 ``(O,)``.
+        current: int64 ``(O,)``.
+        fraction: 0 unless a constant current flows.
+        delay: steps from there to the output spike.
+        unit: what a membrane of 1 stands for, float64 ``(O,)``, for `Stack.read`.
+    """
+
+    connections: tuple[IntegerConnection, ...]
+    level: Tensor
+    current: Tensor
+    fraction: int
+    delay: int
+    unit: Tensor
+
+    def read(self, inputs: Sequence[Spikes]) -> tuple[Spikes, Tensor]:
+        """Return spikes, and membranes in the units of the network that was given."""
+        summed = sum(
+            connection.drive(spikes, held=False)
+            for connection, spikes in zip(self.connections, inputs, strict=True)
+        )
+        assert isinstance(summed, Tensor)
+        synapses = [
+            Synapses(one.wiring, one.weight.double() * 2.0**self.fraction) for one in self.connections
+        ]
+        synapses[0] = replace(synapses[0], bias=self._bias())
+        neuron = Causal(
+            threshold=float(self._threshold()),
+            delay=self.delay,
+            bias="current" if self.current.any() else "start",
+        )
+        spikes, _ = neuron.read_all(list(zip(synapses, inputs, strict=True)))
+        unit = _per_map(self.unit, summed.dim() - 1)
+        return spikes, (summed / 2.0**self.fraction * unit).float()
+
+    def _threshold(self) -> int:
+        return max(1, int(self.level.max()))
+
+    def _bias(self) -> Tensor | None:
+        """What makes one threshold of all levels, or the current."""
+        added = self.current if self.current.any() else self._threshold() - self.level
+        return added.double() if added.any() else None
+
+    def bound(self) -> int:
+        """Return the largest number that an accumulator may have to hold."""
+        steps = self.connections[0].steps
+        return _bound(self.connections, self.level, self.current * steps, held=False)
+
+
+IntegerLayer = IntegerWindow | IntegerCausal
+L = TypeVar("L", IntegerWindow, IntegerCausal)
+
+
+class IntegerNetwork(Stack):
+    """A network in whole numbers: weights of few bits, sums and thresholds that every processor gets alike.
+
+    It is used as the `Stack` that it was made from, and its spikes are those of the exported C and page.
+    `layers` hold the weights that the whole numbers stand for, for reports.
+
+    Attributes:
+        integers: the layers in whole numbers.
+        in_shape: of a sample's input.
+        bits: of a weight.
+
+    Made by `integer`.
+    """
+
+    def __init__(self, stack: Stack, integers: Sequence[IntegerLayer], in_shape: Shape, bits: int) -> None:
+        super().__init__(*stack, steps=stack.steps)
+        self.integers, self.in_shape, self.bits = tuple(integers), in_shape, bits
+
+    def trace(self, spikes: Spikes) -> list[Spikes]:
+        """Return the spikes of the input and of every layer, each local to its window."""
+        return self.read(spikes)[0]
+
+    @torch.no_grad()
+    def read(self, spikes: Spikes) -> tuple[list[Spikes], Tensor]:
+        """Return what `trace` returns and the last layer's membrane."""
+        traced = [self._entering(spikes)]
+        membrane = torch.empty(0)
+        for depth, layer in enumerate(self.integers):
+            # Looks at the shapes.
+            inputs = self._inputs(depth, traced)
+            flat = [
+                given.flatten() if isinstance(one.wiring, Dense) and given.times.dim() > 2 else given
+                for one, given in zip(layer.connections, inputs, strict=True)
+            ]
+            out, membrane = layer.read(flat)
+            traced.append(out)
+        return traced, membrane
+
+
+@overload
+def integer(
+    net: Stack, *, bits: int = 8, in_shape: Shape | None = None, per: Granularity = "channel"
+) -> IntegerNetwork: ...
+
+
+@overload
+def integer(net: SpikingGenerator, *, bits: int = 8, per: Granularity = "channel") -> SpikingGenerator: ...
+
+
+@torch.no_grad()
+def integer(
+    net: Stack | SpikingGenerator,
+    *,
+    bits: int = 8,
+    in_shape: Shape | None = None,
+    per: Granularity = "channel",
+) -> IntegerNetwork | SpikingGenerator:
+    """Return a network of window and causal neurons in whole numbers.
+
+    Weights are rounded to ``-(2 ** (bits - 1) - 1) ... 2 ** (bits - 1) - 1`` times a step, that of the least
+    squared error; weights that already are such multiples of a power of two stay what they are. Biases,
+    thresholds and the drive of window neurons become whole numbers of 32 bits, whose rounding is far below
+    that of the weights.
+
+    Args:
+        net: the trained network; of a generator the `stack` becomes one in whole numbers.
+        bits: of a weight, 2 ... 8.
+        in_shape: shape of a sample, ``(channels, y, x)``, which a stack that begins with a convolution or
+            pooling does not know; the features of a fully connected layer by default.
+        per: one step for each neuron's or map's weights ("channel") or for a "layer".
+
+    Returns:
+        A `Stack` with the same windows and sizes, whose spikes are exact.
+
+    Raises:
+        TypeError: `net` is no Stack.
+        ValueError: neurons that have no form in whole numbers, weights that are not finite, an accumulator
+            that could need more than 32 bits, `bits` out of range.
+
+    >>> import firstspike as fs
+    >>> net = fs.Stack(fs.Linear(4, 8), fs.Linear(8, 2, fs.Window.output(steps=32)), steps=16)
+    >>> whole = fs.integer(net, bits=4)
+    >>> whole.integers[0].connections[0].weight.dtype, whole(net.encode([[0.0, 0.3, 0.6, 1.0]])).shape
+    (torch.int8, torch.Size([1, 2]))
+    """
+    if isinstance(net, SpikingGenerator):
+        whole = integer(net.stack, bits=bits, per=per)
+        return SpikingGenerator(whole, net.noise_size, net.image_shape, net.num_classes)
+    if not isinstance(net, Stack):
+        raise TypeError(f"integer takes a firstspike.Stack, found {type(net).__name__}")
+    bits = check_integer("integer", "bits", bits, low=2)
+    if bits > 8:
+        raise ValueError(f"integer.bits must be 2 ... 8, found {bits}")
+    check_choice("integer", "per", per, ("channel", "layer"))
+    shapes = net.shapes(in_shape)
+    grid = copy.deepcopy(net).double()
+    layers: list[IntegerLayer] = []
+    for depth, layer in enumerate(grid):
+        where = f"layer {depth} ({type(layer).__name__})"
+        for name, tensor in layer.named_parameters():
+            if not bool(torch.isfinite(tensor).all()):
+                raise ValueError(f"{where}: its {name} holds NaN or infinity")
+        sources = net.sources[depth]
+        windows = [net.windows[source] for source in sources]
+        made = _layer(layer, [shapes[source] for source in sources], sources, windows, bits, per, where)
+        if made.bound() > _LIMIT:
+            raise ValueError(
+                f"{where}: an accumulator could reach {made.bound():,}, more than {ACCUMULATOR_BITS} bits "
+                f"hold ({_LIMIT:,}); take fewer bits, steps or inputs"
+            )
+        layers.append(made)
+    dtypes = [parameter.dtype for parameter in net.parameters()]
+    return IntegerNetwork(grid.to(dtypes[0] if dtypes else torch.float32), layers, shapes[0], bits)
+
+
+def _layer(
+    layer: Layer | AvgPool2d,
+    shapes: Sequence[Shape],
+    sources: Sequence[int],
+    windows: Sequence[int],
+    bits: int,
+    per: Granularity,
+    where: str,
+) -> IntegerLayer:
+    """The layer in whole numbers; its own weights become what those stand for."""
+    if isinstance(layer, AvgPool2d):
+        return _pool(layer, shapes[0], sources[0], windows[0])
+    quantiser, events = layer.neuron.quantiser(), layer.neuron.events()
+    if quantiser is not None:
+        return _window(layer, quantiser, shapes, sources, windows, bits, per)
+    if events is not None:
+        return _causal(layer, events, sources, windows, bits, per)
+    raise ValueError(
+        f"{where}: {type(layer.neuron).__name__} neurons have no form in whole numbers; Window and Causal do"
+    )
+
+
+def _pool(layer: AvgPool2d, shape: Shape, source: int, steps: int) -> IntegerCausal:
+    """Pooling counts spikes."""
+    wiring = layer.synapses_for(shape).wiring
+    ones, none = torch.ones(shape[0], dtype=torch.int64), torch.zeros(shape[0], dtype=torch.int64)
+    weight = torch.ones(wiring.weight_shape, dtype=torch.int8)
+    count = 1 if isinstance(layer, EarliestPool2d) else layer.count
+    events = layer.neuron.events()
+    assert events is not None
+    return IntegerCausal(
+        connections=(IntegerConnection(wiring, source, steps, weight, none),),
+        level=ones * count,
+        current=none,
+        fraction=0,
+        delay=events.delay,
+        unit=ones.double() / math.prod(layer.kernel_size),
+    )
+
+
+def _window(
+    layer: Layer,
+    quantiser: Quantiser,
+    shapes: Sequence[Shape],
+    sources: Sequence[int],
+    windows: Sequence[int],
+    bits: int,
+    per: Granularity,
+) -> IntegerWindow:
+    connections, steps = (layer, *layer.shortcuts), layer.neuron.out_steps(windows[0])
+    unit = (quantiser.high - quantiser.low) / steps
+    # What a weight adds to the level in each step.
+    shares = [(quantiser.input_high - quantiser.input_low) / window / unit for window in windows]
+    base, shifts = _steps(
+        [by_output(one.wiring, one.weight) * share for one, share in zip(connections, shares, strict=True)],
+        bits,
+        per,
+    )
+    whole = [
+        _rounded(one.weight, one.wiring, base * 2.0**shift / share, bits)
+        for one, shift, share in zip(connections, shifts, shares, strict=True)
+    ]
+    resting = sum(
+        one.synapses(
+            torch.full((1, *_taken(one.wiring, shape)), quantiser.input_low, dtype=torch.float64),
+            silent=quantiser.input_low,
+        )[0]
+        for one, shape in zip(connections, shapes, strict=True)
+    )
+    assert isinstance(resting, Tensor)
+    rest = (resting - quantiser.low) / unit
+
+    def scaled(fraction: int) -> IntegerWindow:
+        """The layer with membranes in parts of ``2 ** -fraction`` of the least weight."""
+        drive = (2.0**fraction / base).round().long()
+        offset = (rest * _per_map(2.0**fraction / base, rest.dim())).round().long()
+        offset = offset - steps * _per_map(drive, rest.dim())
+        flat = offset.reshape(len(offset), -1)
+        same = bool((flat == flat[:, :1]).all())
+        return IntegerWindow(
+            tuple(
+                IntegerConnection(one.wiring, source, window, weight, shift + fraction)
+                for one, source, window, weight, shift in zip(
+                    connections, sources, windows, whole, shifts, strict=True
+                )
+            ),
+            offset=flat[:, 0] if same else offset,
+            drive=drive,
+            steps=steps,
+            range=(quantiser.low, unit),
+        )
+
+    return _finest(scaled)
+
+
+def _causal(
+    layer: Layer,
+    events: Events,
+    sources: Sequence[int],
+    windows: Sequence[int],
+    bits: int,
+    per: Granularity,
+) -> IntegerCausal:
+    connections = (layer, *layer.shortcuts)
+    flows = layer.neuron.bias_is_current and any(one.bias is not None for one in connections)
+    # A level for each map is a bias, which not every convolution takes.
+    alike = flows or not _takes_bias(layer.wiring)
+    # One step for all, so that the sum needs no shifts.
+    rows = torch.cat([by_output(one.wiring, one.weight) for one in connections], 1)
+    base, _ = _steps([rows], bits, "layer" if alike else per)
+    whole = [_rounded(one.weight, one.wiring, base, bits) for one in connections]
+    biases = [one.bias for one in connections if one.bias is not None]
+    bias = sum(biases[1:], biases[0]) if biases else torch.zeros(len(base), dtype=torch.float64)
+
+    def scaled(fraction: int) -> IntegerCausal:
+        counts = 2.0**fraction / base
+        level = (events.threshold - (0.0 if flows else bias)) * counts
+        level = (level.floor() + 1 if events.strict else level.ceil()).long()
+        current = (bias * counts).round().long() if flows else torch.zeros_like(level)
+        return IntegerCausal(
+            tuple(
+                IntegerConnection(one.wiring, source, window, weight, torch.full_like(level, fraction))
+                for one, source, window, weight in zip(connections, sources, windows, whole, strict=True)
+            ),
+            level=level,
+            current=current,
+            fraction=fraction,
+            delay=events.delay,
+            unit=base,
+        )
+
+    return _finest(scaled) if flows else scaled(0)
+
+
+def _takes_bias(wiring: Wiring) -> bool:
+    """Whether causal neurons behind it may have a bias, see `Convolution.with_clock`."""
+    if isinstance(wiring, Dense):
+        return True
+    within = all(2 * p < k for k, p in zip(wiring.kernel_size, wiring.padding, strict=True))
+    return wiring.groups == 1 and within
+
+
+def _finest(scaled: Callable[[int], L]) -> L:
+    """The layer with the finest fraction whose accumulators are sure to hold; if none, the coarsest."""
+    best = scaled(0)
+    for fraction in range(1, _LARGEST_SHIFT + 1):
+        finer = scaled(fraction)
+        if finer.bound() > _LIMIT:
+            break
+        best = finer
+    return best
+
+
+def _bound(connections: Sequence[IntegerConnection], *parts: Tensor, held: bool = True) -> int:
+    """The largest number of a membrane: of each connection's sum, of all, and of what is added besides."""
+    sums = [one.largest(held=held) for one in connections]
+    total = sum(largest.double() * 2.0**one.shift for largest, one in zip(sums, connections, strict=True))
+    assert isinstance(total, Tensor)
+    for part in parts:
+        total = total + part.abs().flatten(1).amax(1) if part.dim() > 1 else total + part.abs()
+    return int(max(total.max(), *(largest.max() for largest in sums)))
+
+
+def by_output(wiring: Wiring, weight: Tensor) -> Tensor:
+    """Return weights as ``(O, inputs)``."""
+    if isinstance(wiring, TransposedConvolution):
+        grouped = weight.unflatten(0, (wiring.groups, -1)).transpose(1, 2)
+        return grouped.flatten(0, 1).flatten(1)
+    return weight.flatten(1)
+
+
+def _per_weight(wiring: Wiring, values: Tensor) -> Tensor:
+    """Values ``(O,)`` as they meet the weights."""
+    if isinstance(wiring, TransposedConvolution):
+        inputs = wiring.in_channels // wiring.groups
+        grouped = values.reshape(wiring.groups, 1, -1).expand(-1, inputs, -1)
+        return grouped.reshape(wiring.in_channels, -1, 1, 1)
+    return values.reshape(-1, *[1] * (len(wiring.weight_shape) - 1))
+
+
+def _per_map(values: Tensor, dims: int) -> Tensor:
+    """Values ``(O,)`` as they meet what a layer gives, of so many dimensions without the batch's."""
+    return values.reshape(-1, *[1] * (dims - 1))
+
+
+def _taken(wiring: Wiring, shape: Shape) -> Shape:
+    return (math.prod(shape),) if isinstance(wiring, Dense) else shape
+
+
+def _steps(rows: Sequence[Tensor], bits: int, per: Granularity) -> tuple[Tensor, list[Tensor]]:
+    """The finest step of weights ``(O, inputs)`` of several connections, and how often each doubles it."""
+    wanted = [_step(each if per == "channel" else each.reshape(1, -1), bits) for each in rows]
+    wanted = [each.expand(len(rows[0])) for each in wanted]
+    # A connection of zeros takes any step.
+    base = torch.stack([each.where(each > 0, math.inf) for each in wanted]).amin(0)
+    base = base.where(base.isfinite(), 1.0)
+    return base, [(each / base).clamp(min=1).log2().ceil().long() for each in wanted]
+
+
+def _step(rows: Tensor, bits: int) -> Tensor:
+    """The step of the least squared error for each row of weights, 0 for zeros."""
+    most = 2 ** (bits - 1) - 1
+    largest = rows.abs().amax(1)
+    power = _common_power(rows)
+    best = torch.where(largest <= power * most, power, largest / most)
+    least = _error(rows, best, most)
+    for end in _ENDS[1:]:
+        step = largest * end / most
+        error = _error(rows, step, most)
+        best, least = torch.where(error < least, step, best), torch.minimum(least, error)
+    return best
+
+
+def _error(rows: Tensor, step: Tensor, most: int) -> Tensor:
+    safe = step.where(step > 0, 1.0)[:, None]
+    return ((rows / safe).round().clamp(-most, most) * safe - rows).square().sum(1)
+
+
+def _common_power(rows: Tensor) -> Tensor:
+    """The largest power of two of which every weight of a row is a multiple, 0 for zeros."""
+    mantissa, exponent = torch.frexp(rows)
+    digits = (mantissa * 2.0**53).long()
+    lowest = torch.ldexp((digits & -digits).double(), exponent - 53)
+    powers = lowest.where(lowest > 0, math.inf).amin(1)
+    return powers.where(powers.isfinite(), 0.0)
+
+
+def _rounded(weight: Tensor, wiring: Wiring, step: Tensor, bits: int) -> Tensor:
+    """Weights in steps ``(O,)``, int8; `weight` itself becomes what they stand for."""
+    most, spread = 2 ** (bits - 1) - 1, _per_weight(wiring, step)
+    whole = (weight / spread).round().clamp(-most, most)
+    weight.copy_(whole * spread)
+    return whole.to(torch.int8)
