@@ -14,7 +14,7 @@ from torch.nn import functional as F
 from firstspike.models.convert import make
 from firstspike.models.convert.graph import Graph, Node, Pads, Shape, Softmax, ended, refuse
 from firstspike.nn.geometry import Pair
-from firstspike.support import InputError
+from firstspike.support import InputError, refuse_pickled
 
 # Samples that are read together where the file leaves their number open; of one, an axis might be lost.
 _BATCH = 2
@@ -73,6 +73,7 @@ def _load(path: Path) -> Any:
             raise InputError(f"{path} is no file; give an ONNX file")
         if path.stat().st_size > _MAX_BYTES:
             raise InputError(f"{path} is larger than 2 GB, which ONNX files cannot be")
+        refuse_pickled(path)
         content = path.read_bytes()
     except OSError as error:
         raise InputError(f"{path} cannot be read: {error.strerror}") from error
