@@ -1,4 +1,5 @@
 import json
+import logging
 from dataclasses import replace
 from typing import Any
 
@@ -368,9 +369,9 @@ def data_dependent(x: Tensor) -> Tensor:
         (Odd(nn.AdaptiveAvgPool2d(4), 32), ("adaptive pooling of 9 x 8 to 4 x 4", "divide")),
         (Odd(lambda x: x[:1].expand(2, -1, -1, -1)), ("batch",)),
         (Odd(data_dependent), ("cannot trace",)),
-        (nn.LSTM(8, 3), ("cannot", "shape")),
-        (nn.Sequential(nn.Conv1d(2, 3, 3), nn.ReLU()), ("cannot trace",)),
-        (nn.Sequential(nn.Flatten(), nn.Linear(9, 3)), ("cannot trace", "(2, 9, 8)")),
+        (nn.LSTM(8, 3), ("LSTM does not take images of shape (2, 9, 8)",)),
+        (nn.Sequential(nn.Conv1d(2, 3, 3), nn.ReLU()), ("does not take images of shape",)),
+        (nn.Sequential(nn.Flatten(), nn.Linear(9, 3)), ("does not take images of shape (2, 9, 8)",)),
         (
             nn.Sequential(
                 nn.Flatten(), nn.Linear(144, 4), nn.ReLU(), nn.Unflatten(1, (1, 2, 2)), nn.Conv2d(1, 2, 1)
@@ -382,6 +383,20 @@ def data_dependent(x: Tensor) -> Tensor:
 def test_what_has_no_meaning_is_refused_by_name(network: nn.Module, words: tuple[str, ...]) -> None:
     with refused(InputError, *words):
         fs.from_torch(network, IMAGES)
+
+
+def test_images_of_another_shape_are_refused_without_a_log(caplog: pytest.LogCaptureFixture) -> None:
+    # torch hands no records on to the root.
+    torchs = logging.getLogger("torch")
+    torchs.addHandler(caplog.handler)
+    try:
+        with refused(
+            InputError, "Sequential does not take images of shape (2, 9, 8), as the calibration's"
+        ):
+            fs.from_torch(nn.Sequential(nn.Flatten(), nn.Linear(9, 3)), IMAGES)
+    finally:
+        torchs.removeHandler(caplog.handler)
+    assert not caplog.records
 
 
 def linear() -> nn.Module:

@@ -32,20 +32,21 @@ def read_torch(model: torch.nn.Module, examples: Tensor) -> tuple[Graph, Tensor]
     if not isinstance(model, torch.nn.Module):
         raise TypeError(f"model must be a torch.nn.Module, found {type(model).__name__}")
     shape = tuple(examples.shape[1:])
+    failed = f"{type(model).__name__} does not take images of shape {shape}, as the calibration's"
     try:
         with torch.no_grad(), warnings.catch_warnings():
             warnings.simplefilter("ignore")
             plain = copy.deepcopy(model).to("cpu", torch.float32).eval()
             for parameter in plain.parameters():
                 parameter.requires_grad_(False)
-            # A network may change its input in place.
-            program = torch.export.export(plain, (examples.clone(),), strict=False)
+            # A network may change its input in place. It runs before it is traced, since torch.export logs
+            # pages where the input does not fit.
             outputs = plain(examples.clone())
+            failed = f"torch.export cannot trace {type(model).__name__} on inputs of shape {shape}"
+            program = torch.export.export(plain, (examples.clone(),), strict=False)
     except Exception as error:
         reason = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
-        raise InputError(
-            f"torch.export cannot trace {type(model).__name__} on inputs of shape {shape}: {reason}"
-        ) from error
+        raise InputError(f"{failed}: {reason}") from error
     if not isinstance(outputs, Tensor):
         raise InputError(
             f"{type(model).__name__} gives a {type(outputs).__name__}; give a module that returns one "
