@@ -259,7 +259,7 @@ REFUSED = {
     "damaged": ("damaged some", "damaged.onnx is damaged or no ONNX file"),
     "text": ("text some", "text.onnx is damaged or no ONNX file"),
     "pickle": ("pickle some", "pickle.onnx is a pickled file of torch, which can run code"),
-    "operator": ("odd some", "(Sigmoid) is"),
+    "operator": ("odd some", "(Sigmoid) cannot be converted"),
     "dead": ("dead some", "never active on the calibration images"),
     "no calibration": ("net nowhere", "nowhere.npz is no file; name an .npz file with images"),
     "cut": ("net cut", "is no .npz file, or a truncated one"),

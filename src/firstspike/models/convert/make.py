@@ -36,10 +36,13 @@ _FLOAT = "give the network as it was before it was quantised"
 # What to use instead of an operation, by its name in lower case without underscores.
 _INSTEAD = {
     **dict.fromkeys(
-        ("leakyrelu", "prelu", "elu", "selu", "celu", "gelu", "silu", "mish", "softplus", "hardswish"),
+        (
+            *("leakyrelu", "prelu", "rrelu", "elu", "selu", "celu", "gelu", "silu", "mish", "softplus"),
+            *("hardswish", "softsign", "tanhshrink", "hardshrink", "softshrink"),
+        ),
         f"a spike time cannot be negative activity; {_SMOOTH}",
     ),
-    **dict.fromkeys(("sigmoid", "tanh", "hardsigmoid", "softsign", "logsigmoid", "swish"), _SMOOTH),
+    **dict.fromkeys(("sigmoid", "tanh", "hardsigmoid", "logsigmoid", "erf", "threshold", "glu"), _SMOOTH),
     **dict.fromkeys(
         (
             *("layernorm", "groupnorm", "instancenorm", "localresponsenorm", "rmsnorm"),
@@ -61,10 +64,18 @@ _INSTEAD = {
 }
 
 
-def unknown(name: str, operation: str) -> InputError:
-    """Return the error for an operation that has no meaning with single spikes."""
-    instead = _INSTEAD.get(operation.lower().replace("_", ""), OTHERWISE)
-    return refuse(name, f"{'an' if operation[:1] in 'aeiouAEIOU' else 'a'} {operation}", instead)
+def unknown(name: str, operation: str, within: str) -> InputError:
+    """Return the error for an operation that has no meaning with single spikes.
+
+    Args:
+        name: of the layer, with the operation.
+        operation: its own.
+        within: the layer or function that the user wrote, of which it may be a part only.
+    """
+    own, whole_one = (one.lower().replace("_", "") for one in (operation, within))
+    part = "" if own == whole_one else f", part of {within},"
+    instead = _INSTEAD.get(whole_one, _INSTEAD.get(own, OTHERWISE))
+    return InputError(f"{name}{part} cannot be converted; {instead}")
 
 
 def node(name: str, op: Op, *inputs: Node) -> Node:

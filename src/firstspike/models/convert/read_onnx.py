@@ -28,6 +28,8 @@ _MAX_VISITED = 2**28
 # Bounds of a clip that stand for none: the largest float32, or float16.
 _UNBOUNDED = 65504.0
 _CHANNELS_FIRST = [0, 3, 1, 2]
+# Activations that exporters take apart, by what is done to their input before it is multiplied by that.
+_GATES = {("Sigmoid",): "SiLU", ("HardSigmoid",): "Hardswish", ("Softplus", "Tanh"): "Mish"}
 
 
 def read_onnx(path: str | Path, shape: Shape) -> Graph:
@@ -217,7 +219,7 @@ class _Reader:
 
     def _call(self, name: str, one: Any) -> Any:
         if one.op_type not in _HANDLERS:
-            raise make.unknown(name, one.op_type)
+            raise make.unknown(name, one.op_type, _written(self.model.graph.node, one))
         inputs = [self._value(name, key) if key else None for key in one.input]
         if any(isinstance(value, Softmax) for value in inputs):
             if one.op_type == "Identity":
@@ -227,6 +229,22 @@ class _Reader:
 
     def _move(self, name: str, x: Any, move: Callable[[Tensor], Any]) -> Any:
         return make.moved(name, x, move, self.batch) if isinstance(x, Node) else move(x)
+
+
+def _written(nodes: Sequence[Any], one: Any) -> str:
+    """The activation that an operation begins, as the user wrote it before an exporter took it apart."""
+    if one.op_type == "Erf":
+        return "GELU"
+    kinds, last = [one.op_type], one
+    for _ in range(2):
+        users = [other for other in nodes if set(last.output) & set(other.input)]
+        if any(user.op_type == "Mul" and set(one.input) & set(user.input) for user in users):
+            return _GATES.get(tuple(kinds), one.op_type)
+        if len(users) != 1:
+            break
+        last = users[0]
+        kinds.append(last.op_type)
+    return str(one.op_type)
 
 
 class _Call:

@@ -118,7 +118,7 @@ class _Reader:
                 result = _moved(name, traced.target, args, named)
                 self._share(traced, of)
             else:
-                raise make.unknown(name, plain)
+                raise make.unknown(name, plain, _written(traced) or plain)
         except InputError:
             raise
         except (TypeError, ValueError, RuntimeError, AttributeError) as error:
@@ -155,6 +155,16 @@ def _layer_name(traced: fx.Node) -> str:
     paths = [path for path, _ in stack.values() if path]
     operation = _operation(traced.target)
     return f"{paths[-1]} ({operation})" if paths else operation
+
+
+def _written(traced: fx.Node) -> str:
+    """What the user wrote that an operation is of: torch's module, else its function; "" if unknown."""
+    stack = list((traced.meta.get("nn_module_stack") or {}).values())
+    module = str(stack[-1][1]) if stack else ""
+    if module.startswith("torch.nn."):
+        return module.rpartition(".")[2]
+    _, function = traced.meta.get("torch_fn", ("", ""))
+    return str(function).rpartition(".")[2]
 
 
 def _operation(target: Any) -> str:
