@@ -303,6 +303,12 @@ FORMS: dict[str, tuple[list[Any], Constants, int]] = {
         {},
         19,
     ),
+    # Two patches along an axis, of which three places lie inside each.
+    "average pool whose patches hold as many": (
+        [node("AveragePool", "x", kernel_shape=[4, 4], strides=[4, 4], pads=[1, 1, 1, 1])],
+        {},
+        7,
+    ),
     "global average": ([node("GlobalAveragePool", "x")], {}, 7),
     "global maximum": ([node("GlobalMaxPool", "x")], {}, 7),
     "mean by attribute": ([node("ReduceMean", "x", axes=[2, 3], keepdims=0)], {}, 13),
@@ -605,7 +611,7 @@ REFUSED: dict[str, tuple[list[Any], Constants, tuple[str, ...]]] = {
     "smaller patches": (
         [node("AveragePool", "x", kernel_shape=[3, 3], pads=[1, 1, 1, 1])],
         {},
-        ("the-averagepool", "count the padding"),
+        ("the-averagepool", "hold fewer places", "count_include_pad"),
     ),
     "transposed activations": (
         [FLAT, node("Gemm", "f w", transA=1)],

@@ -514,11 +514,13 @@ def _pool(call: _Call, *, largest: bool) -> Node:
     pads, ceil_mode = call.pads(kernel, stride), bool(call.attribute("ceil_mode", 0))
     if largest:
         # The last patches of ceil_mode begin inside.
-        more = [k + s if ceil_mode else 0 for k, s in zip(kernel, stride, strict=True)]
-        places = [n + sum(pads[2 * k : 2 * k + 2]) + more[k] for k, n in enumerate(call.x.shape[1:3])]
+        beyond = [k + s if ceil_mode else 0 for k, s in zip(kernel, stride, strict=True)]
+        places = [n + sum(pads[2 * k : 2 * k + 2]) + beyond[k] for k, n in enumerate(call.x.shape[1:3])]
         _check_filled(call, (call.x.shape[0], *places))
         return make.max_pool(call.name, call.x, kernel, stride, pads, ceil_mode=ceil_mode)
-    _check_patches(call, (call.x.shape[0], 1), kernel, stride, pads)
+    more = kernel if ceil_mode else (0, 0)
+    framed = (pads[0], pads[1] + more[0], pads[2], pads[3] + more[1])
+    _check_patches(call, (call.x.shape[0], 1), kernel, stride, framed)
     counts = bool(call.attribute("count_include_pad", 0))
     return make.average_pool(
         call.name, call.x, kernel, stride, pads, counts_padding=counts, ceil_mode=ceil_mode
