@@ -4,6 +4,7 @@ import json
 import shutil
 import socket
 import sys
+from pathlib import Path
 
 import numpy
 import pytest
@@ -40,7 +41,7 @@ def test_a_saved_run_is_the_same_network_and_tells_no_folders(classifier_run, tm
     assert [path.name for path in folder.parent.iterdir()] == ["hub"]
     assert json.loads((folder / "config.json").read_text()) == config | {"command": None}
     assert not any("/home/me" in path.read_text(errors="replace") for path in folder.iterdir())
-    with refused(InputError, str(folder), "no revision 'abc'"):
+    with refused(InputError, str(folder), "has no revision 'abc'"):
         fs.hub.load(folder, revision="abc")
     loaded = fs.hub.load(folder)
     expected = load_file(run / "model.safetensors")
@@ -113,10 +114,6 @@ def test_a_repository_is_fetched_with_only_what_is_read(classifier_run, tmp_path
 
 
 def test_what_cannot_be_fetched_is_said_in_one_line(tmp_path, monkeypatch):
-    # The hub's own check of names, before any connection.
-    with refused(InputError, "no/such/folder is no folder"):
-        fs.hub.load("no/such/folder")
-
     def snapshot_download(repo_id, **how):
         raise OSError("404\nnot found")
 
@@ -126,6 +123,64 @@ def test_what_cannot_be_fetched_is_said_in_one_line(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "huggingface_hub", None)
     with refused(InputError, "pip install 'firstspike[hub]'"):
         fs.hub.load("someone/digits")
+
+
+@pytest.fixture
+def asked(monkeypatch, tmp_path):
+    """What was asked of the hub, from a folder with ``runs/mine.txt``."""
+    names = []
+
+    def snapshot_download(repo_id, **how):
+        names.append(repo_id)
+        raise OSError("nothing there")
+
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", snapshot_download)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("USERPROFILE", str(tmp_path))
+    (tmp_path / "runs").mkdir()
+    (tmp_path / "runs" / "mine.txt").write_text("no run")
+    monkeypatch.chdir(tmp_path)
+    return names
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "./mine",
+        "../mine",
+        "~/mine",
+        "runs/min",
+        "runs/a/b",
+        "a/b/c",
+        "/none/mine",
+        "mine",
+        "",
+        "mine/",
+        Path("a"),
+    ],
+)
+def test_a_folder_that_is_not_there_is_not_asked_of_the_hub(asked, name):
+    with refused(InputError, "does not exist" if name else "config.json", "folder"):
+        fs.hub.load(name)
+    assert not asked
+
+
+def test_a_file_is_not_asked_of_the_hub(asked):
+    with refused(InputError, "mine.txt is not a run folder"):
+        fs.hub.load("runs/mine.txt")
+    assert not asked
+
+
+def test_a_folder_of_the_users_name_does_not_hide_a_repository_with_a_revision(asked):
+    for name, how in (("runs/min", {"revision": "main"}), ("some-one/di.gits_2", {})):
+        with refused(InputError, f"{name} is no folder, and could not be fetched"):
+            fs.hub.load(name, **how)
+    assert asked == ["runs/min", "some-one/di.gits_2"]
+
+
+def test_a_run_in_the_home_folder_is_found(classifier_run, asked, tmp_path):
+    shutil.copytree(classifier_run, tmp_path / "runs" / "mine")
+    assert fs.hub.load("~/runs/mine").path == tmp_path / "runs" / "mine"
 
 
 def test_a_push_makes_the_repository_and_uploads_the_folder(classifier_run, monkeypatch):

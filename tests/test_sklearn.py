@@ -134,16 +134,19 @@ def test_it_works_in_a_search_and_in_threads(wine):
 
 
 @pytest.mark.parametrize(
-    ("wrong", "word"),
+    ("wrong", "message"),
     [
-        ({"steps": 1}, "steps"),
-        ({"hidden_features": 0}, "out_features"),
-        ({"epochs": 0}, "epochs"),
-        ({"batch_size": -1}, "batch_size"),
-        ({"rate": 0}, "rate"),
-        ({"weight_decay": -1}, "weight_decay"),
+        ({"steps": 1}, "steps must be in 2 ... 65535, found 1"),
+        ({"hidden_features": 0}, "hidden_features must be an integer, 1 or more, found 0"),
+        ({"hidden_features": [20, 1.5]}, "hidden_features must be an integer, 1 or more, found 1.5"),
+        ({"epochs": 0}, "epochs must be an integer, 1 or more, found 0"),
+        ({"epochs": 2.5}, "epochs must be an integer, 1 or more, found 2.5"),
+        ({"batch_size": -1}, "batch_size must be an integer, 1 or more, found -1"),
+        ({"rate": 0}, "rate must be a number above 0, found 0"),
+        ({"weight_decay": -1}, "weight_decay must be a number 0 or more, found -1"),
     ],
 )
-def test_a_number_out_of_range_is_named(wine, wrong, word):
-    with pytest.raises(ValueError, match=word):
+def test_a_number_out_of_range_is_named_as_the_estimator_names_it(wine, wrong, message):
+    with pytest.raises(ValueError) as caught:
         FirstSpikeClassifier(**wrong).fit(*wine)
+    assert str(caught.value).removeprefix("FirstSpikeClassifier.") == message

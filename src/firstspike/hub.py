@@ -1,6 +1,7 @@
 """Runs on the Hugging Face hub: a finished run as a folder that can be uploaded, and back."""
 
 import json
+import re
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -11,7 +12,15 @@ from typing import Any
 
 from firstspike.data import OwnData
 from firstspike.metrics.report import table
-from firstspike.support import InputError, atomic_folder, json_text, one_line, read_metrics, write_text
+from firstspike.support import (
+    InputError,
+    atomic_folder,
+    expanded,
+    json_text,
+    one_line,
+    read_metrics,
+    write_text,
+)
 from firstspike.training.fit import Fit
 from firstspike.training.run_folder import RunFolder
 
@@ -23,6 +32,8 @@ its layers; `firstspike evaluate --data` measures it.
 """
 # What is read of a repository; nothing else is fetched.
 _FILES = ["config.json", "metrics.jsonl", "model.safetensors"]
+# Not ./name, ../name and ~/name, which are folders.
+_REPOSITORY = re.compile(r"\w[\w.-]*/[\w.-]+")
 
 
 def save(run: str | Path | RunFolder, out: str | Path) -> Path:
@@ -76,7 +87,9 @@ def load(source: str | Path, *, revision: str | None = None) -> RunFolder:
     ``load(...).load_model(module)``. Nothing that is read can run code.
 
     Args:
-        source: a folder, or a repository as ``user/name``, which is kept in huggingface_hub's cache.
+        source: a folder, or a repository as ``user/name``, which is kept in huggingface_hub's cache. The
+            hub is not asked for what looks like a folder that is not there: any other form, and
+            ``user/name`` without `revision` where there is a folder ``user``.
         revision: branch, tag or commit of the repository; pin a commit to get the same weights each time.
 
     Raises:
@@ -84,10 +97,20 @@ def load(source: str | Path, *, revision: str | None = None) -> RunFolder:
             huggingface_hub is not installed or could not fetch it.
         OSError: the folder cannot be read.
     """
-    if Path(source).is_dir():
+    path = expanded(source, "run")
+    if path.exists():
         if revision is not None:
-            raise InputError(f"{source} is a folder here, which has no revision {revision!r}; leave it out")
-        return _opened(source)
+            raise InputError(f"{path} lies on this machine and has no revision {revision!r}; leave it out")
+        return _opened(path)
+    if not _REPOSITORY.fullmatch(str(source)):
+        raise InputError(
+            f"{path} does not exist; give a run's folder, or a repository of the hub as user/name"
+        )
+    if revision is None and path.parent.is_dir():
+        raise InputError(
+            f"{path} does not exist, but the folder {path.parent} does; give a run's folder, or for the "
+            "repository of this name its revision, such as main"
+        )
     hub = _hub()
     with _reported(f"{source} is no folder, and could not be fetched from the hub"):
         folder = hub.snapshot_download(str(source), revision=revision, allow_patterns=_FILES)

@@ -1,6 +1,5 @@
 """A classifier for tables of numbers with scikit-learn's interface: one spike per value."""
 
-import operator
 from collections.abc import Sequence
 from itertools import pairwise
 from typing import Any, Self
@@ -19,6 +18,7 @@ from firstspike.losses import first_spike_cross_entropy
 from firstspike.neurons import Window
 from firstspike.nn import Linear, Stack
 from firstspike.spikes import Spikes
+from firstspike.support import check_integer, check_number
 from firstspike.training.fit import fit_in_memory
 
 # Logit between a spike at step 0 and silence, in the loss and in the probabilities.
@@ -84,9 +84,21 @@ class FirstSpikeClassifier(ClassifierMixin, BaseEstimator):
             raise ValueError(
                 f"{type(self).__name__} needs two classes or more, found one class: {classes[0]}"
             )
+        owner = type(self).__name__
+        given: Any = self.hidden_features
+        hidden = [
+            check_integer(owner, "hidden_features", size, low=1)
+            for size in (given if np.ndim(given) else [given])
+        ]
+        settings = {
+            "epochs": check_integer(owner, "epochs", self.epochs, low=1),
+            "batch_size": check_integer(owner, "batch_size", self.batch_size, low=1),
+            "rate": check_number(owner, "rate", self.rate, low=0, above=True),
+            "weight_decay": check_number(owner, "weight_decay", self.weight_decay, low=0),
+        }
         seed = int(check_random_state(self.random_state).randint(2**31))
         generator = torch.Generator().manual_seed(seed)
-        sizes = [X.shape[1], *np.atleast_1d(self.hidden_features).tolist()]
+        sizes = [X.shape[1], *hidden]
         network = Stack(
             *(Linear(*pair, Window(), generator=generator) for pair in pairwise(sizes)),
             Linear(sizes[-1], len(classes), Window.output(), generator=generator),
@@ -98,10 +110,7 @@ class FirstSpikeClassifier(ClassifierMixin, BaseEstimator):
             (network.encode(scaler.transform(X)).times, torch.from_numpy(labels)),
             loss=_loss,
             seed=seed,
-            epochs=operator.index(self.epochs),
-            batch_size=operator.index(self.batch_size),
-            rate=self.rate,
-            weight_decay=self.weight_decay,
+            **settings,
         )
         # In double precision a sample's result does not depend on the rest of its batch.
         self.classes_, self.scaler_, self.network_ = classes, scaler, network.double().eval()

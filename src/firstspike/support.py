@@ -7,6 +7,7 @@ import math
 import numbers
 import operator
 import os
+import re
 import secrets
 import stat
 import tempfile
@@ -18,6 +19,10 @@ from typing import Any, TextIO
 
 MAX_NUM_STEPS = 65_535
 CACHE_VARIABLE = "FIRSTSPIKE_CACHE"
+# How a file of torch begins: an archive whose first part is of its data, or the number of old versions.
+_TORCH_FILE = re.compile(
+    rb"PK\x03\x04.{26}[^/]*/data(\.pkl|/)|\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19\.", re.DOTALL
+)
 
 # The command that the command line is running; None where Python calls the library.
 command_line: ContextVar[str | None] = ContextVar("command_line", default=None)
@@ -115,6 +120,23 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
     """Return the known names that are close to an unknown one as a question, "" where none is."""
     close = difflib.get_close_matches(name, known, 3)
     return f"; did you mean {' or '.join(close)}?" if close else ""
+
+
+def refuse_pickled(file: Path) -> None:
+    """Refuse a file that torch.save or torch.jit.save wrote, which is a pickle; nothing of it is run.
+
+    Raises:
+        InputError: it is one.
+        OSError: it cannot be read.
+    """
+    with file.open("rb") as stream:
+        head = stream.read(512)
+    if _TORCH_FILE.match(head):
+        raise InputError(
+            f"{file} is a pickled file of torch, which can run code and is never loaded here; in Python, "
+            "give the model to firstspike.from_torch, export it by torch.onnx.export, or save its "
+            "state_dict by safetensors.torch.save_file"
+        )
 
 
 @contextmanager

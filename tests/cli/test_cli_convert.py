@@ -77,6 +77,7 @@ def files(tmp_path_factory):
     export(dead, (1, 8, 8), folder / "dead.onnx")
     (folder / "damaged.onnx").write_bytes((folder / "net.onnx").read_bytes()[:-200])
     (folder / "text.onnx").write_text("no network")
+    torch.save(rows, folder / "pickle.onnx")
     floats, some = images.astype(np.float64) / 255, images[:200]
     red = np.random.default_rng(0).random((50, 8, 8, 3))
     for name, arrays in {
@@ -257,7 +258,8 @@ REFUSED = {
     "no model": ("nowhere some", "nowhere.onnx is no file; give an ONNX file"),
     "damaged": ("damaged some", "damaged.onnx is damaged or no ONNX file"),
     "text": ("text some", "text.onnx is damaged or no ONNX file"),
-    "operator": ("odd some", "(Sigmoid) is"),
+    "pickle": ("pickle some", "pickle.onnx is a pickled file of torch, which can run code"),
+    "operator": ("odd some", "(Sigmoid) cannot be converted"),
     "dead": ("dead some", "never active on the calibration images"),
     "no calibration": ("net nowhere", "nowhere.npz is no file; name an .npz file with images"),
     "cut": ("net cut", "is no .npz file, or a truncated one"),

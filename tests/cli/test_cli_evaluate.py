@@ -219,7 +219,6 @@ def reshape(file):
 BAD_MODELS = {
     "cut": (lambda file: file.write_bytes(file.read_bytes()[:-100]), "is damaged"),
     "empty": (lambda file: file.write_bytes(b""), "is damaged"),
-    "a pickle": (lambda file: torch.save({"a": torch.zeros(2)}, file), "is damaged"),
     "nan": (spoil(math.nan), "holds weights that are NaN or infinite"),
     "infinite": (spoil(math.inf), "holds weights that are NaN or infinite"),
     "another shape": (reshape, "does not fit its configuration: expected {'layers.0.weight': (200, 64)"),
@@ -234,6 +233,14 @@ def test_damaged_weights_are_refused(firstspike, run, tmp_path, damage, message)
     assert refusal.startswith(f"{run / 'model.safetensors'} {message}")
     assert refusal.endswith("train the run again")
     assert contents(tmp_path) == before
+
+
+@pytest.mark.parametrize("name", ["model.pth", "run/model.safetensors"])
+def test_a_pickle_is_called_what_it_is(firstspike, run, name):
+    file = run.parent / name
+    torch.save({"a": torch.zeros(2)}, file)
+    refusal = firstspike("evaluate", run if run in file.parents else file).refusal
+    assert refusal.startswith(f"{file} is a pickled file of torch")
 
 
 def test_damaged_weights_are_refused_in_a_process_of_its_own(run):

@@ -177,7 +177,9 @@ def test_a_folder_of_images(tmp_path):
     (root / ".hidden").mkdir()
     (root / "cat" / ".DS_Store").write_text("x")
     (root / "cat" / "Thumbs.db").write_text("x")
+    (root / "cat" / "desktop.ini").write_text("x")
     (root / "README.txt").write_text("x")
+    (root / "0.png").write_text("x")
     found = own(root)
     assert (found.name, found.class_names, found.shape) == ("animals", NAMES, (1, 6, 8))
     # In the order of classes, then of files.
@@ -190,6 +192,8 @@ def test_a_folder_of_splits(tmp_path, validation):
     folder(tmp_path / "x" / "train")
     folder(tmp_path / "x" / validation, IMAGES[:8] + 1, LABELS[:8])
     folder(tmp_path / "x" / "test", IMAGES[:4] + 2, [2, 2, 1, 1])
+    for stray in ("labels.csv", "train/labels.csv", ".git"):
+        (tmp_path / "x" / stray).write_text("x")
     parts = split(tmp_path / "x")
     assert rows(parts["train"].images) == rows(IMAGES)
     assert rows(parts["validation"].images) == rows(IMAGES[:8] + 1)

@@ -142,6 +142,17 @@ def document(title, rows):
     }
 
 
+def test_the_page_links_figures_of_conversion_only_where_their_page_is(tmp_path):
+    folder = tmp_path / "docs" / "results"
+    link = "(conversion.md#what-it-costs-in-accuracy)"
+    write_results(folder, "one", document("first", []))
+    assert link not in (tmp_path / "docs" / "results.md").read_text(encoding="utf-8")
+    (tmp_path / "docs" / "conversion.md").touch()
+    write_results(folder, "one", document("first", []))
+    head, _ = (tmp_path / "docs" / "results.md").read_text(encoding="utf-8").split("## first")
+    assert link in head
+
+
 def test_the_page_holds_every_result_file_in_order(tmp_path):
     folder = tmp_path / "docs" / "results"
     write_results(folder, "two", document("second", [["`b`", "97.0 ± 0.1"]]))

@@ -1,6 +1,8 @@
 """The weights of plain torch networks in a stack: what fits goes in, and the rest is said."""
 
+import warnings
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -163,7 +165,44 @@ def test_weights_that_are_not_finite_are_refused():
 
 
 def test_another_file_is_refused_by_its_name(tmp_path):
-    torch.save(plain().state_dict(), tmp_path / "m.pt")
-    unchanged(stack(), tmp_path / "m.pt", "m.pt", "safetensors")
+    (tmp_path / "m.txt").write_text("no tensors")
+    unchanged(stack(), tmp_path / "m.txt", "m.txt is damaged", "give a safetensors file")
     with pytest.raises(FileNotFoundError):
         fs.weights.load(stack(), tmp_path / "nothing")
+
+
+class Trap:
+    """What writes a file when it is unpickled."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return Path.write_text, (self.path, "run")
+
+
+@pytest.mark.parametrize("how", [{}, {"_use_new_zipfile_serialization": False}])
+def test_a_pickle_of_torch_is_named_as_one_wherever_a_file_is_expected_and_not_run(tmp_path, how):
+    file, sprung = tmp_path / "m.pt", tmp_path / "sprung"
+    torch.save({"weights": plain().state_dict(), "trap": Trap(sprung)}, file, **how)
+    words = f"{file} is a pickled file of torch", "from_torch", "safetensors.torch.save_file"
+    unchanged(stack(), file, *words)
+    with refused(InputError, *words):
+        fs.from_onnx(file, torch.rand(2, 2, 5, 5, generator=torch.Generator().manual_seed(0)))
+    with refused(InputError, *words):
+        fs.evaluate(file)
+    assert not sprung.exists()
+
+
+def test_torchscript_is_no_damaged_file_either(tmp_path):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        torch.jit.trace(plain().eval(), torch.zeros(1, 2, 7, 6)).save(tmp_path / "m.pt")
+    unchanged(stack(), tmp_path / "m.pt", "is a pickled file of torch")
+
+
+def test_a_module_is_told_to_give_its_state():
+    with refused(TypeError, "found a Sequential", "give its state_dict()"):
+        fs.weights.load(stack(), plain())
+    with refused(TypeError, "expected a safetensors file or a state_dict, found a list"):
+        fs.weights.load(stack(), [])

@@ -16,6 +16,11 @@ from typing import Any
 from firstspike.support import InputError, command_line, json_text, write_text
 
 _BEGIN, _END = "<!-- results -->", "<!-- end of results -->"
+# Figures that stand elsewhere: the page beside that of all results, and what to say of it there.
+_ELSEWHERE = {
+    "conversion.md": "What it costs in accuracy to convert a trained ReLU network is measured in "
+    "[From a trained ReLU network](conversion.md#what-it-costs-in-accuracy).\n",
+}
 
 
 def provenance(seeds: Sequence[int], device: str = "cpu") -> dict[str, Any]:
@@ -120,7 +125,8 @@ def write_results(folder: Path, name: str, document: dict[str, Any]) -> None:
         InputError: another ``.json`` in `folder` is no result file.
     """
     documents = read_results(folder) | {name: document}
-    page = results_page(documents, folder.resolve().name)
+    elsewhere = [said for other, said in _ELSEWHERE.items() if (folder.parent / other).exists()]
+    page = results_page(documents, folder.resolve().name, elsewhere)
     write_text(folder / f"{name}.json", json_text(document, indent=1) + "\n")
     write_text(folder.parent / "results.md", page)
 
@@ -180,13 +186,19 @@ def with_headlines(readme: str, documents: Mapping[str, dict[str, Any]]) -> str:
     return f"{before}{_BEGIN}\n{table}{_END}{after}"
 
 
-def results_page(documents: Mapping[str, dict[str, Any]], folder: str) -> str:
-    """Return the Markdown page of all results; their files lie in `folder` beside it."""
+def results_page(
+    documents: Mapping[str, dict[str, Any]], folder: str, elsewhere: Sequence[str] = ()
+) -> str:
+    """Return the Markdown page of all results; their files lie in `folder` beside it.
+
+    `elsewhere` are paragraphs on figures that stand on other pages.
+    """
     parts = [
         "# Results\n",
         f"Written by the commands below from the result files in [`{folder}/`]({folder}/); no figure is "
         "typed by hand. Mean ± sample standard deviation over the seeds. Hyper-parameters were chosen on "
         "the validation split; the test set is read by these commands only.\n",
+        *elsewhere,
     ]
     for name in sorted(documents):
         parts += _section(documents[name], f"{folder}/{name}.json")

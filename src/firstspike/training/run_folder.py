@@ -22,7 +22,14 @@ from firstspike.data import Dataset
 from firstspike.recipes.base import Recipe
 from firstspike.recipes.fields import flat, from_json, to_json
 from firstspike.recipes.precision import Precision
-from firstspike.support import InputError, atomic_path, command_line, json_text, write_text
+from firstspike.support import (
+    InputError,
+    atomic_path,
+    command_line,
+    json_text,
+    refuse_pickled,
+    write_text,
+)
 from firstspike.training.seeding import seeded
 from firstspike.weights.files import read_tensors
 
@@ -159,6 +166,8 @@ class RunFolder:
         """
         path = Path(path)
         file = path / "config.json"
+        if path.is_file():
+            refuse_pickled(path)
         if not file.is_file():
             raise InputError(
                 f"{path} is not a run folder: no config.json there; give the folder that "

@@ -5,18 +5,18 @@ from pathlib import Path
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from firstspike.support import InputError
+from firstspike.support import InputError, refuse_pickled
 
 
 def read_tensors(file: Path, advice: str) -> tuple[dict[str, Tensor], dict[str, str]]:
     """Return the tensors of a file by name, and what it says about itself.
 
     Raises:
-        InputError: it is damaged or something else; the message ends with `advice`.
+        InputError: it is damaged or something else, when the message ends with `advice`; or a pickle.
         OSError: it cannot be read.
     """
-    # Opened here first: the library's own errors name neither the file nor the reason.
-    file.open("rb").close()
+    # This opens it first: the library's own errors name neither the file nor the reason.
+    refuse_pickled(file)
     try:
         with safe_open(file, framework="pt") as opened:
             return _copies(opened), opened.metadata() or {}

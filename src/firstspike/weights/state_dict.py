@@ -1,5 +1,6 @@
 """The weights of plain torch modules in a stack, matched by order and shape."""
 
+import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -78,7 +79,8 @@ def load(stack: Stack, source: str | Path | Mapping[str, Any], *, strict: bool =
     Raises:
         InputError: something does not fit and `strict`, or nothing fits; the source has batch
             normalisation, which must be folded into the weights; weights that are not finite; a file that
-            is no safetensors file.
+            is no safetensors file, as that of torch.save, which is a pickle.
+        TypeError: another type of source, such as a module.
         OSError: the file cannot be read.
 
     >>> import torch, firstspike as fs
@@ -143,9 +145,12 @@ def load(stack: Stack, source: str | Path | Mapping[str, Any], *, strict: bool =
 def _tensors(source: str | Path | Mapping[str, Any]) -> dict[str, Tensor]:
     if isinstance(source, Mapping):
         return {name: torch.as_tensor(value) for name, value in source.items()}
-    found, _ = read_tensors(
-        Path(source), "give a safetensors file; what torch.save wrote can run code, so it is not read"
-    )
+    if not isinstance(source, str | os.PathLike):
+        advice = "; give its state_dict()" if isinstance(source, torch.nn.Module) else ""
+        raise TypeError(
+            f"expected a safetensors file or a state_dict, found a {type(source).__name__}{advice}"
+        )
+    found, _ = read_tensors(Path(source), "give a safetensors file")
     return dict(sorted(found.items(), key=lambda item: _counted(item[0])))
 
 

@@ -1,5 +1,8 @@
 import json
+import logging
 from dataclasses import replace
+from functools import partial
+from itertools import product
 from typing import Any
 
 import numpy as np
@@ -13,6 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 import firstspike as fs
+from firstspike.models.convert import make
 from firstspike.models.convert.fold import fold
 from firstspike.models.convert.graph import Clip, Graph, MaxPool, Multiply, Node, Relay
 from firstspike.models.convert.read_torch import read_torch
@@ -355,22 +359,31 @@ def data_dependent(x: Tensor) -> Tensor:
 @pytest.mark.parametrize(
     ("network", "words"),
     [
-        (Odd(nn.LeakyReLU()), ("function (leaky_relu)", "ReLU")),
-        (Odd(nn.PReLU()), ("prelu", "ReLU")),
-        (Odd(nn.Sigmoid()), ("function (sigmoid)", "ReLU")),
-        (Odd(nn.GELU()), ("gelu", "ReLU")),
+        (Odd(nn.LeakyReLU()), ("function (leaky_relu) cannot be converted; a spike time", "ReLU")),
+        (Odd(nn.PReLU()), ("function (prelu) cannot", "ReLU")),
+        (Odd(nn.Sigmoid()), ("function (sigmoid) cannot", "ReLU")),
+        (Odd(nn.GELU()), ("function (gelu) cannot", "ReLU")),
+        (Odd(nn.SiLU()), ("function (silu) cannot", "ReLU")),
+        (Odd(nn.Hardswish()), ("function (hardswish) cannot", "ReLU")),
+        (Odd(nn.Softsign()), ("function (abs), part of Softsign, cannot", "ReLU")),
+        (Odd(F.tanhshrink), ("tanh, part of tanhshrink, cannot", "ReLU")),
+        (Odd(torch.frac), ("frac cannot be converted; linear layers",)),
         (Odd(nn.GroupNorm(1, 2)), ("group_norm", "batch normalisation")),
         (Odd(lambda x: x * x), ("product of two activations",)),
         (Odd(lambda x: torch.softmax(x, 1) + 1), ("after a softmax",)),
         (Odd(lambda x: F.pad(x, (1, 1, 1, 1), mode="reflect"), 220), ("pad", "not of zeros")),
         (Odd(lambda x: F.max_pool2d(x, 2, dilation=2), 24), ("dilated max pooling",)),
         (Odd(lambda x: x.clamp(max=0.5)), ("without a lower bound",)),
+        (
+            Odd(nn.AvgPool2d(3, 1, 1, count_include_pad=False)),
+            ("function (avg_pool2d) is an average", "hold fewer places", "counts its padding"),
+        ),
         (Odd(nn.AdaptiveAvgPool2d(4), 32), ("adaptive pooling of 9 x 8 to 4 x 4", "divide")),
         (Odd(lambda x: x[:1].expand(2, -1, -1, -1)), ("batch",)),
         (Odd(data_dependent), ("cannot trace",)),
-        (nn.LSTM(8, 3), ("cannot", "shape")),
-        (nn.Sequential(nn.Conv1d(2, 3, 3), nn.ReLU()), ("cannot trace",)),
-        (nn.Sequential(nn.Flatten(), nn.Linear(9, 3)), ("cannot trace", "(2, 9, 8)")),
+        (nn.LSTM(8, 3), ("LSTM does not take images of shape (2, 9, 8)",)),
+        (nn.Sequential(nn.Conv1d(2, 3, 3), nn.ReLU()), ("does not take images of shape",)),
+        (nn.Sequential(nn.Flatten(), nn.Linear(9, 3)), ("does not take images of shape (2, 9, 8)",)),
         (
             nn.Sequential(
                 nn.Flatten(), nn.Linear(144, 4), nn.ReLU(), nn.Unflatten(1, (1, 2, 2)), nn.Conv2d(1, 2, 1)
@@ -382,6 +395,59 @@ def data_dependent(x: Tensor) -> Tensor:
 def test_what_has_no_meaning_is_refused_by_name(network: nn.Module, words: tuple[str, ...]) -> None:
     with refused(InputError, *words):
         fs.from_torch(network, IMAGES)
+
+
+def test_an_average_pooling_is_torchs_or_refused_where_patches_hold_different_numbers_of_places() -> None:
+    """Every small case, against torch's pooling of values and of ones."""
+    outcomes = set()
+    for n, k, s, p, ceil, counts, divisor in product(
+        range(2, 7), range(1, 5), range(1, 5), range(3), (False, True), (False, True), (None, 3)
+    ):
+        if 2 * p > k or n + 2 * p < k:
+            continue
+        pool = partial(F.avg_pool2d, kernel_size=k, stride=s, padding=p, ceil_mode=ceil)
+        ones = torch.ones(1, 1, n, n + 1)
+        divided = pool(ones, divisor_override=1) / pool(
+            ones, count_include_pad=counts, divisor_override=divisor
+        )
+        uneven = bool(divided.max() - divided.min() > 1e-4)
+        outcomes.add((uneven, ceil, counts, p > 0))
+        make_pool = partial(
+            make.average_pool,
+            "pool",
+            Node("the input", None, [], (2, n, n + 1)),
+            (k, k),
+            (s, s),
+            (p, p, p, p),
+            counts_padding=counts,
+            ceil_mode=ceil,
+            divisor=divisor,
+        )
+        if uneven:
+            with refused(InputError, "hold fewer places"):
+                make_pool()
+            continue
+        values = torch.randn(3, 2, n, n + 1, generator=seeded(n))
+        expected = pool(values, count_include_pad=counts, divisor_override=divisor)
+        op = make_pool().op
+        assert op is not None
+        assert torch.allclose(op(values), expected, atol=1e-6), (n, k, s, p, ceil, counts, divisor)
+    # Padding that is not counted is converted too where all patches hold as many places.
+    assert {(True, False, False, True), (False, False, False, True), (False, True, False, True)} <= outcomes
+
+
+def test_images_of_another_shape_are_refused_without_a_log(caplog: pytest.LogCaptureFixture) -> None:
+    # torch hands no records on to the root.
+    torchs = logging.getLogger("torch")
+    torchs.addHandler(caplog.handler)
+    try:
+        with refused(
+            InputError, "Sequential does not take images of shape (2, 9, 8), as the calibration's"
+        ):
+            fs.from_torch(nn.Sequential(nn.Flatten(), nn.Linear(9, 3)), IMAGES)
+    finally:
+        torchs.removeHandler(caplog.handler)
+    assert not caplog.records
 
 
 def linear() -> nn.Module:

@@ -303,6 +303,12 @@ FORMS: dict[str, tuple[list[Any], Constants, int]] = {
         {},
         19,
     ),
+    # Two patches along an axis, of which three places lie inside each.
+    "average pool whose patches hold as many": (
+        [node("AveragePool", "x", kernel_shape=[4, 4], strides=[4, 4], pads=[1, 1, 1, 1])],
+        {},
+        7,
+    ),
     "global average": ([node("GlobalAveragePool", "x")], {}, 7),
     "global maximum": ([node("GlobalMaxPool", "x")], {}, 7),
     "mean by attribute": ([node("ReduceMean", "x", axes=[2, 3], keepdims=0)], {}, 13),
@@ -560,7 +566,7 @@ TEXT = helper.make_tensor("t", onnx.TensorProto.STRING, [1], [b"text"])
 # Name: nodes, constants, what the message says.
 REFUSED: dict[str, tuple[list[Any], Constants, tuple[str, ...]]] = {
     **{
-        kind: ([node(kind, "x")], {}, (f"the-{kind.lower()} ({kind})", kind, "ReLU"))
+        kind: ([node(kind, "x")], {}, (f"the-{kind.lower()} ({kind}) cannot be converted; ", "ReLU"))
         for kind in ("LeakyRelu", "Elu", "Selu", "Gelu", "HardSwish", "Softplus", "Sigmoid", "Tanh")
     },
     **{
@@ -575,14 +581,17 @@ REFUSED: dict[str, tuple[list[Any], Constants, tuple[str, ...]]] = {
         kind: ([node(kind, "x")], {}, (f"the-{kind.lower()}", "before it was quantised"))
         for kind in ("QuantizeLinear", "DequantizeLinear", "QLinearConv", "ConvInteger", "MatMulInteger")
     },
-    **{kind: ([node(kind, "x")], {}, (f"a {kind}", "for every image")) for kind in ("Loop", "Scan")},
+    **{
+        kind: ([node(kind, "x")], {}, (f"({kind}) cannot be", "for every image"))
+        for kind in ("Loop", "Scan")
+    },
     "If": (
         [node("If", "c", then_branch=subgraph(), else_branch=subgraph())],
         {"c": np.array(True)},
-        ("the-if (If) is an If",),
+        ("the-if (If) cannot be converted; export",),
     ),
     "ArgMax": ([node("ArgMax", "x")], {}, ("ArgMax", "first spike decides")),
-    "unknown": ([node("Frobnicate", "x")], {}, ("the-frobnicate (Frobnicate) is a Frobnicate",)),
+    "unknown": ([node("Frobnicate", "x")], {}, ("the-frobnicate (Frobnicate) cannot",)),
     "another domain": (
         [helper.make_node("FusedConv", ["x"], ["y"], name="one", domain="com.microsoft")],
         {},
@@ -602,7 +611,7 @@ REFUSED: dict[str, tuple[list[Any], Constants, tuple[str, ...]]] = {
     "smaller patches": (
         [node("AveragePool", "x", kernel_shape=[3, 3], pads=[1, 1, 1, 1])],
         {},
-        ("the-averagepool", "count the padding"),
+        ("the-averagepool", "hold fewer places", "count_include_pad"),
     ),
     "transposed activations": (
         [FLAT, node("Gemm", "f w", transA=1)],
@@ -752,6 +761,28 @@ REFUSED: dict[str, tuple[list[Any], Constants, tuple[str, ...]]] = {
     "a missing input": ([node("Relu", "nowhere")], {}, ("takes 'nowhere'",)),
     "a missing output": ([node("Relu", "x", "z")], {}, ("the output takes 'y'",)),
 }
+
+
+@pytest.mark.parametrize("layer", [nn.SiLU, nn.GELU, nn.Mish, nn.Hardswish])
+def test_an_activation_that_the_exporter_took_apart_has_the_name_that_the_user_wrote(
+    layer: type[nn.Module], tmp_path: Path
+) -> None:
+    net = nn.Sequential(nn.Flatten(), nn.Linear(72, 3), layer(), nn.Linear(3, 2))
+    path = export(net.eval(), images(2, (2, 6, 6)), tmp_path / "net.onnx", dynamo=False)
+    named = rf"(?i)(, part of {layer.__name__},|\({layer.__name__}\)) cannot be converted; .* ReLU"
+    with pytest.raises(InputError, match=named):
+        read_onnx(path, (2, 6, 6))
+
+
+def test_parts_of_old_files_are_named_and_another_gate_is_none(tmp_path: Path) -> None:
+    gate = [node("HardSigmoid", "x", "g"), node("Mul", "g x")]
+    with refused(InputError, "the-hardsigmoid (HardSigmoid), part of Hardswish, cannot be converted"):
+        read_onnx(saved(model(gate, opset=11), tmp_path), (2, 6, 6))
+    with refused(InputError, "the-erf (Erf), part of GELU, cannot be converted"):
+        read_onnx(saved(model([node("Erf", "x")]), tmp_path), (2, 6, 6))
+    other = [node("Sigmoid", "x", "g"), node("Relu", "x", "r"), node("Mul", "g r")]
+    with refused(InputError, "the-sigmoid (Sigmoid) cannot be converted"):
+        read_onnx(saved(model(other), tmp_path), (2, 6, 6))
 
 
 def test_many_operations_that_fill_memory_are_refused(monkeypatch: Any, tmp_path: Path) -> None:

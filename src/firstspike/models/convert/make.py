@@ -36,10 +36,13 @@ _FLOAT = "give the network as it was before it was quantised"
 # What to use instead of an operation, by its name in lower case without underscores.
 _INSTEAD = {
     **dict.fromkeys(
-        ("leakyrelu", "prelu", "elu", "selu", "celu", "gelu", "silu", "mish", "softplus", "hardswish"),
+        (
+            *("leakyrelu", "prelu", "rrelu", "elu", "selu", "celu", "gelu", "silu", "mish", "softplus"),
+            *("hardswish", "softsign", "tanhshrink", "hardshrink", "softshrink"),
+        ),
         f"a spike time cannot be negative activity; {_SMOOTH}",
     ),
-    **dict.fromkeys(("sigmoid", "tanh", "hardsigmoid", "softsign", "logsigmoid", "swish"), _SMOOTH),
+    **dict.fromkeys(("sigmoid", "tanh", "hardsigmoid", "logsigmoid", "erf", "threshold", "glu"), _SMOOTH),
     **dict.fromkeys(
         (
             *("layernorm", "groupnorm", "instancenorm", "localresponsenorm", "rmsnorm"),
@@ -61,10 +64,18 @@ _INSTEAD = {
 }
 
 
-def unknown(name: str, operation: str) -> InputError:
-    """Return the error for an operation that has no meaning with single spikes."""
-    instead = _INSTEAD.get(operation.lower().replace("_", ""), OTHERWISE)
-    return refuse(name, f"{'an' if operation[:1] in 'aeiouAEIOU' else 'a'} {operation}", instead)
+def unknown(name: str, operation: str, within: str) -> InputError:
+    """Return the error for an operation that has no meaning with single spikes.
+
+    Args:
+        name: of the layer, with the operation.
+        operation: its own.
+        within: the layer or function that the user wrote, of which it may be a part only.
+    """
+    own, whole_one = (one.lower().replace("_", "") for one in (operation, within))
+    part = "" if own == whole_one else f", part of {within},"
+    instead = _INSTEAD.get(whole_one, _INSTEAD.get(own, OTHERWISE))
+    return InputError(f"{name}{part} cannot be converted; {instead}")
 
 
 def node(name: str, op: Op, *inputs: Node) -> Node:
@@ -268,17 +279,30 @@ def average_pool(
     ceil_mode: bool = False,
     divisor: int | None = None,
 ) -> Node:
-    """Return an average pooling, a convolution of each map with one weight."""
+    """Return an average pooling, a convolution of each map with one weight.
+
+    Raises:
+        InputError: patches are divided by different numbers of places, which one weight cannot do.
+    """
     _check_maps(name, x)
     ends = _whole(x, kernel, stride, pads) if ceil_mode else pads
-    if ends != pads or (any(pads) and not counts_padding):
-        raise refuse(
-            name,
-            "an average pooling whose patches at the border are smaller",
-            "count the padding, without ceil_mode",
+    if divisor is None and (ends != pads or (any(pads) and not counts_padding)):
+        counted = Pad(top=pads[0], bottom=pads[1], left=pads[2], right=pads[3])(
+            torch.ones(1, 1, *x.shape[1:])
         )
+        counted = torch.ones_like(counted) if counts_padding else counted
+        more = (ends[2] - pads[2], ends[3] - pads[3], ends[0] - pads[0], ends[1] - pads[1])
+        counts = F.avg_pool2d(F.pad(counted, more), kernel, stride, divisor_override=1)
+        divisor = int(counts.max())
+        if not bool((counts == divisor).all()):
+            raise refuse(
+                name,
+                "an average pooling whose patches at the border hold fewer places",
+                "use one that counts its padding (count_include_pad), or none, with whole patches (no "
+                "ceil_mode)",
+            )
     weight = torch.full((x.shape[0], 1, *kernel), 1 / (divisor or math.prod(kernel)))
-    return convolve(name, x, weight, None, stride, pads, groups=x.shape[0])
+    return convolve(name, x, weight, None, stride, ends, groups=x.shape[0])
 
 
 def arrange(name: str, x: Node, index: Tensor, shape: Shape) -> Node:

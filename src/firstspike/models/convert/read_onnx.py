@@ -14,7 +14,7 @@ from torch.nn import functional as F
 from firstspike.models.convert import make
 from firstspike.models.convert.graph import Graph, Node, Pads, Shape, Softmax, ended, refuse
 from firstspike.nn.geometry import Pair
-from firstspike.support import InputError
+from firstspike.support import InputError, refuse_pickled
 
 # Samples that are read together where the file leaves their number open; of one, an axis might be lost.
 _BATCH = 2
@@ -28,6 +28,8 @@ _MAX_VISITED = 2**28
 # Bounds of a clip that stand for none: the largest float32, or float16.
 _UNBOUNDED = 65504.0
 _CHANNELS_FIRST = [0, 3, 1, 2]
+# Activations that exporters take apart, by what is done to their input before it is multiplied by that.
+_GATES = {("Sigmoid",): "SiLU", ("HardSigmoid",): "Hardswish", ("Softplus", "Tanh"): "Mish"}
 
 
 def read_onnx(path: str | Path, shape: Shape) -> Graph:
@@ -73,6 +75,7 @@ def _load(path: Path) -> Any:
             raise InputError(f"{path} is no file; give an ONNX file")
         if path.stat().st_size > _MAX_BYTES:
             raise InputError(f"{path} is larger than 2 GB, which ONNX files cannot be")
+        refuse_pickled(path)
         content = path.read_bytes()
     except OSError as error:
         raise InputError(f"{path} cannot be read: {error.strerror}") from error
@@ -216,7 +219,7 @@ class _Reader:
 
     def _call(self, name: str, one: Any) -> Any:
         if one.op_type not in _HANDLERS:
-            raise make.unknown(name, one.op_type)
+            raise make.unknown(name, one.op_type, _written(self.model.graph.node, one))
         inputs = [self._value(name, key) if key else None for key in one.input]
         if any(isinstance(value, Softmax) for value in inputs):
             if one.op_type == "Identity":
@@ -226,6 +229,22 @@ class _Reader:
 
     def _move(self, name: str, x: Any, move: Callable[[Tensor], Any]) -> Any:
         return make.moved(name, x, move, self.batch) if isinstance(x, Node) else move(x)
+
+
+def _written(nodes: Sequence[Any], one: Any) -> str:
+    """The activation that an operation begins, as the user wrote it before an exporter took it apart."""
+    if one.op_type == "Erf":
+        return "GELU"
+    kinds, last = [one.op_type], one
+    for _ in range(2):
+        users = [other for other in nodes if set(last.output) & set(other.input)]
+        if any(user.op_type == "Mul" and set(one.input) & set(user.input) for user in users):
+            return _GATES.get(tuple(kinds), one.op_type)
+        if len(users) != 1:
+            break
+        last = users[0]
+        kinds.append(last.op_type)
+    return str(one.op_type)
 
 
 class _Call:
@@ -495,11 +514,13 @@ def _pool(call: _Call, *, largest: bool) -> Node:
     pads, ceil_mode = call.pads(kernel, stride), bool(call.attribute("ceil_mode", 0))
     if largest:
         # The last patches of ceil_mode begin inside.
-        more = [k + s if ceil_mode else 0 for k, s in zip(kernel, stride, strict=True)]
-        places = [n + sum(pads[2 * k : 2 * k + 2]) + more[k] for k, n in enumerate(call.x.shape[1:3])]
+        beyond = [k + s if ceil_mode else 0 for k, s in zip(kernel, stride, strict=True)]
+        places = [n + sum(pads[2 * k : 2 * k + 2]) + beyond[k] for k, n in enumerate(call.x.shape[1:3])]
         _check_filled(call, (call.x.shape[0], *places))
         return make.max_pool(call.name, call.x, kernel, stride, pads, ceil_mode=ceil_mode)
-    _check_patches(call, (call.x.shape[0], 1), kernel, stride, pads)
+    more = kernel if ceil_mode else (0, 0)
+    framed = (pads[0], pads[1] + more[0], pads[2], pads[3] + more[1])
+    _check_patches(call, (call.x.shape[0], 1), kernel, stride, framed)
     counts = bool(call.attribute("count_include_pad", 0))
     return make.average_pool(
         call.name, call.x, kernel, stride, pads, counts_padding=counts, ceil_mode=ceil_mode

@@ -32,20 +32,21 @@ def read_torch(model: torch.nn.Module, examples: Tensor) -> tuple[Graph, Tensor]
     if not isinstance(model, torch.nn.Module):
         raise TypeError(f"model must be a torch.nn.Module, found {type(model).__name__}")
     shape = tuple(examples.shape[1:])
+    failed = f"{type(model).__name__} does not take images of shape {shape}, as the calibration's"
     try:
         with torch.no_grad(), warnings.catch_warnings():
             warnings.simplefilter("ignore")
             plain = copy.deepcopy(model).to("cpu", torch.float32).eval()
             for parameter in plain.parameters():
                 parameter.requires_grad_(False)
-            # A network may change its input in place.
-            program = torch.export.export(plain, (examples.clone(),), strict=False)
+            # A network may change its input in place. It runs before it is traced, since torch.export logs
+            # pages where the input does not fit.
             outputs = plain(examples.clone())
+            failed = f"torch.export cannot trace {type(model).__name__} on inputs of shape {shape}"
+            program = torch.export.export(plain, (examples.clone(),), strict=False)
     except Exception as error:
         reason = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
-        raise InputError(
-            f"torch.export cannot trace {type(model).__name__} on inputs of shape {shape}: {reason}"
-        ) from error
+        raise InputError(f"{failed}: {reason}") from error
     if not isinstance(outputs, Tensor):
         raise InputError(
             f"{type(model).__name__} gives a {type(outputs).__name__}; give a module that returns one "
@@ -117,7 +118,7 @@ class _Reader:
                 result = _moved(name, traced.target, args, named)
                 self._share(traced, of)
             else:
-                raise make.unknown(name, plain)
+                raise make.unknown(name, plain, _written(traced) or plain)
         except InputError:
             raise
         except (TypeError, ValueError, RuntimeError, AttributeError) as error:
@@ -154,6 +155,16 @@ def _layer_name(traced: fx.Node) -> str:
     paths = [path for path, _ in stack.values() if path]
     operation = _operation(traced.target)
     return f"{paths[-1]} ({operation})" if paths else operation
+
+
+def _written(traced: fx.Node) -> str:
+    """What the user wrote that an operation is of: torch's module, else its function; "" if unknown."""
+    stack = list((traced.meta.get("nn_module_stack") or {}).values())
+    module = str(stack[-1][1]) if stack else ""
+    if module.startswith("torch.nn."):
+        return module.rpartition(".")[2]
+    _, function = traced.meta.get("torch_fn", ("", ""))
+    return str(function).rpartition(".")[2]
 
 
 def _operation(target: Any) -> str:
