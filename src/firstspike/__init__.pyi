@@ -1,6 +1,7 @@
 # The public names, once: type checkers read them here, and __init__.py imports them on first use.
 from firstspike import data as data
 from firstspike import experiments as experiments
+from firstspike import export as export
 from firstspike import hub as hub
 from firstspike import metrics as metrics
 from firstspike import plot as plot

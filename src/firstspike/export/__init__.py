@@ -1,1 +1,5 @@
-"""Trained networks on their way out: whole numbers, C, a page, NIR."""
+"""Trained networks on their way out: whole numbers and C."""
+
+from firstspike.export.program import c
+
+__all__ = ["c"]

@@ -16,7 +16,7 @@ from firstspike.models.gan import SpikingGenerator
 from firstspike.neurons import Causal, Events, Quantiser, Synapses
 from firstspike.nn import AvgPool2d, EarliestPool2d, Layer, Stack
 from firstspike.nn.geometry import Shape
-from firstspike.nn.wiring import Dense, TransposedConvolution, Wiring
+from firstspike.nn.wiring import Convolution, Dense, TransposedConvolution, Wiring
 from firstspike.spikes import Spikes
 from firstspike.support import check_choice, check_integer
 
@@ -232,8 +232,8 @@ def integer(
 ) -> IntegerNetwork | SpikingGenerator:
     """Return a network of window and causal neurons in whole numbers.
 
-    Weights are rounded to ``-(2 ** (bits - 1) - 1) ... 2 ** (bits - 1) - 1`` times a step, that of the least
-    squared error; weights that already are such multiples of a power of two stay what they are. Biases,
+    Weights are rounded to whole multiples ``-m ... m`` of a step, ``m = 2 ** (bits - 1) - 1``, that of the
+    least squared error; weights that already are such multiples of a power of two stay as they are. Biases,
     thresholds and the drive of window neurons become whole numbers of 32 bits, whose rounding is far below
     that of the weights.
 
@@ -306,13 +306,15 @@ def _layer(
     if events is not None:
         return _causal(layer, events, sources, windows, bits, per)
     raise ValueError(
-        f"{where}: {type(layer.neuron).__name__} neurons have no form in whole numbers; Window and Causal do"
+        f"{where} has {type(layer.neuron).__name__} neurons, which have no form in whole numbers; take "
+        "Window or Causal ones"
     )
 
 
 def _pool(layer: AvgPool2d, shape: Shape, source: int, steps: int) -> IntegerCausal:
     """Pooling counts spikes."""
     wiring = layer.synapses_for(shape).wiring
+    assert isinstance(wiring, Convolution)
     ones, none = torch.ones(shape[0], dtype=torch.int64), torch.zeros(shape[0], dtype=torch.int64)
     weight = torch.ones(wiring.weight_shape, dtype=torch.int8)
     count = 1 if isinstance(layer, EarliestPool2d) else layer.count

@@ -1,7 +1,7 @@
 """An integer network as flat tables, which the C program and the page walk through event by event.
 
-A neuron is known by its place on a map and its channel; features are channels of one place. Membranes lie place
-by place, channels together, so that the weights that a spike adds stand side by side.
+A neuron is known by its place on a map and its channel; features are channels of one place. Membranes lie
+place by place, channels together, so that the weights that a spike adds stand side by side.
 """
 
 import math
@@ -22,15 +22,16 @@ INTENSITIES = 256
 class ConnectionTable:
     """Where the spikes of one population go.
 
-    A spike at a place and channel starts at the membrane ``places.target + channels.target`` and the weight
-    ``places.weight + channels.weight``. From there ``rows x columns`` runs of `run` weights are added to as
-    many membranes; the next row is `target_y` membranes and `weight_y` weights on, the next column `target_x`
-    and `weight_x`.
+    A spike at ``(y, x)`` of a channel begins at the membrane ``rows[y] + columns[x] + channels[channel]``,
+    summed over their targets, and at a weight likewise. From there so many rows and columns of runs of
+    `run` weights are added to as many membranes; the next row is `target_y` membranes and `weight_y`
+    weights on, the next column `target_x` and `weight_x`.
 
     Attributes:
         source: population that it takes, 0 the input, ``d + 1`` layer ``d``.
         weights: int8, flat.
-        places: int64 ``(places, 4)`` of the source: target, weight, rows, columns.
+        rows: int64 ``(height, 3)`` of the source: target, weight, how many rows.
+        columns: int64 ``(width, 3)``: target, weight, how many columns.
         channels: int64 ``(channels, 2)`` of the source: target, weight.
         run, target_y, target_x, weight_y, weight_x: as said.
         shifts: int64 ``(channels,)`` of the target.
@@ -38,7 +39,8 @@ class ConnectionTable:
 
     source: int
     weights: np.ndarray
-    places: np.ndarray
+    rows: np.ndarray
+    columns: np.ndarray
     channels: np.ndarray
     run: int
     target_y: int
@@ -46,6 +48,13 @@ class ConnectionTable:
     weight_y: int
     weight_x: int
     shifts: np.ndarray
+
+    @property
+    def places(self) -> np.ndarray:
+        """Rows and columns together, int64 ``(places, 4)``: target, weight, how many rows and columns."""
+        first = (self.rows[:, None, :2] + self.columns[None, :, :2]).reshape(-1, 2)
+        counts = np.stack(np.broadcast_arrays(self.rows[:, None, 2], self.columns[None, :, 2]), -1)
+        return np.concatenate([first, counts.reshape(-1, 2)], 1)
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,7 +64,8 @@ class LayerTable:
     Attributes:
         window: window neurons; else causal ones.
         connections: its inputs.
-        places, channels: its size.
+        sides: ``(height, width)`` of its maps; ``(1, 1)`` of features.
+        channels: how many maps or features.
         steps: of its window.
         start: int64 ``(channels,)`` or, where places differ, ``(places * channels,)``: offset or level.
         rate: int64 ``(channels,)``: drive or current.
@@ -64,13 +74,18 @@ class LayerTable:
 
     window: bool
     connections: tuple[ConnectionTable, ...]
-    places: int
+    sides: Pair
     channels: int
     steps: int
     start: np.ndarray
     rate: np.ndarray
     fraction: int
     delay: int
+
+    @property
+    def places(self) -> int:
+        """Places of a map."""
+        return math.prod(self.sides)
 
 
 @dataclass(frozen=True, eq=False)
@@ -79,7 +94,7 @@ class Tables:
 
     Attributes:
         in_shape: of a sample.
-        places, channels: of the input, which is given channel by channel.
+        sides, channels: of the input, which is given channel by channel.
         steps: of the input's window.
         codes: int64 ``(256,)``, spike time of each intensity; `steps` is silent.
         layers: from the input on.
@@ -89,13 +104,18 @@ class Tables:
     """
 
     in_shape: Shape
-    places: int
+    sides: Pair
     channels: int
     steps: int
     codes: np.ndarray
     layers: tuple[LayerTable, ...]
     phases: tuple[tuple[int, ...], ...]
     first_step: int
+
+    @property
+    def places(self) -> int:
+        """Places of an input map."""
+        return math.prod(self.sides)
 
 
 def tables(network: IntegerNetwork, *, even: bool = False) -> Tables:
@@ -112,7 +132,7 @@ def tables(network: IntegerNetwork, *, even: bool = False) -> Tables:
             connections=tuple(
                 _connection(one, shapes[one.source], shape, even) for one in layer.connections
             ),
-            places=math.prod(shape[1:]),
+            sides=_sides(shape),
             channels=shape[0],
             steps=steps,
             start=_by_place(layer.offset if isinstance(layer, IntegerWindow) else layer.level),
@@ -125,7 +145,7 @@ def tables(network: IntegerNetwork, *, even: bool = False) -> Tables:
     intensities = torch.arange(INTENSITIES, dtype=torch.uint8).reshape(1, -1)
     return Tables(
         in_shape=network.in_shape,
-        places=math.prod(network.in_shape[1:]),
+        sides=_sides(network.in_shape),
         channels=network.in_shape[0],
         steps=network.steps,
         codes=network[0].neuron.encode(intensities, network.steps).times[0].long().numpy(),
@@ -155,64 +175,62 @@ def _by_place(values: torch.Tensor) -> np.ndarray:
     return found
 
 
+def _sides(shape: Shape) -> Pair:
+    return (1, 1) if len(shape) == 1 else (shape[1], shape[2])
+
+
 def _connection(connection: IntegerConnection, source: Shape, target: Shape, even: bool) -> ConnectionTable:
-    wiring, weight = connection.wiring, connection.weight
-    channels, places = source[0], math.prod(source[1:])
-    shifts = connection.shift.numpy()
+    wiring, weight, shifts = connection.wiring, connection.weight, connection.shift.numpy()
+    channels, sides = np.arange(source[0]), _sides(source)
     if isinstance(wiring, Dense):
-        run = wiring.out_features
-        rows = _padded(weight.t().numpy(), even)
-        first = np.arange(places) * rows.shape[1]
-        at = np.stack([0 * first, first, 1 + 0 * first, 1 + 0 * first], 1)
-        of = np.stack([np.zeros(channels, np.int64), np.arange(channels) * places * rows.shape[1]], 1)
+        runs = _padded(weight.t().numpy(), even)
+        stored = runs.shape[1]
+        strides = (sides[1] * stored, stored)
+        ys, xs = (
+            np.stack([0 * n, n * stride, 0 * n + 1], 1)
+            for n, stride in (
+                (np.arange(side), stride) for side, stride in zip(sides, strides, strict=True)
+            )
+        )
+        of = np.stack([0 * channels, channels * math.prod(sides) * stored], 1)
         return ConnectionTable(
-            connection.source, rows.flatten(), at.astype(np.int64), of, run, 0, 0, 0, 0, shifts
+            connection.source, runs.flatten(), ys, xs, of, wiring.out_features, 0, 0, 0, 0, shifts
         )
     transposed = isinstance(wiring, TransposedConvolution)
-    ky, kx = wiring.kernel_size
-    run, inputs = wiring.out_channels // wiring.groups, channels // wiring.groups
+    run, inputs = wiring.out_channels // wiring.groups, source[0] // wiring.groups
     if transposed:
         # (in, out / groups, y, x)
         kernels = weight.permute(0, 2, 3, 1)
     else:
         # (groups, out / groups, in / groups, y, x)
         kernels = weight.unflatten(0, (wiring.groups, run)).permute(0, 2, 3, 4, 1).flatten(0, 1)
-    rows = _padded(kernels.reshape(-1, run).numpy(), even)
-    stored, (height, width), (out_y, out_x) = rows.shape[1], source[1:], target[1:]
+    runs = _padded(kernels.reshape(-1, run).numpy(), even)
+    stored, (ky, kx) = runs.shape[1], wiring.kernel_size
+    # Membranes from row to row and from column to column, weights from tap to tap.
+    steps, taps = (target[2] * target[0], target[0]), (kx * stored, stored)
+    axes = zip(sides, target[1:], wiring.kernel_size, wiring.stride, wiring.padding, strict=True)
     ys, xs = (
-        [_reached(n, size, *axis, transposed=transposed) for n in range(length)]
-        for length, size, axis in (
-            (height, out_y, (ky, wiring.stride[0], wiring.padding[0])),
-            (width, out_x, (kx, wiring.stride[1], wiring.padding[1])),
-        )
+        np.array([_reached(n, *axis, transposed=transposed) for n in range(side)]) * [step, tap, 1]
+        for (side, *axis), step, tap in zip(axes, steps, taps, strict=True)
     )
-    at = np.array(
-        [
-            [(y * out_x + x) * target[0], (tap_y * kx + tap_x) * stored, rows_, columns]
-            for y, tap_y, rows_ in ys
-            for x, tap_x, columns in xs
-        ],
-        np.int64,
-    )
-    group = np.arange(channels) // inputs
-    of = np.stack([group * run, np.arange(channels) * ky * kx * stored], 1)
-    step: Pair = (1, 1) if transposed else (-wiring.stride[0], -wiring.stride[1])
+    of = np.stack([channels // inputs * run, channels * ky * kx * stored], 1)
+    turn_y, turn_x = (1, 1) if transposed else (-wiring.stride[0], -wiring.stride[1])
     return ConnectionTable(
         connection.source,
-        rows.flatten(),
-        at,
+        runs.flatten(),
+        ys,
+        xs,
         of,
         run,
-        out_x * target[0],
-        target[0],
-        step[0] * kx * stored,
-        step[1] * stored,
+        *steps,
+        turn_y * taps[0],
+        turn_x * taps[1],
         shifts,
     )
 
 
-def _padded(rows: np.ndarray, even: bool) -> np.ndarray:
-    return np.pad(rows, ((0, 0), (0, rows.shape[1] % 2 if even else 0)))
+def _padded(runs: np.ndarray, even: bool) -> np.ndarray:
+    return np.pad(runs, ((0, 0), (0, runs.shape[1] % 2 if even else 0)))
 
 
 def _reached(
@@ -222,10 +240,9 @@ def _reached(
     if transposed:
         # Output n * stride + tap - padding.
         tap = max(0, padding - n * stride)
-        last = min(kernel - 1, size - 1 + padding - n * stride)
-        return max(0, n * stride + tap - padding), min(tap, kernel - 1), max(0, last - tap + 1)
+        count = min(kernel - 1, size - 1 + padding - n * stride) - tap + 1
+        return (n * stride + tap - padding, tap, count) if count > 0 else (0, 0, 0)
     # Tap n + padding - output * stride.
     first = max(0, -((kernel - 1 - n - padding) // stride))
-    last = min(size - 1, (n + padding) // stride)
-    count = max(0, last - first + 1)
-    return (first, n + padding - first * stride, count) if count else (0, 0, 0)
+    count = min(size - 1, (n + padding) // stride) - first + 1
+    return (first, n + padding - first * stride, count) if count > 0 else (0, 0, 0)
