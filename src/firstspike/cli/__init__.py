@@ -11,11 +11,11 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 from firstspike import __version__
-from firstspike.cli import bench, convert, demo, evaluate, presets, reproduce, sample, train
+from firstspike.cli import bench, convert, demo, evaluate, export, presets, reproduce, sample, train
 from firstspike.cli.streams import lasting_streams
 from firstspike.support import Diverged, InputError, command_line, one_line
 
-_VERBS = (demo, train, convert, evaluate, sample, reproduce, bench, presets)
+_VERBS = (demo, train, convert, evaluate, sample, export, reproduce, bench, presets)
 
 _ADVICE = {
     code: advice
@@ -74,7 +74,7 @@ def _run(arguments: list[str], options: argparse.Namespace) -> None:
     parser = _Parser(
         prog="firstspike",
         description="Neural networks whose neurons spike at most once: train, convert, generate, measure, "
-        "picture.",
+        "picture, export.",
     )
     parser.add_argument("--version", action="store_true", help="print the version and exit")
     verbs = parser.add_subparsers(metavar="VERB", parser_class=_Parser)

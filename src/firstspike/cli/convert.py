@@ -149,7 +149,7 @@ def run(options: argparse.Namespace) -> None:
     except (ImportError, TypeError, ValueError) as error:
         raise InputError(str(error)) from error
     shapes = stack.shapes(tuple(given.shape[1:]))
-    save_network(options.out, stack, data)
+    save_network(options.out, stack, data, in_shape=shapes[0])
     for name, number in (
         ("layers", len(stack)),
         ("neurons", sum(math.prod(shape) for shape in shapes[1:])),

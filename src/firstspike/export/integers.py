@@ -7,27 +7,38 @@ import copy
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal, TypeVar, overload
+from typing import Any, TypeVar, overload
 
 import torch
 from torch import Tensor
 
+from firstspike.decision import FirstSpike
+from firstspike.export.rounding import (
+    Granularity,
+    Grid,
+    bias_flows,
+    by_output,
+    layer_steps,
+    round_to,
+    settle,
+)
 from firstspike.models.gan import SpikingGenerator
+from firstspike.models.raster.network import RasterNetwork
+from firstspike.models.spiking_form import SpikingForm, spiking_form
+from firstspike.models.window import WindowNetwork
 from firstspike.neurons import Causal, Events, Quantiser, Synapses
 from firstspike.nn import AvgPool2d, EarliestPool2d, Layer, Stack
 from firstspike.nn.geometry import Shape
-from firstspike.nn.wiring import Convolution, Dense, TransposedConvolution, Wiring
-from firstspike.spikes import Spikes
+from firstspike.nn.wiring import Convolution, Dense, Wiring
+from firstspike.spikes import Spikes, as_images
 from firstspike.support import check_choice, check_integer
 
 # Of the accumulators that a network needs, in C and on the page.
 ACCUMULATOR_BITS = 32
 _LIMIT = 2 ** (ACCUMULATOR_BITS - 1) - 1
 _LARGEST_SHIFT = 24
-# Ends of the weights' range that are tried, as shares of the largest.
-_ENDS = torch.linspace(1, 0.5, 26, dtype=torch.float64)
-
-Granularity = Literal["channel", "layer"]
+_MOST_BITS = 8
+_INTENSITIES = torch.arange(256, dtype=torch.uint8)
 
 
 @dataclass(frozen=True, eq=False)
@@ -182,14 +193,29 @@ class IntegerNetwork(Stack):
     Attributes:
         integers: the layers in whole numbers.
         in_shape: of a sample's input.
+        codes: int64 ``(256,)``, spike time of each intensity.
         bits: of a weight.
 
     Made by `integer`.
     """
 
-    def __init__(self, stack: Stack, integers: Sequence[IntegerLayer], in_shape: Shape, bits: int) -> None:
+    def __init__(
+        self, stack: Stack, integers: Sequence[IntegerLayer], in_shape: Shape, codes: Tensor, bits: int
+    ) -> None:
         super().__init__(*stack, steps=stack.steps)
-        self.integers, self.in_shape, self.bits = tuple(integers), in_shape, bits
+        self.integers, self.in_shape, self.codes, self.bits = tuple(integers), in_shape, codes, bits
+
+    def encode(self, images: Any) -> Spikes:
+        """Return images, uint8, as the spikes that the network takes; see `Stack.encode`.
+
+        Raises:
+            ValueError: images that are not uint8.
+        """
+        images = as_images(images)
+        if images.dtype != torch.uint8:
+            raise ValueError(f"a network in whole numbers takes images in uint8, found {images.dtype}")
+        spikes = super().encode(images)
+        return spikes.with_times(self.codes[images.long()].to(spikes.times.dtype).reshape(spikes.shape))
 
     def trace(self, spikes: Spikes) -> list[Spikes]:
         """Return the spikes of the input and of every layer, each local to its window."""
@@ -214,7 +240,11 @@ class IntegerNetwork(Stack):
 
 @overload
 def integer(
-    net: Stack, *, bits: int = 8, in_shape: Shape | None = None, per: Granularity = "channel"
+    net: Stack | SpikingForm | WindowNetwork | RasterNetwork,
+    *,
+    bits: int = 8,
+    in_shape: Shape | None = None,
+    per: Granularity = "channel",
 ) -> IntegerNetwork: ...
 
 
@@ -224,7 +254,7 @@ def integer(net: SpikingGenerator, *, bits: int = 8, per: Granularity = "channel
 
 @torch.no_grad()
 def integer(
-    net: Stack | SpikingGenerator,
+    net: Stack | SpikingForm | WindowNetwork | RasterNetwork | SpikingGenerator,
     *,
     bits: int = 8,
     in_shape: Shape | None = None,
@@ -248,63 +278,107 @@ def integer(
         A `Stack` with the same windows and sizes, whose spikes are exact.
 
     Raises:
-        TypeError: `net` is no Stack.
+        TypeError: `net` is no such network.
         ValueError: neurons that have no form in whole numbers, weights that are not finite, an accumulator
-            that could need more than 32 bits, `bits` out of range.
+            that could need more than 32 bits, `bits` out of range, a network that does not decide by the
+            first spike or takes no spikes.
 
     >>> import firstspike as fs
     >>> net = fs.Stack(fs.Linear(4, 8), fs.Linear(8, 2, fs.Window.output(steps=32)), steps=16)
     >>> whole = fs.integer(net, bits=4)
-    >>> whole.integers[0].connections[0].weight.dtype, whole(net.encode([[0.0, 0.3, 0.6, 1.0]])).shape
+    >>> whole.integers[0].connections[0].weight.dtype, whole(whole.encode([[0, 80, 160, 255]])).shape
     (torch.int8, torch.Size([1, 2]))
     """
-    if isinstance(net, SpikingGenerator):
-        whole = integer(net.stack, bits=bits, per=per)
-        return SpikingGenerator(whole, net.noise_size, net.image_shape, net.num_classes)
-    if not isinstance(net, Stack):
-        raise TypeError(f"integer takes a firstspike.Stack, found {type(net).__name__}")
     bits = check_integer("integer", "bits", bits, low=2)
-    if bits > 8:
-        raise ValueError(f"integer.bits must be 2 ... 8, found {bits}")
+    if bits > _MOST_BITS:
+        raise ValueError(f"integer.bits must be 2 ... {_MOST_BITS}, found {bits}")
     check_choice("integer", "per", per, ("channel", "layer"))
-    shapes = net.shapes(in_shape)
-    grid = copy.deepcopy(net).double()
+    if isinstance(net, SpikingGenerator):
+        made = integer(net.stack, bits=bits, per=per)
+        return SpikingGenerator(made, net.noise_size, net.image_shape, net.num_classes)
+    form = spiking_form(net) if isinstance(net, WindowNetwork | RasterNetwork) else net
+    if isinstance(form, Stack):
+        stack, encode = form, form[0].neuron.encode
+        shapes = stack.shapes(in_shape)
+        codes = encode(_INTENSITIES.unsqueeze(0), stack.steps).times[0]
+    elif isinstance(form, SpikingForm):
+        stack, shapes = form.stack, form.stack.shapes(form.in_shape)
+        codes = _codes(form)
+    else:
+        raise TypeError(f"integer takes a firstspike.Stack, found {type(net).__name__}")
+    grid = copy.deepcopy(stack).double()
+    learnt = settle(grid, bits)
     layers: list[IntegerLayer] = []
     for depth, layer in enumerate(grid):
         where = f"layer {depth} ({type(layer).__name__})"
         for name, tensor in layer.named_parameters():
             if not bool(torch.isfinite(tensor).all()):
                 raise ValueError(f"{where}: its {name} holds NaN or infinity")
-        sources = net.sources[depth]
-        windows = [net.windows[source] for source in sources]
-        made = _layer(layer, [shapes[source] for source in sources], sources, windows, bits, per, where)
-        if made.bound() > _LIMIT:
+        sources = stack.sources[depth]
+        windows = [stack.windows[source] for source in sources]
+        where_from = _Inputs([shapes[source] for source in sources], sources, windows)
+        one = _layer(layer, where_from, Grid(bits, per, learnt), where)
+        if one.bound() > _LIMIT:
             raise ValueError(
-                f"{where}: an accumulator could reach {made.bound():,}, more than {ACCUMULATOR_BITS} bits "
+                f"{where}: an accumulator could reach {one.bound():,}, more than {ACCUMULATOR_BITS} bits "
                 f"hold ({_LIMIT:,}); take fewer bits, steps or inputs"
             )
-        layers.append(made)
-    dtypes = [parameter.dtype for parameter in net.parameters()]
-    return IntegerNetwork(grid.to(dtypes[0] if dtypes else torch.float32), layers, shapes[0], bits)
+        layers.append(one)
+    dtypes = [parameter.dtype for parameter in stack.parameters()]
+    grid = grid.to(dtypes[0] if dtypes else torch.float32)
+    return IntegerNetwork(grid, layers, shapes[0], codes.long(), bits)
 
 
-def _layer(
-    layer: Layer | AvgPool2d,
-    shapes: Sequence[Shape],
-    sources: Sequence[int],
-    windows: Sequence[int],
-    bits: int,
-    per: Granularity,
-    where: str,
-) -> IntegerLayer:
+def whole(
+    net: Stack | SpikingForm | SpikingGenerator, *, bits: int, in_shape: Shape | None
+) -> tuple[IntegerNetwork, SpikingGenerator | None]:
+    """Return the network in whole numbers that an exporter writes, and the generator that it belongs to.
+
+    Args:
+        net: as `integer` takes it, or what that returned.
+        bits, in_shape: where it is not whole yet.
+    """
+    if isinstance(net, SpikingGenerator):
+        made = net if isinstance(net.stack, IntegerNetwork) else integer(net, bits=bits)
+        assert isinstance(made.stack, IntegerNetwork)
+        return made.stack, made
+    return (net if isinstance(net, IntegerNetwork) else integer(net, bits=bits, in_shape=in_shape)), None
+
+
+def _codes(form: SpikingForm) -> Tensor:
+    """The spike time of each intensity, after a look at whether the encoder is such a table."""
+    if form.decoder != FirstSpike():
+        raise ValueError(
+            f"the network decides by {type(form.decoder).__name__}; in whole numbers the first spike does"
+        )
+    if form.current_multiply_adds:
+        raise ValueError("the network's first layer takes a current, which is multiplied; take spikes")
+    shape = form.in_shape
+    flat = _INTENSITIES.reshape(-1, *[1] * len(shape)).expand(-1, *shape)
+    times = form.encode(flat.contiguous()).times.flatten(1)
+    if not bool((times == times[:, :1]).all()):
+        raise ValueError("the network's encoder does not treat all inputs alike")
+    return times[:, 0]
+
+
+@dataclass(frozen=True)
+class _Inputs:
+    """What a layer's connections take: shapes of a sample, populations, windows in steps."""
+
+    shapes: Sequence[Shape]
+    sources: Sequence[int]
+    windows: Sequence[int]
+
+
+def _layer(layer: Layer | AvgPool2d, inputs: _Inputs, grid: Grid, where: str) -> IntegerLayer:
     """The layer in whole numbers; its own weights become what those stand for."""
     if isinstance(layer, AvgPool2d):
-        return _pool(layer, shapes[0], sources[0], windows[0])
+        return _pool(layer, inputs.shapes[0], inputs.sources[0], inputs.windows[0])
     quantiser, events = layer.neuron.quantiser(), layer.neuron.events()
     if quantiser is not None:
-        return _window(layer, quantiser, shapes, sources, windows, bits, per)
+        return _window(layer, quantiser, inputs, grid)
     if events is not None:
-        return _causal(layer, events, sources, windows, bits, per)
+        return _causal(layer, events, inputs, grid)
     raise ValueError(
         f"{where} has {type(layer.neuron).__name__} neurons, which have no form in whole numbers; take "
         "Window or Causal ones"
@@ -330,34 +404,22 @@ def _pool(layer: AvgPool2d, shape: Shape, source: int, steps: int) -> IntegerCau
     )
 
 
-def _window(
-    layer: Layer,
-    quantiser: Quantiser,
-    shapes: Sequence[Shape],
-    sources: Sequence[int],
-    windows: Sequence[int],
-    bits: int,
-    per: Granularity,
-) -> IntegerWindow:
-    connections, steps = (layer, *layer.shortcuts), layer.neuron.out_steps(windows[0])
+def _window(layer: Layer, quantiser: Quantiser, inputs: _Inputs, grid: Grid) -> IntegerWindow:
+    connections, steps = (layer, *layer.shortcuts), layer.neuron.out_steps(inputs.windows[0])
     unit = (quantiser.high - quantiser.low) / steps
     # What a weight adds to the level in each step.
-    shares = [(quantiser.input_high - quantiser.input_low) / window / unit for window in windows]
-    base, shifts = _steps(
-        [by_output(one.wiring, one.weight) * share for one, share in zip(connections, shares, strict=True)],
-        bits,
-        per,
-    )
-    whole = [
-        _rounded(one.weight, one.wiring, base * 2.0**shift / share, bits)
-        for one, shift, share in zip(connections, shifts, shares, strict=True)
-    ]
+    shares = [(quantiser.input_high - quantiser.input_low) / window / unit for window in inputs.windows]
+    sizes = layer_steps(layer, inputs.windows, grid)
+    whole = [round_to(one, size, grid.bits) for one, size in zip(connections, sizes, strict=True)]
+    added = torch.stack([size * share for size, share in zip(sizes, shares, strict=True)])
+    base = added.amin(0)
+    shifts = (added / base).log2().round().long()
     resting = sum(
         one.synapses(
             torch.full((1, *_taken(one.wiring, shape)), quantiser.input_low, dtype=torch.float64),
             silent=quantiser.input_low,
         )[0]
-        for one, shape in zip(connections, shapes, strict=True)
+        for one, shape in zip(connections, inputs.shapes, strict=True)
     )
     assert isinstance(resting, Tensor)
     rest = (resting - quantiser.low) / unit
@@ -373,7 +435,7 @@ def _window(
             tuple(
                 IntegerConnection(one.wiring, source, window, weight, shift + fraction)
                 for one, source, window, weight, shift in zip(
-                    connections, sources, windows, whole, shifts, strict=True
+                    connections, inputs.sources, inputs.windows, whole, shifts, strict=True
                 )
             ),
             offset=flat[:, 0] if same else offset,
@@ -385,22 +447,11 @@ def _window(
     return _finest(scaled)
 
 
-def _causal(
-    layer: Layer,
-    events: Events,
-    sources: Sequence[int],
-    windows: Sequence[int],
-    bits: int,
-    per: Granularity,
-) -> IntegerCausal:
+def _causal(layer: Layer, events: Events, inputs: _Inputs, grid: Grid) -> IntegerCausal:
     connections = (layer, *layer.shortcuts)
-    flows = layer.neuron.bias_is_current and any(one.bias is not None for one in connections)
-    # A level for each map is a bias, which not every convolution takes.
-    alike = flows or not _takes_bias(layer.wiring)
-    # One step for all, so that the sum needs no shifts.
-    rows = torch.cat([by_output(one.wiring, one.weight) for one in connections], 1)
-    base, _ = _steps([rows], bits, "layer" if alike else per)
-    whole = [_rounded(one.weight, one.wiring, base, bits) for one in connections]
+    flows = bias_flows(layer)
+    base, *_ = layer_steps(layer, inputs.windows, grid)
+    whole = [round_to(one, base, grid.bits) for one in connections]
     biases = [one.bias for one in connections if one.bias is not None]
     bias = sum(biases[1:], biases[0]) if biases else torch.zeros(len(base), dtype=torch.float64)
 
@@ -412,7 +463,9 @@ def _causal(
         return IntegerCausal(
             tuple(
                 IntegerConnection(one.wiring, source, window, weight, torch.full_like(level, fraction))
-                for one, source, window, weight in zip(connections, sources, windows, whole, strict=True)
+                for one, source, window, weight in zip(
+                    connections, inputs.sources, inputs.windows, whole, strict=True
+                )
             ),
             level=level,
             current=current,
@@ -422,14 +475,6 @@ def _causal(
         )
 
     return _finest(scaled) if flows else scaled(0)
-
-
-def _takes_bias(wiring: Wiring) -> bool:
-    """Whether causal neurons behind it may have a bias, see `Convolution.with_clock`."""
-    if isinstance(wiring, Dense):
-        return True
-    within = all(2 * p < k for k, p in zip(wiring.kernel_size, wiring.padding, strict=True))
-    return wiring.groups == 1 and within
 
 
 def _finest(scaled: Callable[[int], L]) -> L:
@@ -453,23 +498,6 @@ def _bound(connections: Sequence[IntegerConnection], *parts: Tensor, held: bool 
     return int(max(total.max(), *(largest.max() for largest in sums)))
 
 
-def by_output(wiring: Wiring, weight: Tensor) -> Tensor:
-    """Return weights as ``(O, inputs)``."""
-    if isinstance(wiring, TransposedConvolution):
-        grouped = weight.unflatten(0, (wiring.groups, -1)).transpose(1, 2)
-        return grouped.flatten(0, 1).flatten(1)
-    return weight.flatten(1)
-
-
-def _per_weight(wiring: Wiring, values: Tensor) -> Tensor:
-    """Values ``(O,)`` as they meet the weights."""
-    if isinstance(wiring, TransposedConvolution):
-        inputs = wiring.in_channels // wiring.groups
-        grouped = values.reshape(wiring.groups, 1, -1).expand(-1, inputs, -1)
-        return grouped.reshape(wiring.in_channels, -1, 1, 1)
-    return values.reshape(-1, *[1] * (len(wiring.weight_shape) - 1))
-
-
 def _per_map(values: Tensor, dims: int) -> Tensor:
     """Values ``(O,)`` as they meet what a layer gives, of so many dimensions without the batch's."""
     return values.reshape(-1, *[1] * (dims - 1))
@@ -477,49 +505,3 @@ def _per_map(values: Tensor, dims: int) -> Tensor:
 
 def _taken(wiring: Wiring, shape: Shape) -> Shape:
     return (math.prod(shape),) if isinstance(wiring, Dense) else shape
-
-
-def _steps(rows: Sequence[Tensor], bits: int, per: Granularity) -> tuple[Tensor, list[Tensor]]:
-    """The finest step of weights ``(O, inputs)`` of several connections, and how often each doubles it."""
-    wanted = [_step(each if per == "channel" else each.reshape(1, -1), bits) for each in rows]
-    wanted = [each.expand(len(rows[0])) for each in wanted]
-    # A connection of zeros takes any step.
-    base = torch.stack([each.where(each > 0, math.inf) for each in wanted]).amin(0)
-    base = base.where(base.isfinite(), 1.0)
-    return base, [(each / base).clamp(min=1).log2().ceil().long() for each in wanted]
-
-
-def _step(rows: Tensor, bits: int) -> Tensor:
-    """The step of the least squared error for each row of weights, 0 for zeros."""
-    most = 2 ** (bits - 1) - 1
-    largest = rows.abs().amax(1)
-    power = _common_power(rows)
-    best = torch.where(largest <= power * most, power, largest / most)
-    least = _error(rows, best, most)
-    for end in _ENDS[1:]:
-        step = largest * end / most
-        error = _error(rows, step, most)
-        best, least = torch.where(error < least, step, best), torch.minimum(least, error)
-    return best
-
-
-def _error(rows: Tensor, step: Tensor, most: int) -> Tensor:
-    safe = step.where(step > 0, 1.0)[:, None]
-    return ((rows / safe).round().clamp(-most, most) * safe - rows).square().sum(1)
-
-
-def _common_power(rows: Tensor) -> Tensor:
-    """The largest power of two of which every weight of a row is a multiple, 0 for zeros."""
-    mantissa, exponent = torch.frexp(rows)
-    digits = (mantissa * 2.0**53).long()
-    lowest = torch.ldexp((digits & -digits).double(), exponent - 53)
-    powers = lowest.where(lowest > 0, math.inf).amin(1)
-    return powers.where(powers.isfinite(), 0.0)
-
-
-def _rounded(weight: Tensor, wiring: Wiring, step: Tensor, bits: int) -> Tensor:
-    """Weights in steps ``(O,)``, int8; `weight` itself becomes what they stand for."""
-    most, spread = 2 ** (bits - 1) - 1, _per_weight(wiring, step)
-    whole = (weight / spread).round().clamp(-most, most)
-    weight.copy_(whole * spread)
-    return whole.to(torch.int8)

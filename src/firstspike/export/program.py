@@ -11,7 +11,7 @@ import torch
 
 from firstspike import __version__
 from firstspike.decision import FirstSpike
-from firstspike.export.integers import IntegerNetwork, integer
+from firstspike.export.integers import IntegerNetwork, whole
 from firstspike.export.tables import ConnectionTable, LayerTable, Tables, tables
 from firstspike.metrics.cost import (
     spikes_per_layer,
@@ -20,6 +20,7 @@ from firstspike.metrics.cost import (
     synaptic_operations,
 )
 from firstspike.models.gan import SpikingGenerator
+from firstspike.models.spiking_form import SpikingForm
 from firstspike.nn import Stack
 from firstspike.nn.geometry import Shape
 from firstspike.spikes import Spikes, as_images
@@ -50,7 +51,7 @@ class Sizes:
 
 
 def c(
-    net: Stack | SpikingGenerator,
+    net: Stack | SpikingForm | SpikingGenerator,
     folder: str | Path,
     *,
     bits: int = 8,
@@ -79,15 +80,7 @@ def c(
         InputError: `folder` holds something.
         OSError: it cannot be written.
     """
-    if not isinstance(net.stack if isinstance(net, SpikingGenerator) else net, IntegerNetwork):
-        net = (
-            integer(net, bits=bits)
-            if isinstance(net, SpikingGenerator)
-            else integer(net, bits=bits, in_shape=in_shape)
-        )
-    generator = net if isinstance(net, SpikingGenerator) else None
-    network = generator.stack if generator else net
-    assert isinstance(network, IntegerNetwork)
+    network, generator = whole(net, bits=bits, in_shape=in_shape)
     layout = tables(network, even=network.bits <= _HALF_BYTE)
     if generator is None and layout.layers[-1].places > 1:
         raise ValueError(
@@ -149,7 +142,7 @@ def expected(
 ) -> tuple[list[str], np.ndarray | None]:
     """Return the integer model's lines for samples, uint8 ``(n, inputs)``, and a generator's pixels."""
     images = torch.from_numpy(samples).reshape(len(samples), *network.in_shape)
-    traced = network.trace(network[0].neuron.encode(images, network.steps))
+    traced = network.trace(network.encode(images))
     if generator is None:
         columns = (
             FirstSpike().decide(traced[-1]).label,

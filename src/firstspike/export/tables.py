@@ -15,8 +15,6 @@ from firstspike.export.integers import IntegerConnection, IntegerNetwork, Intege
 from firstspike.nn.geometry import Pair, Shape
 from firstspike.nn.wiring import Dense, TransposedConvolution
 
-INTENSITIES = 256
-
 
 @dataclass(frozen=True, eq=False)
 class ConnectionTable:
@@ -142,13 +140,12 @@ def tables(network: IntegerNetwork, *, even: bool = False) -> Tables:
         )
         for layer, shape, steps in zip(network.integers, shapes[1:], network.windows[1:], strict=True)
     ]
-    intensities = torch.arange(INTENSITIES, dtype=torch.uint8).reshape(1, -1)
     return Tables(
         in_shape=network.in_shape,
         sides=_sides(network.in_shape),
         channels=network.in_shape[0],
         steps=network.steps,
-        codes=network[0].neuron.encode(intensities, network.steps).times[0].long().numpy(),
+        codes=network.codes.numpy(),
         layers=tuple(layers),
         phases=_phases(layers),
         first_step=network.offsets[-1],

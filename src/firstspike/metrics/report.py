@@ -180,17 +180,20 @@ def report(
         if isinstance(network, OneStepNetwork):
             return _in_one_step(network, images, labels, batch_size)
         if isinstance(network, Stack):
-            return _by_spikes(_form(network, images, encode), images, labels, batch_size)
+            form = stack_form(network, encode, tuple((encode or network.encode)(images[:1]).shape[1:]))
+            return _by_spikes(form, images, labels, batch_size)
         return _by_output(network, images, labels, batch_size)
     finally:
         network.train(was_training)
 
 
-def _form(stack: Stack, images: Tensor, encode: Callable[[Tensor], Spikes] | None) -> SpikingForm:
-    """The stack as what is measured: with its encoder, and the first spike for its decision."""
-    encode = encode or stack.encode
-    in_shape = tuple(encode(images[:1]).shape[1:])
-    return SpikingForm(encode, stack, FirstSpike(), in_shape, multiply_adds(stack, in_shape), 0)
+def stack_form(
+    stack: Stack, encode: Callable[[Tensor], Spikes] | None, in_shape: tuple[int, ...]
+) -> SpikingForm:
+    """Return a stack with its encoder, its own if None, and the first spike for its decision."""
+    return SpikingForm(
+        encode or stack.encode, stack, FirstSpike(), in_shape, multiply_adds(stack, in_shape), 0
+    )
 
 
 @torch.no_grad()

@@ -9,7 +9,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal, Protocol, Self
+from typing import Annotated, Any, ClassVar, Literal, Protocol, Self, cast
 
 import torch
 from torch import Tensor
@@ -20,7 +20,11 @@ from firstspike.losses import first_spike_cross_entropy
 from firstspike.metrics.figures import describe
 from firstspike.metrics.report import Report, report
 from firstspike.metrics.sampling import Samples
+from firstspike.models.gan import SpikingGenerator
 from firstspike.models.layout import parse_layout
+from firstspike.models.raster.network import RasterNetwork
+from firstspike.models.spiking_form import SpikingForm, spiking_form
+from firstspike.models.window import WindowNetwork
 from firstspike.recipes.fields import (
     Checked,
     Count,
@@ -203,6 +207,16 @@ class Recipe(Checked, ABC):
             test: the test set.
             data_dir: for other splits that the figures need.
         """
+
+    def exported(self, model: torch.nn.Module) -> SpikingForm | SpikingGenerator:
+        """Return a trained model on spike times with its encoder, as it leaves for other places.
+
+        Raises:
+            InputError: it has no such form.
+        """
+        raise InputError(
+            f"{type(self).__name__} makes no network of spike times, so nothing can be exported"
+        )
 
     def sample(
         self, model: torch.nn.Module, count: int, seed: int = 0, label: int | None = None
@@ -414,6 +428,10 @@ class SpikeClassifier(DeepClassifier):
     has_layers: ClassVar[bool] = True
     # The parts of a layout that the network is built of.
     parts: ClassVar[tuple[type[Any], ...]]
+
+    def exported(self, model: torch.nn.Module) -> SpikingForm:
+        """Return the layers of spike times."""
+        return spiking_form(cast(RasterNetwork | WindowNetwork, model))
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -7,8 +7,9 @@ from typing import ClassVar, cast
 import torch
 from torch import Tensor
 
-from firstspike.data import Dataset, ImageSet
-from firstspike.metrics.report import Report, report
+from firstspike.data import Dataset, ImageSet, dataset
+from firstspike.metrics.report import Report, report, stack_form
+from firstspike.models.spiking_form import SpikingForm
 from firstspike.nn import Stack
 from firstspike.nn.description import StackDescription
 from firstspike.recipes.base import Descend, Recipe, maps
@@ -22,10 +23,12 @@ class Converted(Recipe):
     Attributes:
         dataset: what it is measured on; an empty name for none.
         network: the stack without its weights.
+        in_shape: of a sample, where it is known and `dataset` does not say it.
     """
 
     dataset: str | Dataset = ""
     network: StackDescription
+    in_shape: tuple[int, ...] | None = None
 
     trainable: ClassVar[bool] = False
 
@@ -66,6 +69,22 @@ class Converted(Recipe):
         """
         check_takes(cast(Stack, model), test.shape, test.num_classes, test.name)
         return report(model, maps(test.images), test.labels)
+
+    def exported(self, model: torch.nn.Module) -> SpikingForm:
+        """Return the network.
+
+        Raises:
+            InputError: the shape of its input is not known.
+        """
+        stack = cast(Stack, model)
+        shape = dataset(self.dataset).shape if self.dataset else self.in_shape
+        try:
+            return stack_form(stack, None, stack.shapes(shape)[0])
+        except ValueError as error:
+            raise InputError(
+                f"the run does not say what the network takes ({error}); save it with a data set or its "
+                "in_shape: save_network(path, net, data)"
+            ) from error
 
     def optimizers(self, model: torch.nn.Module) -> dict[str, torch.optim.Optimizer]:
         """Refuse: it is not trained."""

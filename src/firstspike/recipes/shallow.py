@@ -12,7 +12,8 @@ from torch import Tensor
 
 from firstspike.data import Dataset, ImageSet, dataset
 from firstspike.losses import aggressive_targets, relative_targets, temporal_least_squares
-from firstspike.metrics.report import Report, report
+from firstspike.metrics.report import Report, report, stack_form
+from firstspike.models.spiking_form import SpikingForm
 from firstspike.neurons import Causal, Events, Neuron, Ramp, Window
 from firstspike.neurons.causal import Bias
 from firstspike.neurons.levels import RunningMax, fire_at_levels
@@ -304,6 +305,11 @@ class ShallowRecipe(Classifier):
     def report(self, model: torch.nn.Module, test: ImageSet, data_dir: Path | None = None) -> Report:
         """Return accuracy and cost on images."""
         return report(model, test.images, test.labels, encode=self.encode)
+
+    def exported(self, model: torch.nn.Module) -> SpikingForm:
+        """Return the network with the encoder."""
+        stack = cast(Stack, model)
+        return stack_form(stack, self.encode, stack.shapes()[0])
 
 
 _WINDOW = ShallowRecipe(

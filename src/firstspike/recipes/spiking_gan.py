@@ -288,6 +288,10 @@ class SpikingGan(GanRecipe):
             SpikingDiscriminator(discriminator, classes),
         )
 
+    def exported(self, model: torch.nn.Module) -> SpikingGenerator:
+        """Return the generator."""
+        return cast(SpikingGenerator, model)
+
     @property
     def _critic(self) -> Neuron:
         return self.critic_neuron or self.hidden_neuron

@@ -12,7 +12,13 @@ from firstspike.support import atomic_folder
 from firstspike.training.run_folder import RunFolder
 
 
-def save_network(path: str | Path, stack: Stack, data: str | Dataset | None = None) -> RunFolder:
+def save_network(
+    path: str | Path,
+    stack: Stack,
+    data: str | Dataset | None = None,
+    *,
+    in_shape: tuple[int, ...] | None = None,
+) -> RunFolder:
     """Write a network as a finished run and return it: converted, given weights of others, or made by hand.
 
     ``firstspike evaluate`` measures it, ``RunFolder.open(path).load()`` is the network again, with the same
@@ -23,6 +29,8 @@ def save_network(path: str | Path, stack: Stack, data: str | Dataset | None = No
         stack: any `Stack`.
         data: what it is to be measured on by default: the name of a data set, or a `Dataset`, as
             `firstspike.data.own` makes one; None for none.
+        in_shape: shape of a sample, ``(channels, y, x)``, for exports of a network without data that begins
+            with a convolution.
 
     Raises:
         InputError: `path` holds something; there is no such data set; the network does not take its images,
@@ -37,7 +45,7 @@ def save_network(path: str | Path, stack: Stack, data: str | Dataset | None = No
     ...     fs.evaluate(run)["count"]
     300
     """
-    path, config = Path(path), Converted(dataset=data or "", network=describe(stack))
+    path, config = Path(path), Converted(dataset=data or "", network=describe(stack), in_shape=in_shape)
     if data is not None:
         known = dataset(data)
         check_takes(stack, known.shape, known.classes, known.name)
