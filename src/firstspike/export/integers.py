@@ -206,15 +206,11 @@ class IntegerNetwork(Stack):
         self.integers, self.in_shape, self.codes, self.bits = tuple(integers), in_shape, codes, bits
 
     def encode(self, images: Any) -> Spikes:
-        """Return images, uint8, as the spikes that the network takes; see `Stack.encode`.
-
-        Raises:
-            ValueError: images that are not uint8.
-        """
+        """Return images as the spikes that the network takes, see `Stack.encode`; floats are made bytes."""
         images = as_images(images)
-        if images.dtype != torch.uint8:
-            raise ValueError(f"a network in whole numbers takes images in uint8, found {images.dtype}")
         spikes = super().encode(images)
+        if images.dtype != torch.uint8:
+            images = (images.double() * 255).round()
         return spikes.with_times(self.codes[images.long()].to(spikes.times.dtype).reshape(spikes.shape))
 
     def trace(self, spikes: Spikes) -> list[Spikes]:
@@ -286,7 +282,7 @@ def integer(
     >>> import firstspike as fs
     >>> net = fs.Stack(fs.Linear(4, 8), fs.Linear(8, 2, fs.Window.output(steps=32)), steps=16)
     >>> whole = fs.integer(net, bits=4)
-    >>> whole.integers[0].connections[0].weight.dtype, whole(whole.encode([[0, 80, 160, 255]])).shape
+    >>> whole.integers[0].connections[0].weight.dtype, whole(whole.encode([[0.0, 0.3, 0.6, 1.0]])).shape
     (torch.int8, torch.Size([1, 2]))
     """
     bits = check_integer("integer", "bits", bits, low=2)

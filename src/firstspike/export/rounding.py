@@ -11,7 +11,6 @@ from typing import Literal
 
 import torch
 from torch import Tensor
-from torch.nn.utils import parametrize
 
 from firstspike.nn import AvgPool2d, Connection, Layer, Stack
 from firstspike.nn.wiring import Dense, TransposedConvolution, Wiring
@@ -138,7 +137,7 @@ def round_to(connection: Connection, step: Tensor, bits: int) -> Tensor:
 
 
 class RoundedWeight(torch.nn.Module):
-    """A parametrisation of weights that rounds them to whole steps; the gradient passes straight through.
+    """Rounds weights to whole steps; the gradient passes straight through.
 
     Args:
         step: float64 ``(O,)``.
@@ -177,7 +176,7 @@ def rounded_weights(net: Stack, *, bits: int, per: Granularity = "channel") -> S
     >>> import firstspike as fs
     >>> net = fs.Stack(fs.Linear(4, 8), fs.Linear(8, 2, fs.Window.output(steps=32)), steps=16)
     >>> rounded = fs.rounded_weights(net, bits=2)
-    >>> len(rounded[0].weight[0].unique()) <= 3
+    >>> len(rounded[0].synapses.weight[0].unique()) <= 3
     True
     """
     made = copy.deepcopy(net)
@@ -187,19 +186,18 @@ def rounded_weights(net: Stack, *, bits: int, per: Granularity = "channel") -> S
             continue
         steps = layer_steps(precise, [net.windows[source] for source in sources], Grid(bits, per, {}))
         for one, step in zip((layer, *layer.shortcuts), steps, strict=True):
-            rounding = RoundedWeight(step, one.wiring, bits)
-            parametrize.register_parametrization(one, "weight", rounding, unsafe=True)
+            one.rounding = RoundedWeight(step, one.wiring, bits)
     return made
 
 
 def settle(net: Stack, bits: int) -> dict[Connection, Tensor]:
-    """Make weights that learnt while rounded plain again; return their steps."""
+    """Make weights that learnt while rounded what they were rounded to; return their steps."""
     found = {}
     for module in net.modules():
-        if isinstance(module, Connection) and parametrize.is_parametrized(module, "weight"):
-            rounding = module.parametrizations["weight"][0]  # type: ignore[index]
+        if isinstance(module, Connection) and module.rounding is not None:
+            rounding = module.rounding
             if not isinstance(rounding, RoundedWeight) or rounding.bits != bits:
                 raise ValueError(f"weights must be plain, or learnt by rounded_weights(net, bits={bits})")
-            parametrize.remove_parametrizations(module, "weight")
-            found[module] = rounding.step
+            module.weight.copy_(rounding(module.weight))
+            module.rounding, found[module] = None, rounding.step
     return found

@@ -46,6 +46,8 @@ class Connection(torch.nn.Module):
             if bias
             else None
         )
+        # What the weights pass through on their way to the neuron, see `firstspike.rounded_weights`.
+        self.rounding: torch.nn.Module | None = None
 
     @classmethod
     def linear(
@@ -93,8 +95,9 @@ class Connection(torch.nn.Module):
 
     @property
     def synapses(self) -> Synapses:
-        """The weights as the neuron is given them."""
-        return Synapses(self.wiring, self.weight, self.bias)
+        """The weights as the neuron is given them, rounded by `rounding` if there is one."""
+        weight = self.weight if self.rounding is None else self.rounding(self.weight)
+        return Synapses(self.wiring, weight, self.bias)
 
     def out_shape(self, shape: Shape) -> Shape:
         """Return the shape of a sample's output for inputs of `shape`; ValueError if they do not fit."""

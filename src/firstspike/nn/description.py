@@ -176,6 +176,11 @@ def _connection(connection: torch.nn.Module, known: tuple[type, ...]) -> Connect
             f"computes; expected {' or '.join(one.__name__ for one in known)}"
         )
     assert isinstance(connection, Connection)
+    if connection.rounding is not None:
+        raise TypeError(
+            "weights are rounded on their way to the neurons, which no file holds; firstspike.integer makes "
+            "them whole"
+        )
     names = [name for name, dtype in _DTYPES.items() if dtype == connection.weight.dtype]
     if not names:
         raise TypeError(f"weights must be float32 or float64, found {connection.weight.dtype}")
