@@ -11,7 +11,7 @@ import torch
 
 from firstspike import __version__
 from firstspike.decision import FirstSpike
-from firstspike.export.integers import IntegerNetwork, whole
+from firstspike.export.integers import IntegerCausal, IntegerNetwork, whole
 from firstspike.export.tables import ConnectionTable, LayerTable, Tables, tables
 from firstspike.metrics.cost import (
     spikes_per_layer,
@@ -32,6 +32,7 @@ _PER_LINE = 20
 # Weights of so few bits share a byte.
 _HALF_BYTE = 4
 _MOST = 2**32 - 1
+_NARROW = 2**15 - 1
 
 
 @dataclass(frozen=True)
@@ -180,26 +181,29 @@ class _Program:
         populations: list[Tables | LayerTable] = [layout, *layout.layers]
         self.neurons = [one.places * one.channels for one in populations]
         self.phase_of = [0] * (len(layout.layers) + 1)
-        self.membranes, self.levels = [0] * len(layout.layers), [0] * len(layout.layers)
-        self.arena = {"MEMBRANES": 1, "LEVELS": 1}
+        # Where the layers' membranes lie in one array, and causal ones' sums in another.
+        self.first = [0] * len(layout.layers)
+        self.arena = {"MEMBRANES": 1, "SUMS": 1}
         for phase, members in enumerate(layout.phases):
-            used = levels = 0
+            used = {"MEMBRANES": 0, "SUMS": 0}
             for depth in members:
                 self.phase_of[depth + 1] = phase
-                self.membranes[depth], self.levels[depth] = used, levels
-                used += self.neurons[depth + 1]
-                levels += 0 if layout.layers[depth].window else self.neurons[depth + 1]
-            self.arena["MEMBRANES"] = max(self.arena["MEMBRANES"], used)
-            self.arena["LEVELS"] = max(self.arena["LEVELS"], levels)
+                kind = "MEMBRANES" if layout.layers[depth].window else "SUMS"
+                self.first[depth] = used[kind]
+                used[kind] += self.neurons[depth + 1]
+            self.arena = {kind: max(size, used[kind]) for kind, size in self.arena.items()}
         read = [n for n, one in zip(self.neurons[1:], layout.layers, strict=True) if one.window]
         self.widest = max(read, default=1)
         self.windows = [layout.steps, *(one.steps for one in layout.layers)]
+        # The input's silent neurons have a step of their own.
+        self.counted = [layout.steps + 1, *self.windows[1:]]
         self.types = {
             "side_t": _unsigned(max(max(one.sides) for one in populations)),
             "channel_t": _unsigned(max(one.channels for one in populations)),
             "count_t": _unsigned(max(self.neurons) + 1),
             "step_t": _unsigned(layout.steps + 1),
         }
+        self.narrow = _narrow(network)
         self.flash = 0
         self.data = "".join(self._data())
         self.sizes = self._sizes()
@@ -249,7 +253,7 @@ class _Program:
         walk = (_TEMPLATES / "walk.c").read_text(encoding="ascii")
         return {
             "network.h": header,
-            "network.c": f'#include "network.h"\n\n{self._declarations()}\n{self.data}\n{walk}',
+            "network.c": "\n".join((_INCLUDES, self._declarations(), self.data, walk)),
             "Makefile": _filled("Makefile", check=check, cleaned="pixels.idx3-ubyte" if generator else ""),
         }
 
@@ -258,8 +262,9 @@ class _Program:
         side, channel, count = (width[self.types[name]] for name in ("side_t", "channel_t", "count_t"))
         align = max(side, channel)
         event = -(-(-(-2 * side // channel) * channel + channel) // align) * align
-        ram = event * sum(self.neurons) + count * sum(self.windows)
-        ram += 4 * (self.arena["MEMBRANES"] + self.arena["LEVELS"] + 2 * self.widest)
+        ram = event * sum(self.neurons) + count * sum(self.counted)
+        total = 2 if self.narrow else 4
+        ram += 4 * (self.arena["MEMBRANES"] + self.widest) + total * (2 * self.arena["SUMS"] + self.widest)
         operations = sum(
             int(one.rows[:, 2].sum()) * int(one.columns[:, 2].sum()) * len(one.channels) * one.run
             for layer in self.layout.layers
@@ -271,7 +276,7 @@ class _Program:
 
     def _declarations(self) -> str:
         layout = self.layout
-        weight = "uint8_t" if self.packed else "int8_t"
+        weight, bits = "uint8_t" if self.packed else "int8_t", 16 if self.narrow else 32
         definitions = {
             "WEIGHT_BITS": _HALF_BYTE if self.packed else 8,
             "LAYERS": f"{len(layout.layers)}u",
@@ -279,14 +284,16 @@ class _Program:
             "INPUT_CHANNELS": layout.channels,
             "INPUT_HEIGHT": layout.sides[0],
             "INPUT_WIDTH": layout.sides[1],
+            "BLACK_IS_SILENT": int(layout.codes[0] == layout.steps),
             "FIRST_STEP": f"{layout.first_step}u",
             "LAST_STEP": f"{layout.first_step + self.windows[-1]}u",
             "MOST_OPERATIONS": f"{self.sizes.operations}u",
             "FLASH": f"{self.sizes.flash}u",
             "EVENTS": sum(self.neurons),
-            "STEPS": sum(self.windows),
+            "STEPS": sum(self.counted),
             **self.arena,
             "WIDEST": self.widest,
+            "NEVER": f"INT{16 if self.narrow else 32}_MAX",
         }
         if self.generator:
             definitions["OUTPUT_HEIGHT"], definitions["OUTPUT_WIDTH"] = (
@@ -294,7 +301,7 @@ class _Program:
             )
         defined = "".join(f"#define {name} {value}\n" for name, value in definitions.items())
         typed = "".join(f"typedef {kind} {name};\n" for name, kind in self.types.items())
-        return f"{defined}\n{typed}typedef {weight} weight_t;\n\n{_STRUCTURES}"
+        return f"{defined}\n{typed}typedef {weight} weight_t;\ntypedef int{bits}_t sum_t;\n\n{_STRUCTURES}"
 
     def _data(self) -> Iterator[str]:
         layout = self.layout
@@ -314,7 +321,7 @@ class _Program:
             ]
             yield _array("connection", f"connections_{depth}", rows)
         yield _array("layer", "layers", list(map(self._layer, range(len(layout.layers)), layout.layers)))
-        events, ends = np.cumsum([0, *self.neurons]), np.cumsum([0, *self.windows])
+        events, ends = np.cumsum([0, *self.neurons]), np.cumsum([0, *self.counted])
         yield _array(
             "struct population_table",
             "populations",
@@ -355,8 +362,8 @@ class _Program:
             *layer.sides,
             layer.channels,
             self.neurons[depth + 1],
-            self.membranes[depth],
-            self.levels[depth],
+            self.first[depth] if layer.window else 0,
+            0 if layer.window else self.first[depth],
         )
         return _braced([*numbers, *(f"{name}_{depth}" for name in ("connections", "starts", "rates"))])
 
@@ -365,6 +372,12 @@ class _Program:
         self.flash += len(values) * kind_size[self.types.get(kind, kind)]
         return _array(kind, name, values.tolist())
 
+
+_INCLUDES = """\
+#include "network.h"
+
+#include <string.h>
+"""
 
 _STRUCTURES = """\
 /* Where a row or a column of inputs begins to reach, and how many rows or columns. */
@@ -391,7 +404,7 @@ typedef struct {
 /* Window neurons start at their offsets and grow by their rates; causal ones' levels fall by theirs. */
 typedef struct {
     uint8_t window, placed, flows, fraction;
-    uint32_t delay, inputs, height, width, channels, neurons, membranes, levels;
+    uint32_t delay, inputs, height, width, channels, neurons, membranes, sums;
     const connection *connections;
     const int32_t *starts, *rates;
 } layer;
@@ -415,6 +428,18 @@ def _array(kind: str, name: str, values: Sequence[Any]) -> str:
         ", ".join(map(str, values[start : start + per_line])) for start in range(0, len(values), per_line)
     )
     return f"static const {kind} {name}[] = {{\n    " + ",\n    ".join(lines) + "\n};\n"
+
+
+def _narrow(network: IntegerNetwork) -> bool:
+    """Whether 16 bits hold every sum of weights and every level."""
+    for layer in network.integers:
+        sums = [int(one.largest(held=False).max()) for one in layer.connections]
+        if isinstance(layer, IntegerCausal):
+            # The weights of all connections add up.
+            sums = [sum(sums), layer.bound()]
+        if max(sums) >= _NARROW:
+            return False
+    return True
 
 
 def _braced(values: Sequence[Any]) -> str:

@@ -178,8 +178,8 @@ def _connection(connection: torch.nn.Module, known: tuple[type, ...]) -> Connect
     assert isinstance(connection, Connection)
     if connection.rounding is not None:
         raise TypeError(
-            "weights are rounded on their way to the neurons, which no file holds; firstspike.integer makes "
-            "them whole"
+            "weights are rounded on their way to the neurons, which no file holds; make them whole by "
+            "firstspike.integer"
         )
     names = [name for name, dtype in _DTYPES.items() if dtype == connection.weight.dtype]
     if not names:

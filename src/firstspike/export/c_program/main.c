@@ -2,7 +2,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 #include "network.h"
 
@@ -54,12 +53,11 @@ static void print_sizes(void)
         (unsigned long)sizes.steps);
 }
 
-static void print_means(uint32_t samples, double operations, double steps, clock_t took)
+static void print_means(uint32_t samples, double operations, double steps)
 {
     if (samples > 0) {
-        fprintf(stderr, "mean of %lu samples: %.1f operations, %.2f steps, %.2f microseconds\n",
-            (unsigned long)samples, operations / samples, steps / samples,
-            1e6 * (double)took / CLOCKS_PER_SEC / samples);
+        fprintf(stderr, "mean of %lu samples: %.1f operations, %.2f steps\n", (unsigned long)samples,
+            operations / samples, steps / samples);
     }
 }
 
@@ -120,7 +118,6 @@ int main(int count, char **arguments)
     uint32_t samples = 0, i, state = 1;
     long label = -1;
     double operations = 0, steps = 0;
-    clock_t took = 0;
     if (count < 3 || count > 5) {
         return usage();
     }
@@ -158,7 +155,6 @@ int main(int count, char **arguments)
     write_number(to, NETWORK_WIDTH);
     for (i = 0; i < samples; i++) {
         network_result result;
-        clock_t begin;
         if (from == NULL) {
             const uint32_t classes = NETWORK_INPUTS - NETWORK_NOISE;
             draw(noise, &state, label >= 0 ? (uint32_t)label : classes > 0 ? i % classes : 0);
@@ -168,9 +164,7 @@ int main(int count, char **arguments)
             remove(out);
             return fail(arguments[1], "ends before its last sample");
         }
-        begin = clock();
         result = network_generate(noise, pixels);
-        took += clock() - begin;
         fwrite(pixels, 1, NETWORK_OUTPUTS, to);
         printf("%d %lu %lu %lu\n", label_of(noise), (unsigned long)result.step,
             (unsigned long)result.spikes, (unsigned long)result.operations);
@@ -184,7 +178,7 @@ int main(int count, char **arguments)
         return fail(out, "cannot be written");
     }
     print_sizes();
-    print_means(samples, operations, steps, took);
+    print_means(samples, operations, steps);
     return 0;
 }
 #else
@@ -195,7 +189,6 @@ int main(int count, char **arguments)
     const char *wrong;
     uint32_t samples, i;
     double operations = 0, steps = 0;
-    clock_t took = 0;
     if (count != 2) {
         fprintf(stderr, "usage: network IMAGES.idx3-ubyte\n");
         print_sizes();
@@ -212,14 +205,11 @@ int main(int count, char **arguments)
     }
     for (i = 0; i < samples; i++) {
         network_result result;
-        clock_t begin;
         if (fread(sample, 1, NETWORK_INPUTS, file) != NETWORK_INPUTS) {
             fclose(file);
             return fail(arguments[1], "ends before its last sample");
         }
-        begin = clock();
         result = network_decide(sample);
-        took += clock() - begin;
         printf("%ld %lu %lu %lu\n", (long)result.label, (unsigned long)result.step,
             (unsigned long)result.spikes, (unsigned long)result.operations);
         operations += result.operations;
@@ -227,7 +217,7 @@ int main(int count, char **arguments)
     }
     fclose(file);
     print_sizes();
-    print_means(samples, operations, steps, took);
+    print_means(samples, operations, steps);
     return 0;
 }
 #endif

@@ -15,14 +15,15 @@ typedef struct {
 
 static event events[EVENTS];
 static count_t upto[STEPS];
-/* Membranes of the layers that fire in one window, and the levels of causal ones. */
+/* Of the layers that fire in one window: membranes of window neurons, sums and levels of causal ones. */
 static int32_t membranes[MEMBRANES];
-static int32_t levels[LEVELS];
+static sum_t sums[SUMS];
+static sum_t levels[SUMS];
 /* Of the window layer that is read. */
-static int32_t current[WIDEST];
+static sum_t current[WIDEST];
 static int32_t received[WIDEST];
 
-static const int32_t NEVER = INT32_MAX;
+enum { BLOCK = 64 };
 static const int32_t FIRED = INT32_MIN;
 
 static population population_of(uint32_t which)
@@ -46,33 +47,33 @@ static int32_t doubled(int32_t value, uint32_t shift)
 }
 
 #if WEIGHT_BITS > 4
-static void add(int32_t *membrane, const weight_t *weights, int32_t first, uint32_t run)
+static void add(sum_t *sum, const weight_t *weights, int32_t first, uint32_t run)
 {
     const weight_t *weight = weights + first;
     uint32_t i;
     for (i = 0; i < run; i++) {
-        membrane[i] += weight[i];
+        sum[i] = (sum_t)(sum[i] + weight[i]);
     }
 }
 #else
 /* Two weights share a byte, the first one in the lower half. */
-static void add(int32_t *membrane, const weight_t *weights, int32_t first, uint32_t run)
+static void add(sum_t *sum, const weight_t *weights, int32_t first, uint32_t run)
 {
     const weight_t *weight = weights + ((uint32_t)first >> 1);
     uint32_t i;
     for (i = 0; i + 1 < run; i += 2) {
         const uint32_t both = *weight++;
-        membrane[i] += (int32_t)((both & 15u) ^ 8u) - 8;
-        membrane[i + 1] += (int32_t)((both >> 4) ^ 8u) - 8;
+        sum[i] = (sum_t)(sum[i] + (int32_t)((both & 15u) ^ 8u) - 8);
+        sum[i + 1] = (sum_t)(sum[i + 1] + (int32_t)((both >> 4) ^ 8u) - 8);
     }
     if (i < run) {
-        membrane[i] += (int32_t)((*weight & 15u) ^ 8u) - 8;
+        sum[i] = (sum_t)(sum[i] + (int32_t)((*weight & 15u) ^ 8u) - 8);
     }
 }
 #endif
 
 /* Add the weights of one spike; return how many. */
-static uint32_t spread(const connection *to, const event *spike, int32_t *membrane)
+static uint32_t spread(const connection *to, const event *spike, sum_t *sum)
 {
     const reach *row = to->rows + spike->y, *column = to->columns + spike->x;
     const start *of = to->channels + spike->channel;
@@ -83,7 +84,7 @@ static uint32_t spread(const connection *to, const event *spike, int32_t *membra
     for (y = row->count; y > 0; y--) {
         int32_t target_here = target, weight_here = weight;
         for (x = column->count; x > 0; x--) {
-            add(membrane + target_here, to->weights, weight_here, to->run);
+            add(sum + target_here, to->weights, weight_here, to->run);
             operations += to->run;
             target_here += to->target_x;
             weight_here += to->weight_x;
@@ -95,48 +96,80 @@ static uint32_t spread(const connection *to, const event *spike, int32_t *membra
 }
 
 /* Add the weights of all spikes of one step; return how many. */
-static uint32_t arrive(const connection *to, const population *from, uint32_t step, int32_t *membrane)
+static uint32_t arrive(const connection *to, const population *from, uint32_t step, sum_t *sum)
 {
     uint32_t operations = 0;
     uint32_t i;
     for (i = first_of(from, step); i < from->upto[step]; i++) {
-        operations += spread(to, from->events + i, membrane);
+        operations += spread(to, from->events + i, sum);
     }
     return operations;
+}
+
+/* How many of the next inputs to look at together, eight if there are as many. */
+static uint32_t together(const uint8_t *sample, const uint8_t *end)
+{
+    return end - sample < 8 ? (uint32_t)(end - sample) : 8;
+}
+
+/* Whether they are all black, which is silent in most codes. */
+static int all_black(const uint8_t *sample, uint32_t count)
+{
+    static const uint8_t black[8] = {0};
+    return BLACK_IS_SILENT && count == 8 && memcmp(sample, black, 8) == 0;
+}
+
+/* The place of the input `by` further on: they are given channel by channel, row by row. */
+static void forward(event *at, uint32_t by)
+{
+    uint32_t x = at->x + by;
+    if (INPUT_WIDTH * INPUT_HEIGHT == 1) {
+        at->channel = (channel_t)(at->channel + by);
+        return;
+    }
+    while (x >= INPUT_WIDTH) {
+        x -= INPUT_WIDTH;
+        if (++at->y == INPUT_HEIGHT) {
+            at->y = 0;
+            at->channel++;
+        }
+    }
+    at->x = (side_t)x;
 }
 
 static void encode(const uint8_t *sample)
 {
     population to = population_of(0);
     count_t *ends = to.upto;
-    uint32_t i, step, y, x, channel;
+    const uint8_t *const end = sample + NETWORK_INPUTS, *at;
+    event here = {0, 0, 0};
     count_t before = 0;
-    for (step = 0; step < to.steps; step++) {
+    uint32_t step, i, count;
+    /* The silent ones come last, at a step of their own, so that nothing depends on how bright an input is. */
+    for (step = 0; step <= to.steps; step++) {
         ends[step] = 0;
     }
-    for (i = 0; i < NETWORK_INPUTS; i++) {
-        step = codes[sample[i]];
-        if (step < to.steps) {
-            ends[step]++;
+    for (at = sample; at < end; at += count) {
+        count = together(at, end);
+        for (i = all_black(at, count) ? count : 0; i < count; i++) {
+            ends[codes[at[i]]]++;
         }
     }
     /* From how many there are to where each step's begin, which then moves to where they end. */
-    for (step = 0; step < to.steps; step++) {
-        const count_t here = ends[step];
+    for (step = 0; step <= to.steps; step++) {
+        const count_t found = ends[step];
         ends[step] = before;
-        before = (count_t)(before + here);
+        before = (count_t)(before + found);
     }
-    for (channel = 0; channel < INPUT_CHANNELS; channel++) {
-        for (y = 0; y < INPUT_HEIGHT; y++) {
-            for (x = 0; x < INPUT_WIDTH; x++) {
-                step = codes[*sample++];
-                if (step < to.steps) {
-                    event *made = to.events + ends[step]++;
-                    made->y = (side_t)y;
-                    made->x = (side_t)x;
-                    made->channel = (channel_t)channel;
-                }
-            }
+    for (at = sample; at < end; at += count) {
+        count = together(at, end);
+        if (all_black(at, count)) {
+            forward(&here, count);
+            continue;
+        }
+        for (i = 0; i < count; i++) {
+            to.events[ends[codes[at[i]]]++] = here;
+            forward(&here, 1);
         }
     }
 }
@@ -145,17 +178,19 @@ static void encode(const uint8_t *sample)
 static uint32_t begin(const layer *of)
 {
     int32_t *membrane = membranes + of->membranes;
+    const int32_t *from = of->starts;
     uint32_t operations = 0;
     uint32_t i, k, step, channel;
-    for (i = 0, channel = 0; i < of->neurons; i++) {
-        const int32_t from = of->starts[of->placed ? i : channel];
-        if (of->window) {
-            membrane[i] = from;
-        } else {
-            membrane[i] = 0;
-            levels[of->levels + i] = from;
+    for (i = 0; i < of->neurons; i += of->channels) {
+        for (channel = 0; channel < of->channels; channel++) {
+            if (of->window) {
+                membrane[i + channel] = from[channel];
+            } else {
+                sums[of->sums + i + channel] = 0;
+                levels[of->sums + i + channel] = (sum_t)from[channel];
+            }
         }
-        channel = channel + 1 < of->channels ? channel + 1 : 0;
+        from += of->placed ? of->channels : 0;
     }
     if (!of->window) {
         return 0;
@@ -180,49 +215,54 @@ static uint32_t begin(const layer *of)
     return operations;
 }
 
-/* Append the spikes of the neurons at or above their level, which never fire again. */
+/* A function that appends the spikes of the neurons that are ready, which never fire again.
+   Most often none of a block is, which is seen fast. */
+#define FIRE(name, any_t, is_ready, done)                                       \
+    static uint32_t name(const layer *of, population *to, uint32_t count)       \
+    {                                                                           \
+        int32_t *const membrane = membranes + of->membranes;                    \
+        sum_t *const sum = sums + of->sums, *const level = levels + of->sums;   \
+        uint32_t i = 0, k, end, channel = 0;                                    \
+        event here = {0, 0, 0};                                                 \
+        (void)membrane, (void)sum, (void)level;                                 \
+        while (i < of->neurons) {                                               \
+            any_t any = 0;                                                      \
+            end = of->neurons - i < BLOCK ? of->neurons : i + BLOCK;            \
+            for (k = i; k < end; k++) {                                         \
+                any = (any_t)(any | (is_ready));                                \
+            }                                                                   \
+            for (k = any ? i : end; k < end; k++) {                             \
+                if (!(is_ready)) {                                              \
+                    continue;                                                   \
+                }                                                               \
+                channel += k - i;                                               \
+                i = k;                                                          \
+                while (channel >= of->channels) {                               \
+                    channel -= of->channels;                                    \
+                    if (++here.x == of->width) {                                \
+                        here.x = 0;                                             \
+                        here.y++;                                               \
+                    }                                                           \
+                }                                                               \
+                here.channel = (channel_t)channel;                              \
+                to->events[count++] = here;                                     \
+                done;                                                           \
+            }                                                                   \
+            channel += end - i;                                                 \
+            i = end;                                                            \
+        }                                                                       \
+        return count;                                                           \
+    }
+
+FIRE(fire_window, int32_t, membrane[k] >= 0, membrane[k] = FIRED)
+FIRE(fire_causal, sum_t, sum[k] >= level[k], level[k] = NEVER)
+FIRE(fire_flowing, int32_t, doubled(sum[k], of->fraction) >= level[k], level[k] = NEVER)
+
 static uint32_t fire(const layer *of, population *to, uint32_t count)
 {
-    int32_t *membrane = membranes + of->membranes;
-    int32_t *level = levels + of->levels;
-    uint32_t i, y, x, channel;
-    int ready = 0;
-    if (of->window) {
-        for (i = 0; i < of->neurons; i++) {
-            ready |= membrane[i] >= 0;
-        }
-    } else if (of->fraction == 0) {
-        for (i = 0; i < of->neurons; i++) {
-            ready |= membrane[i] >= level[i];
-        }
-    } else {
-        for (i = 0; i < of->neurons; i++) {
-            ready |= doubled(membrane[i], of->fraction) >= level[i];
-        }
-    }
-    if (!ready) {
-        return count;
-    }
-    i = 0;
-    for (y = 0; y < of->height; y++) {
-        for (x = 0; x < of->width; x++) {
-            for (channel = 0; channel < of->channels; channel++, i++) {
-                if (of->window ? membrane[i] < 0 : doubled(membrane[i], of->fraction) < level[i]) {
-                    continue;
-                }
-                to->events[count].y = (side_t)y;
-                to->events[count].x = (side_t)x;
-                to->events[count].channel = (channel_t)channel;
-                count++;
-                if (of->window) {
-                    membrane[i] = FIRED;
-                } else {
-                    level[i] = NEVER;
-                }
-            }
-        }
-    }
-    return count;
+    return of->window     ? fire_window(of, to, count)
+        : of->fraction > 0 ? fire_flowing(of, to, count)
+                           : fire_causal(of, to, count);
 }
 
 static void grow(const layer *of)
@@ -237,11 +277,11 @@ static void grow(const layer *of)
 
 static void flow(const layer *of)
 {
-    int32_t *level = levels + of->levels;
+    sum_t *level = levels + of->sums;
     uint32_t i, channel;
     for (i = 0, channel = 0; i < of->neurons; i++) {
         if (level[i] != NEVER) {
-            level[i] -= of->rates[channel];
+            level[i] = (sum_t)(level[i] - of->rates[channel]);
         }
         channel = channel + 1 < of->channels ? channel + 1 : 0;
     }
@@ -264,7 +304,7 @@ static uint32_t advance(const layer *of, population *to, uint32_t step)
     for (k = 0; k < of->inputs; k++) {
         const connection *from = of->connections + k;
         const population source = population_of(from->source);
-        operations += arrive(from, &source, step, membranes + of->membranes);
+        operations += arrive(from, &source, step, sums + of->sums);
     }
     if (of->flows) {
         flow(of);
@@ -353,8 +393,8 @@ network_sizes network_needs(void)
 {
     network_sizes sizes;
     sizes.flash = FLASH;
-    sizes.ram = sizeof events + sizeof upto + sizeof membranes + sizeof levels + sizeof current
-        + sizeof received;
+    sizes.ram = sizeof events + sizeof upto + sizeof membranes + sizeof sums + sizeof levels
+        + sizeof current + sizeof received;
     sizes.steps = LAST_STEP;
     sizes.operations = MOST_OPERATIONS;
     return sizes;
