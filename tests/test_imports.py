@@ -21,6 +21,7 @@ ORDER = [
     "engine",
     "online",
     "weights",
+    "export",
     "models",
     "data",
     "metrics",

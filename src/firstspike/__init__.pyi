@@ -1,6 +1,7 @@
 # The public names, once: type checkers read them here, and __init__.py imports them on first use.
 from firstspike import data as data
 from firstspike import experiments as experiments
+from firstspike import export as export
 from firstspike import hub as hub
 from firstspike import metrics as metrics
 from firstspike import plot as plot
@@ -17,6 +18,8 @@ from firstspike.decision import Verdict as Verdict
 from firstspike.decision import Votes as Votes
 from firstspike.engine import Decision as Decision
 from firstspike.engine import Engine as Engine
+from firstspike.export.nir_events import from_nir_events as from_nir_events
+from firstspike.export.nir_read import from_nir as from_nir
 from firstspike.losses import aggressive_targets as aggressive_targets
 from firstspike.losses import first_spike_cross_entropy as first_spike_cross_entropy
 from firstspike.losses import gan_targets as gan_targets
