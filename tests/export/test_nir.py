@@ -1,6 +1,7 @@
 """Causal networks as NIR: what a plain simulator makes of them, and back."""
 
 import re
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -290,7 +291,34 @@ def damaged(**values: Any) -> Any:
     return graph
 
 
+def placed(padding: int = 1, groups: int = 1, uneven: float = 0.0) -> Any:
+    """A convolution before neurons whose thresholds are 0 and 1 in its two maps."""
+    side = 2 + 2 * padding
+    threshold = np.arange(2.0).reshape(2, 1, 1) * np.ones((2, side, side))
+    threshold[0, 0, 0] += uneven
+    weights = nir.Conv2d(
+        (4, 4), drawn(2, 2 // groups, 3, 3), 1, padding, 1, groups, np.zeros(2, np.float32)
+    )
+    nodes = {
+        "input": nir.Input(np.array([2, 4, 4])),
+        "conv": weights,
+        "if": nir.IF(np.ones_like(threshold), threshold),
+        "output": nir.Output(np.array(threshold.shape)),
+    }
+    return nir.NIRGraph(nodes, list(pairwise(nodes)), type_check=False)
+
+
+def test_thresholds_of_maps_are_membranes_at_the_start() -> None:
+    graph = placed()
+    spikes = draw_spikes(20, 2, 4, 4, steps=8)
+    fired = simulate(graph, spikes.raster().numpy(), "above, to zero")["if"]
+    assert np.array_equal(fs.from_nir(graph, steps=8)(spikes).detach().times.numpy(), first_times(fired))
+
+
 REFUSED = [
+    (lambda: placed(uneven=0.5), ["'if' (IF) has thresholds that differ within a map"]),
+    (lambda: placed(groups=2), ["'conv' (Conv2d)", "one group"]),
+    (lambda: placed(padding=2), ["'conv' (Conv2d)", "padding below half the kernel"]),
     (
         lambda: listed(nir.Linear(drawn(4, 9)), nir.LIF(*[np.ones(4)] * 4)),
         ["'lif' (LIF) is not read", "IF"],

@@ -99,7 +99,7 @@ def _steps(graph: Any, steps: int | None, name: str) -> int:
     if known.dtype.kind not in "iu" or known.size != 1:
         raise InputError(f"{name} does not say how many time steps it runs; give steps")
     try:
-        return check_num_steps(int(known))
+        return check_num_steps(known.item())
     except ValueError as error:
         raise InputError(f"{name}: {error}") from error
 
@@ -310,6 +310,8 @@ class _Reader:
         first = read[0][0]
         out = tuple(first.out_shape(ways[0].shape))
         neuron, start = self.neuron(neurons, weights, currents, out, delay)
+        if currents or start is not None:
+            self.check_biased(ways[0], first, weights[0])
         described = []
         for place, ((wiring, weight, bias), way) in enumerate(zip(read, ways, strict=True)):
             key = f"layers.{depth}." + (f"shortcuts.{place - 1}." if place else "")
@@ -327,6 +329,15 @@ class _Reader:
             )
         layer = LayerDescription(**vars(described[0]), neuron=neuron, shortcuts=tuple(described[1:]))
         return layer, out
+
+    def check_biased(self, way: _Incoming, wiring: Dense | Convolution, weight: Array) -> None:
+        """Refuse connections that our neurons take without a bias only."""
+        kernel = wiring.kernel_size if isinstance(wiring, Convolution) else ()
+        inputs = torch.zeros(1, wiring.takes[1], *kernel)
+        try:
+            wiring.with_clock(inputs, torch.from_numpy(weight), torch.zeros(wiring.gives[1]), 1)
+        except ValueError as error:
+            raise self.refuse(way.name, f"{error}") from error
 
     def weights(self, way: _Incoming) -> tuple[Dense | Convolution, Array, Array | None]:
         """Wiring, weights and bias of one connection; a bias of zeros is none."""
@@ -369,8 +380,16 @@ class _Reader:
                 "has a bias before it, and thresholds that differ or are not above 0; one of both is read",
             )
         highest = float(values[-1]) if values[-1] > 0 else 1.0
-        start = (highest - given.astype(np.float64)).astype(kind)
-        start = np.full(out[0], start.item(), kind) if start.size == 1 else start
+        start = (highest - given.astype(np.float64)).astype(kind).reshape(-1)
+        if start.size > out[0]:
+            # One for each map.
+            places = start.reshape(out[0], -1)
+            if (places != places[:, :1]).any():
+                raise self.refuse(
+                    neurons, "has thresholds that differ within a map; one for each map is read"
+                )
+            start = places[:, 0]
+        start = np.full(out[0], start[0], kind) if start.size == 1 else start
         return Causal(threshold=highest, strict=True, delay=delay), start
 
     def kept(

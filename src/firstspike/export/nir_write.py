@@ -62,9 +62,8 @@ def nir_graph(net: Stack, *, in_shape: Shape | None = None) -> Any:
         in_shape: of an input sample, ``(channels, y, x)``, where the first layer takes maps.
 
     Raises:
-        InputError: what NIR cannot say: other neurons, grouped convolutions, kernels that are not square, a
-            current for each place of the maps; weights that are not finite; `in_shape` does not fit; or the
-            package nir is missing.
+        InputError: what NIR cannot say: other neurons, grouped convolutions, kernels that are not square;
+            weights that are not finite; `in_shape` is needed or does not fit; the package nir is missing.
     """
     package = nir_package()
     try:
@@ -118,11 +117,12 @@ class _Writer:
             )
         else:
             weights, currents, start = [], [], None
-            for source, connection in zip(sources, (layer, *layer.shortcuts), strict=True):
+            ways = zip(sources, (layer, *layer.shortcuts), strict=True)
+            for place, (source, connection) in enumerate(ways):
                 weight, bias = _arrays(connection, name)
                 if bias is not None and not layer.neuron.bias_is_current:
                     start, bias = (bias if start is None else start + bias), None
-                node = f"weights_{depth}" if connection is layer else f"weights_{depth}_from_{source}"
+                node = f"weights_{depth}_{place}" if place else f"weights_{depth}"
                 self.connect(node, source, neurons, connection, weight, bias, name)
                 weights.append(weight)
                 currents += [] if bias is None else [bias]
@@ -254,7 +254,8 @@ def thresholds(
 
 def latch(drive: float, threshold: float) -> float:
     """Return a power of two that is more than `drive`, what inputs can give, and the threshold together."""
-    return 2.0 ** (math.floor(math.log2(drive + abs(threshold) + 1)) + 1)
+    # At most what float32 holds.
+    return min(2.0 ** (math.floor(math.log2(drive + abs(threshold) + 1)) + 1), 2.0**127)
 
 
 def _unit(arrays: list[Array]) -> float:
