@@ -6,7 +6,7 @@ IN_TWO := -n 2 --dist loadfile
 # The core's tests: what spikes, neurons, layers, kernels, losses and decisions do.
 FAST := tests/kernels tests/neurons tests/nn tests/test_*.py
 
-.PHONY: demo test test-fast test-all lint wheel-check bench-env clean
+.PHONY: demo test test-fast test-all lint wheel-check bench-env nir-env clean
 
 demo: $(STAMP)  ## train and draw everything small, without a download, into demo/
 	$(BIN)/firstspike demo --out demo --resume
@@ -42,5 +42,14 @@ bench-env: .bench-env/.installed  ## install the libraries that firstspike bench
 		-r benchmarks/requirements-peers.txt
 	touch $@
 
+nir-env: .nir-env/.installed  ## install the simulators whose import of NIR benchmarks/nir_readers.py measures
+
+.nir-env/.installed: benchmarks/requirements-nir.txt benchmarks/requirements-nir-readers.txt
+	$(PYTHON) -m venv .nir-env
+	.nir-env/bin/python -m pip install --quiet --disable-pip-version-check -r benchmarks/requirements-nir.txt
+	.nir-env/bin/python -m pip install --quiet --disable-pip-version-check --no-deps \
+		-r benchmarks/requirements-nir-readers.txt
+	touch $@
+
 clean:  ## remove the environments and what the commands wrote
-	rm -rf .venv .bench-env demo runs
+	rm -rf .venv .bench-env .nir-env demo runs

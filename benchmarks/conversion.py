@@ -4,9 +4,9 @@
 
 Four networks on MNIST and Fashion-MNIST, three seeds each: trained for four epochs on 20,000 training
 images, converted with 1,000 others, measured on the test set by the strict rule (ties and silence are
-wrong), at 8 steps also after eight more epochs through the quantisers on the same images. The control is the
-ReLU network after as many more epochs. For the first seed and 16 steps every spike time is compared with a
-plain quantised network's. What is in the file already is not measured again.
+wrong), at 8 steps also after eight more epochs through the quantisers on the same images. The control is
+the ReLU network after as many more epochs. For the first seed and 16 steps every spike time is compared with
+a plain quantised network's. What is in the file already is not measured again.
 """
 
 import argparse
@@ -239,8 +239,8 @@ def tuned(net: nn.Module, inputs: Any, labels: Tensor, seed: int, loss: Callable
 def table(rows: list[dict[str, Any]]) -> str:
     """Return the losses as a table in Markdown, mean and spread over seeds."""
     lines = [
-        "| data | network | ReLU | 64 steps | 16 steps | 8 steps | 8, tuned | ReLU, tuned | spike times that "
-        "differ |",
+        "| data | network | ReLU | 64 steps | 16 steps | 8 steps | 8, tuned | ReLU, tuned | "
+        "spike times that differ |",
         "|---|---|--:|--:|--:|--:|--:|--:|--:|",
     ]
     for data in SETS:

@@ -126,7 +126,7 @@ def test_the_source_keeps_what_it_promises(place: Path) -> None:
         code = [line for line in text.splitlines() if not line.lstrip().startswith(("/*", "*"))]
         assert not any(word in line for line in code if "doubled" not in line), word
     # Between a spike and its membranes nothing is multiplied.
-    walk = text[text.index("static void add(") : text.index("static void encode(")]
+    walk = text[text.index("static void add(") : text.index("/* How many of the next inputs")]
     assert not [line for line in walk.splitlines() if " * " in line]
     assert sorted(path.name for path in (place / "net").iterdir()) == [
         "Makefile",

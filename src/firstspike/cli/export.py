@@ -87,7 +87,7 @@ def _written(
     from firstspike.models.gan import SpikingGenerator
 
     if options.format == "nir":
-        export.nir(network.stack, options.out)
+        export.nir(network.stack, options.out, in_shape=getattr(network, "in_shape", None))
         return []
     grid: dict[str, Any] = {"bits": options.bits or 8, "per": options.per or "channel"}
     images: dict[str, Any] = {}
