@@ -4,9 +4,10 @@
 
 Four networks on MNIST and Fashion-MNIST, three seeds each: trained for four epochs on 20,000 training
 images, converted with 1,000 others, measured on the test set by the strict rule (ties and silence are
-wrong), at 8 steps also after eight more epochs through the quantisers on the same images. The control is
-the ReLU network after as many more epochs. For the first seed and 16 steps every spike time is compared with
-a plain quantised network's. What is in the file already is not measured again.
+wrong), at 8 steps also after more epochs through the quantisers on the same images: two on MNIST, eight on
+Fashion-MNIST. The control is the ReLU network after as many more epochs. For the first seed and 16 steps
+every spike time is compared with a plain quantised network's. What is in the file already is not measured
+again.
 """
 
 import argparse
@@ -29,8 +30,8 @@ from firstspike.recipes.precision import fast_precision
 from firstspike.support import write_text
 
 TRAINED, CALIBRATION, EPOCHS = 20_000, 1_000, 4
-TUNED_STEPS, TUNED_EPOCHS, TUNED_RATE = 8, 8, 2e-3
-SETS, SEEDS, STEPS = ("mnist", "fashion-mnist"), (0, 1, 2), (64, 16, 8)
+TUNED_STEPS, TUNED_EPOCHS, TUNED_RATE = 8, {"mnist": 2, "fashion-mnist": 8}, 2e-3
+SETS, SEEDS, STEPS = ("fashion-mnist", "mnist"), (0, 1, 2), (64, 16, 8)
 # The seed and the steps that are compared with the plain quantised network.
 TWIN = (0, 16)
 # Losses allowed in points, by steps; and at 8 after fine-tuning.
@@ -199,18 +200,18 @@ def measured(
             "last_step": net.last_step,
         }
     net = fs.from_torch(network, seen, steps=TUNED_STEPS)
-    tuned(
-        net,
-        net.encode(images),
-        labels,
-        seed,
-        lambda out, target: fs.first_spike_cross_entropy(out, target, sharpness=20.0),
-    )
+    epochs = TUNED_EPOCHS[data]
+    tuned(net, net.encode(images), labels, seed, epochs, sharp)
     result = strict(net, shown, test.labels)
-    row["tuned"] = {**result, "loss": relu - result["accuracy"], "epochs": TUNED_EPOCHS}
-    tuned(network, images.float() / 255, labels, seed, F.cross_entropy)
+    row["tuned"] = {**result, "loss": relu - result["accuracy"], "epochs": TUNED_EPOCHS[data]}
+    tuned(network, images.float() / 255, labels, seed, epochs, F.cross_entropy)
     row["tuned"]["relu"] = accuracy(network, shown, test.labels)
     return row
+
+
+def sharp(out: fs.Spikes, labels: Tensor) -> Tensor:
+    """Return the loss of fine-tuning."""
+    return fs.first_spike_cross_entropy(out, labels, sharpness=20.0)
 
 
 @torch.no_grad()
@@ -220,7 +221,9 @@ def accuracy(network: nn.Module, images: Tensor, labels: Tensor) -> float:
     return 100 * float((found == labels).float().mean())
 
 
-def tuned(net: nn.Module, inputs: Any, labels: Tensor, seed: int, loss: Callable[..., Tensor]) -> None:
+def tuned(
+    net: nn.Module, inputs: Any, labels: Tensor, seed: int, epochs: int, loss: Callable[..., Tensor]
+) -> None:
     """Train a network further."""
     with tempfile.TemporaryDirectory() as folder:
         fs.fit(
@@ -228,7 +231,7 @@ def tuned(net: nn.Module, inputs: Any, labels: Tensor, seed: int, loss: Callable
             (inputs, labels),
             loss=loss,
             out=Path(folder) / "run",
-            epochs=TUNED_EPOCHS,
+            epochs=epochs,
             rate=TUNED_RATE,
             seed=seed,
             show_progress=False,
@@ -273,11 +276,11 @@ def main() -> None:
     torch.set_num_threads(options.threads)
     listed = json.loads(options.out.read_text())["rows"] if options.out.exists() else []
     rows = {(row["data"], row["network"], row["seed"]): row for row in listed}
-    for seed in SEEDS:
-        for data in SETS:
+    for data in SETS:
+        for seed in SEEDS:
             for name in NETWORKS:
                 known = rows.get((data, name, seed))
-                if known and known["tuned"].get("epochs") == TUNED_EPOCHS:
+                if known and known["tuned"].get("epochs") == TUNED_EPOCHS[data]:
                     continue
                 started = time.perf_counter()
                 rows[data, name, seed] = measured(data, name, seed, options.data_dir, known)

@@ -25,6 +25,7 @@ ORDER = [
     "data",
     "metrics",
     "export",
+    "networks",
     "plot",
     "recipes",
     "tensorboard",

@@ -72,6 +72,7 @@ from firstspike.support import InputError as InputError
 from firstspike.training.evaluation import evaluate as evaluate
 from firstspike.training.fit import Fitted as Fitted
 from firstspike.training.fit import fit as fit
+from firstspike.training.network import load as load
 from firstspike.training.network import save_network as save_network
 from firstspike.training.run import train as train
 from firstspike.training.run_folder import RunFolder as RunFolder

@@ -50,6 +50,7 @@ class IntegerConnection:
         source: whose spikes it takes, as `Stack.sources` counts.
         steps: of the window that they lie in.
         weight: int8, as the wiring shapes it.
+        step: what a weight of 1 stands for, float64 ``(O,)``.
         shift: int64 ``(O,)``; what it adds to the membrane counts ``2 ** shift`` times.
     """
 
@@ -57,6 +58,7 @@ class IntegerConnection:
     source: int
     steps: int
     weight: Tensor
+    step: Tensor
     shift: Tensor
 
     def drive(self, spikes: Spikes, *, held: bool) -> Tensor:
@@ -387,16 +389,17 @@ def _pool(layer: AvgPool2d, shape: Shape, source: int, steps: int) -> IntegerCau
     assert isinstance(wiring, Convolution)
     ones, none = torch.ones(shape[0], dtype=torch.int64), torch.zeros(shape[0], dtype=torch.int64)
     weight = torch.ones(wiring.weight_shape, dtype=torch.int8)
+    unit = ones.double() / math.prod(layer.kernel_size)
     count = 1 if isinstance(layer, EarliestPool2d) else layer.count
     events = layer.neuron.events()
     assert events is not None
     return IntegerCausal(
-        connections=(IntegerConnection(wiring, source, steps, weight, none),),
+        connections=(IntegerConnection(wiring, source, steps, weight, unit, none),),
         level=ones * count,
         current=none,
         fraction=0,
         delay=events.delay,
-        unit=ones.double() / math.prod(layer.kernel_size),
+        unit=unit,
     )
 
 
@@ -429,9 +432,9 @@ def _window(layer: Layer, quantiser: Quantiser, inputs: _Inputs, grid: Grid) -> 
         same = bool((flat == flat[:, :1]).all())
         return IntegerWindow(
             tuple(
-                IntegerConnection(one.wiring, source, window, weight, shift + fraction)
-                for one, source, window, weight, shift in zip(
-                    connections, inputs.sources, inputs.windows, whole, shifts, strict=True
+                IntegerConnection(one.wiring, source, window, weight, size, shift + fraction)
+                for one, source, window, weight, size, shift in zip(
+                    connections, inputs.sources, inputs.windows, whole, sizes, shifts, strict=True
                 )
             ),
             offset=flat[:, 0] if same else offset,
@@ -458,7 +461,9 @@ def _causal(layer: Layer, events: Events, inputs: _Inputs, grid: Grid) -> Intege
         current = (bias * counts).round().long() if flows else torch.zeros_like(level)
         return IntegerCausal(
             tuple(
-                IntegerConnection(one.wiring, source, window, weight, torch.full_like(level, fraction))
+                IntegerConnection(
+                    one.wiring, source, window, weight, base, torch.full_like(level, fraction)
+                )
                 for one, source, window, weight in zip(
                     connections, inputs.sources, inputs.windows, whole, strict=True
                 )

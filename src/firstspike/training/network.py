@@ -1,14 +1,19 @@
-"""A finished network, made without a training here, as a run folder."""
+"""Finished networks as run folders: made without a training here, or made small; and how all are loaded."""
 
 from dataclasses import replace
 from pathlib import Path
 
+import torch
+
+from firstspike import networks
 from firstspike.data import Dataset, dataset
+from firstspike.export.integers import integer, whole
+from firstspike.models.gan import SpikingGenerator
 from firstspike.nn import Stack
 from firstspike.nn.description import describe
 from firstspike.recipes import Converted
 from firstspike.recipes.converted import check_takes
-from firstspike.support import atomic_folder
+from firstspike.support import InputError, atomic_folder
 from firstspike.training.run_folder import RunFolder
 
 
@@ -53,3 +58,54 @@ def save_network(
         run = RunFolder.create(made, "converted", config, 0)
         run.save_model(stack.state_dict())
     return replace(run, path=path)
+
+
+def load(path: str | Path) -> torch.nn.Module:
+    """Return a trained network in evaluation mode.
+
+    Args:
+        path: of a run folder, or the name of a built-in network: "mnist-classifier", a convolutional network
+            of window neurons as a `Stack`, or "mnist-generator", a conditional `SpikingGenerator`.
+
+    Raises:
+        InputError: there is no such run, it is not finished, or it is damaged.
+        OSError: it cannot be read.
+
+    >>> import firstspike as fs
+    >>> net = fs.load("mnist-classifier")
+    >>> net.out_steps
+    64
+    """
+    return RunFolder.open(path).load()
+
+
+def shrink(run: RunFolder, path: str | Path, *, bits: int = 8) -> RunFolder:
+    """Write a run with weights in whole numbers, a quarter of its size or less, and return it.
+
+    Its network is the integer one's; see `firstspike.integer`. What was trained goes on as a classifier or a
+    generator that is measured and exported, and is not trained further.
+
+    Args:
+        run: finished; of a recipe that exports.
+        path: the folder, empty or not there yet.
+        bits: of a weight.
+
+    Raises:
+        InputError: see `RunFolder.load` and `save_network`; the recipe exports nothing; an encoder other than
+            the first neuron's own, which the network's description does not hold.
+    """
+    form, path = run.config.exported(run.load()), Path(path)
+    with atomic_folder(path) as made:
+        if isinstance(form, SpikingGenerator):
+            small = RunFolder.create(made, run.preset, run.config, run.seed)
+            small.save_model(networks.shrunk(whole(form, bits=bits, in_shape=None)[0], "stack."))
+        else:
+            network = integer(form, bits=bits)
+            if not torch.equal(network.codes, integer(form.stack, bits=bits, in_shape=form.in_shape).codes):
+                raise InputError("the run's encoder is not the neurons' own, which a file would not hold")
+            inner = save_network(made / "run", form.stack, run.config.dataset, in_shape=form.in_shape)
+            inner.save_model(networks.shrunk(network))
+            for file in inner.path.iterdir():
+                file.rename(made / file.name)
+            inner.path.rmdir()
+    return RunFolder.open(path)

@@ -17,7 +17,7 @@ import torch
 from safetensors.torch import save
 from torch import Tensor
 
-from firstspike import __version__
+from firstspike import __version__, networks
 from firstspike.data import Dataset
 from firstspike.recipes.base import Recipe
 from firstspike.recipes.fields import flat, from_json, to_json
@@ -157,21 +157,23 @@ class RunFolder:
 
     @staticmethod
     def open(path: str | Path, dataset: Dataset | None = None) -> "RunFolder":
-        """Return the run in `path`; `dataset` is what it was trained on, where the run cannot find it.
+        """Return the run in `path`, or the built-in one of that name where there is no such folder.
+
+        `dataset` is what it was trained on, where the run cannot find it.
 
         Raises:
             InputError: there is none, it is damaged, it was written by another version of the format, or it
                 was trained on another data set than `dataset`.
             OSError: it cannot be read.
         """
-        path = Path(path)
+        path = networks.find(path)
         file = path / "config.json"
         if path.is_file():
             refuse_pickled(path)
         if not file.is_file():
             raise InputError(
-                f"{path} is not a run folder: no config.json there; give the folder that "
-                "firstspike train or convert wrote"
+                f"{path} is not a run folder: no config.json there; give the folder that firstspike train or "
+                f"convert wrote, or a built-in network: {', '.join(networks.NAMES)}"
             )
         try:
             document = json.loads(file.read_text(encoding="utf-8"))
@@ -282,6 +284,7 @@ class RunFolder:
                 f"{self.path} --resume and the options that it was started with"
             )
         tensors, _ = read_tensors(file, "train the run again")
+        tensors = networks.grown(tensors)
         _check_fit(file, module.state_dict(), tensors)
         module.load_state_dict(tensors)
 
