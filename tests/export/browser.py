@@ -68,7 +68,9 @@ class Browser:
 
     def _receive(self) -> dict[str, Any]:
         while b"\0" not in self._buffer:
-            assert select.select([self._answers], [], [], PATIENCE_SECONDS)[0], "the browser does not answer"
+            assert select.select([self._answers], [], [], PATIENCE_SECONDS)[0], (
+                "the browser does not answer"
+            )
             read = os.read(self._answers, 1 << 20)
             assert read, "the browser has ended"
             self._buffer += read
@@ -124,8 +126,10 @@ class Browser:
     def point(self, selector: str, x: float, y: float) -> tuple[float, float]:
         """Return where a point of an element, in shares of its width and height, is in the window."""
         left, top, width, height = self.evaluate(
-            f"(e => {{ e.scrollIntoView({{block: 'nearest'}}); const b = e.getBoundingClientRect(); "
-            f"return [b.left, b.top, b.width, b.height]; }})(document.querySelector({json.dumps(selector)}))"
+            "((element) => { element.scrollIntoView({ block: 'nearest' }); "
+            "const box = element.getBoundingClientRect(); "
+            "return [box.left, box.top, box.width, box.height]; })"
+            f"(document.querySelector({json.dumps(selector)}))"
         )
         return left + x * width, top + y * height
 
@@ -133,7 +137,9 @@ class Browser:
         """Press the mouse at the first point, move it through the others, and let go."""
         kinds = ["mousePressed", *["mouseMoved"] * (len(points) - 1), "mouseReleased"]
         for kind, (x, y) in zip(kinds, [*points, points[-1]], strict=True):
-            self.send("Input.dispatchMouseEvent", type=kind, x=x, y=y, button="left", buttons=1, clickCount=1)
+            self.send(
+                "Input.dispatchMouseEvent", type=kind, x=x, y=y, button="left", buttons=1, clickCount=1
+            )
 
     def touch(self, points: list[tuple[float, float]]) -> None:
         """Do the same with a finger."""

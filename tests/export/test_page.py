@@ -41,10 +41,7 @@ def read(page: Browser, path: Path) -> None:
 def pictures() -> tuple[Tensor, Tensor]:
     """1,000 pictures: MNIST's test set where it is there, else small digits."""
     folder = os.environ.get("FIRSTSPIKE_DATA")
-    if folder:
-        test = fs.data.load("mnist", "test", folder)
-    else:
-        test = fs.data.load("digits", "train")
+    test = fs.data.load("mnist", "test", folder) if folder else fs.data.load("digits", "train")
     return test.images[:COUNT], test.labels[:COUNT]
 
 
@@ -107,8 +104,8 @@ def decide_all(page: Browser, images: Tensor) -> list[list[int]]:
     """Label, step, spikes and operations of each picture in the page."""
     size = images[0].numel()
     found: list[list[int]] = page.evaluate(
-        f"((bytes) => Array.from({{ length: {len(images)} }}, (_, i) => "
-        f"Object.values(firstspike.decide(bytes.subarray(i * {size}, (i + 1) * {size})))))({bytes_of(images)})"
+        f"((bytes) => Array.from({{ length: {len(images)} }}, (_, i) => Object.values("
+        f"firstspike.decide(bytes.subarray(i * {size}, (i + 1) * {size})))))({bytes_of(images)})"
     )
     return found
 
@@ -194,7 +191,9 @@ def says_what_it_should(page: Browser, network: fs.IntegerNetwork) -> None:
         assert ("A tie" if verdict.tied else "Silence") in page.text("#sentence")
     else:
         assert page.text("#digit") == str(label)
-        assert page.text("#sentence").startswith(f"{label} at step {int(decision)}, by the first output spike")
+        assert page.text("#sentence").startswith(
+            f"{label} at step {int(decision)}, by the first output spike"
+        )
 
 
 STROKE = [(0.2, 0.2), (0.35, 0.22), (0.5, 0.2), (0.45, 0.3), (0.4, 0.45)]
@@ -246,12 +245,15 @@ def test_picking_and_walking(classifier: tuple[Browser, fs.IntegerNetwork, Tenso
 
     page.click("#samples button:nth-child(5)")
     assert torch.equal(shown(page), images[4:5])
+    page.key(" ", " ")
+    assert page.evaluate("clock.timer === null && clock.step < clock.goal")
+    page.key(" ", " ")
     page.wait("clock.step === clock.goal && clock.timer === null")
     says_what_it_should(page, network)
     right = page.text("#digit") == str(int(labels[4]))
-    assert page.text("#sentence").endswith(": right." if right else f": wrong, it is {int(labels[4])}.") or (
-        "no decision" in page.text("#sentence")
-    )
+    assert page.text("#sentence").endswith(
+        ": right." if right else f": wrong, the label is {int(labels[4])}."
+    ) or ("no decision" in page.text("#sentence"))
 
     page.key("Home")
     end = network.offsets[-1] + network.out_steps
@@ -309,16 +311,16 @@ def test_ties_and_silence_in_words(page: Browser, tmp_path: Path) -> None:
         page.key("End")
         said.append(page.text("#sentence"))
     assert said[0] == "0 at step 0, by the first output spike."
-    assert said[1].startswith("A tie: outputs 0 and 1 fire first, together at step 0")
-    assert said[2].startswith("Silence: no output fires in 8 steps")
+    assert said[1] == "A tie: outputs 0 and 1 fire together at step 0, so there is no decision."
+    assert said[2] == "Silence: no output fires in 8 steps, so there is no decision."
+    with pytest.raises(AssertionError, match="expected 4 intensities, found 3"):
+        page.evaluate("firstspike.decide(new Uint8Array(3))")
 
 
 @pytest.mark.parametrize("classes", [0, 10])
 def test_generating(page: Browser, classes: int, tmp_path: Path) -> None:
     g = torch.Generator().manual_seed(0)
-    stack = fs.Stack(
-        fs.Linear(12 + classes, 20, generator=g), fs.Linear(20, 48, generator=g), steps=64
-    )
+    stack = fs.Stack(fs.Linear(12 + classes, 20, generator=g), fs.Linear(20, 48, generator=g), steps=64)
     generator = fs.integer(SpikingGenerator(loud(stack), 12, (8, 6), classes))
     html(generator, tmp_path / "page.html")
     page.look(1280, 900)
@@ -360,7 +362,9 @@ def test_generating(page: Browser, classes: int, tmp_path: Path) -> None:
         torch.where(traced[-1].times <= 20, traced[-1].times, float(traced[-1].steps))
     )
     assert painted(page, "#picture") == generator.images(arrived)[13].flatten().tolist()
-    assert painted(page, "#grid button:nth-child(3) canvas") == generator.images(arrived)[2].flatten().tolist()
+    assert (
+        painted(page, "#grid button:nth-child(3) canvas") == generator.images(arrived)[2].flatten().tolist()
+    )
     until = torch.full((40,), float(step))
     assert page.text("#spikes") == f"{int(spikes_to_decision(network, traced, until).sum(1)[13]):,}"
     assert page.text("#operations") == f"{int(synaptic_operations(network, traced, decision=until)[13]):,}"
@@ -400,8 +404,10 @@ def mulberry32(seed: int, count: int) -> list[int]:
 def painted(page: Browser, selector: str) -> list[int]:
     """How much ink a canvas shows, pixel by pixel."""
     found: list[int] = page.evaluate(
-        f"((canvas) => Array.from(canvas.getContext('2d').getImageData(0, 0, canvas.width, canvas.height).data)"
-        f".filter((_, i) => i % 4 === 3))(document.querySelector({selector!r}))"
+        f"""((canvas) => {{
+            const image = canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height);
+            return Array.from(image.data).filter((_, i) => i % 4 === 3);
+        }})(document.querySelector({selector!r}))"""
     )
     return found
 
@@ -420,7 +426,8 @@ def test_what_a_page_needs_is_said(tmp_path: Path) -> None:
     path = tmp_path / "page.html"
     generator = SpikingGenerator(dense(4), 4, (1, 3))
     for net, given, error, words in (
-        (conv(3), {"images": np.zeros((2, 8, 8), np.uint8)}, fs.InputError, "3 channels"),
+        (conv(3), {"images": grey}, fs.InputError, "3 channels"),
+        (fs.Stack(conv(1)[0], steps=8), {"images": grey}, fs.InputError, "output is maps of 2 x 6 x 6"),
         (conv(1), {}, fs.InputError, r"give images \(count, height, width\)"),
         (dense(5), {}, fs.InputError, "which height and width the network's 5 inputs have"),
         (dense(5), {"images": grey}, ValueError, "takes 5 inputs, found images of 8 x 8"),

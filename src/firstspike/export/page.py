@@ -1,4 +1,4 @@
-"""A network as a page: one file of HTML that computes in the reader's browser and asks nobody for anything."""
+"""A network as a page: one file of HTML that computes in the reader's browser and asks for nothing."""
 
 import base64
 import json
@@ -39,22 +39,23 @@ def html(
 ) -> None:
     """Write a network as a page that decides, or generates, in the browser, spike by spike.
 
-    The page is one file without a server or a request. It computes what `IntegerNetwork` computes, in the same
-    whole numbers. A classifier's page takes drawn pictures and decides by the first output spike; a tie and
-    silence have no label there.
+    The page is one file without a server or a request. It computes what `IntegerNetwork` computes, in the
+    same whole numbers. A classifier's page takes drawn pictures and decides by the first output spike; a
+    tie and silence have no label there.
 
     Args:
-        net: a classifier of grey pictures or a generator; `integer` brings it into whole numbers if it is not.
+        net: a classifier of grey pictures or a generator, whole or to be made so by `integer`.
         path: of the page, replaced if it is there.
         images: test images to pick from, ``(count, height, width)``, with one channel
-            ``(count, 1, height, width)`` or as ``(count, features)``; uint8, or floats in 0 ... 1, which the
-            page rounds to 255ths. The first 100 are taken. They also say how wide and large a drawing is to
-            become; without them it is that of MNIST.
+            ``(count, 1, height, width)`` or as ``(count, features)``; uint8, or floats in 0 ... 1, which
+            the page rounds to 255ths. The first 100 are taken. A drawing becomes as large, as central and
+            of as thick lines as they are; without them, as MNIST's.
         labels: of `images`, integers ``(count,)``.
         title: heading of the page.
 
     Raises:
-        InputError: a network of other inputs than grey pictures, or one whose height and width nothing says.
+        InputError: a network of other inputs than grey pictures, or nothing says their height and width; or
+            an output of maps.
         TypeError, ValueError: as of `integer`, `as_images` and `check_labels`; images for a generator, or
             labels without images.
         OSError: the page cannot be written.
@@ -88,11 +89,15 @@ def _classifier(net: Stack, images: Any, labels: Any) -> dict[str, Any]:
     pictures = None if images is None else _pictures(images)
     network = net if isinstance(net, IntegerNetwork) else integer(net, in_shape=_in_shape(net, pictures))
     shape = _picture_shape(network, pictures)
+    outputs = network.shapes(network.in_shape)[-1]
+    if len(outputs) > 1:
+        raise InputError(
+            f"a page is for classifiers, and this network's output is maps of {_times(outputs)}"
+        )
     names = None
     if labels is not None:
         assert pictures is not None
-        classes = network.shapes(network.in_shape)[-1][0]
-        names = check_labels(labels, len(pictures), classes)[:MOST_IMAGES].int().numpy()
+        names = check_labels(labels, len(pictures), outputs[0])[:MOST_IMAGES].int().numpy()
     shown = np.zeros((0, *shape), np.uint8) if pictures is None else pictures.reshape(-1, *shape)
     return {
         "shape": shape,
@@ -109,8 +114,8 @@ def _pictures(images: Any) -> np.ndarray:
         given = given.squeeze(1)
     if given.dim() not in (2, 3) or not given.numel():
         raise ValueError(
-            "images must be (count, height, width), (count, 1, height, width) or (count, features) and hold "
-            f"at least one, found {tuple(given.shape)}"
+            "images must be (count, height, width), (count, 1, height, width) or (count, features) and "
+            f"hold at least one, found {tuple(given.shape)}"
         )
     if given.is_floating_point():
         given = (given * _WHITE).round().to(torch.uint8)
@@ -144,8 +149,8 @@ def _picture_shape(network: IntegerNetwork, pictures: np.ndarray | None) -> tupl
         height = width = side
     else:
         raise InputError(
-            f"a page is for pictures, and nothing says which height and width the network's {shape[0]} inputs "
-            "have; give images (count, height, width)"
+            f"a page is for pictures, and nothing says which height and width the network's {shape[0]} "
+            "inputs have; give images (count, height, width)"
         )
     if given is not None and (math.prod(given) != math.prod(shape) or given[:-1] not in ((), (height,))):
         raise ValueError(f"the network takes {_times(shape)} inputs, found images of {_times(given)}")
@@ -157,8 +162,8 @@ def _times(shape: tuple[int, ...]) -> str:
 
 
 def _pen(images: np.ndarray) -> dict[str, Any]:
-    """How drawings become pictures like these: width of a line, size of the box, centre of mass; in pixels."""
-    inked = images[images.any((1, 2))].astype(np.float64) / _WHITE
+    """How a drawing becomes like these: width of a line, size of its box, centre of mass; in pixels."""
+    inked = images[images.reshape(len(images), -1).any(1)].astype(np.float64) / _WHITE
     height, width = images.shape[1:]
     if not len(inked):
         side = min(height, width)
@@ -168,7 +173,7 @@ def _pen(images: np.ndarray) -> dict[str, Any]:
             "centre": [height * _MNIST["centre"], width * _MNIST["centre"]],
         }
     ink = inked.sum((1, 2))
-    across = [inked.any(axis) for axis in (1, 2)]
+    across = [np.any(inked, axis) for axis in (1, 2)]
     extents = [each.shape[1] - each.argmax(1) - each[:, ::-1].argmax(1) for each in across]
     edged = np.pad(inked, ((0, 0), (1, 1), (1, 1)))
     slopes = np.hypot(np.diff(edged, axis=1)[:, :, :-1], np.diff(edged, axis=2)[:, :-1]).sum((1, 2))

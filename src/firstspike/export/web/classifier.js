@@ -27,11 +27,12 @@ class OutputPanel {
       this.list.append(row);
       return { row, dot: track.firstChild, time };
     });
+    const about = [sizeWords(this.rows.length), make("span", {}, spanWords(this.offset, this.steps))];
     this.element = make(
       "section",
       { className: "card panel outputs" },
       make("h2", {}, "Output"),
-      make("p", { className: "about" }, `${grouped(this.rows.length)} neurons, step ${this.offset} … ${this.offset + this.steps - 1}`),
+      make("p", { className: "about" }, ...about),
       this.list,
     );
   }
@@ -62,13 +63,16 @@ function verdictAt(step) {
   const { result, image } = shown;
   if (!result) return ["", `The canvas is empty. Draw on it${imageCount ? ", or pick a test image" : ""}.`];
   if (step < result.step) return ["⋯", "No output has fired yet."];
-  if (result.leaders.length === 0) return ["–", `Silence: no output fires in ${network.end} steps, so there is no decision.`];
+  if (result.leaders.length === 0) {
+    return ["–", `Silence: no output fires in ${network.end} steps, so there is no decision.`];
+  }
   if (result.label < 0) {
-    return ["?", `A tie: outputs ${result.leaders.join(" and ")} fire first, together at step ${result.step}, so there is no decision.`];
+    const tied = result.leaders.join(" and ");
+    return ["?", `A tie: outputs ${tied} fire together at step ${result.step}, so there is no decision.`];
   }
   const decision = `${result.label} at step ${result.step}, by the first output spike`;
   if (image < 0 || !labels) return [String(result.label), `${decision}.`];
-  const verdict = labels[image] === result.label ? "right" : `wrong, it is ${labels[image]}`;
+  const verdict = labels[image] === result.label ? "right" : `wrong, the label is ${labels[image]}`;
   return [String(result.label), `${decision}: ${verdict}.`];
 }
 
@@ -80,15 +84,16 @@ const panels = [new Panel(network, 0, "Input", shape), ...hidden];
 const output = new OutputPanel();
 byId("panels").append(...panels.map((panel) => panel.element), output.element);
 
+/** The timer that lets the clock run after a stroke. */
+let replay = null;
 const clock = new Clock(network, paintStep);
 const paper = new Paper(byId("paper"), shape, pen, (drawing) => {
   show(pictureOf(paper.strokes, shape, pen), -1);
   paintPaper();
   clearTimeout(replay);
   if (drawing) clock.jump(clock.goal);
-  else if (!calm.matches) replay = setTimeout(() => playFromStart(), PAUSE_BEFORE_PLAYING);
+  else if (!calm.matches) replay = setTimeout(playFromStart, PAUSE_BEFORE_PLAYING);
 });
-let replay = null;
 
 function paintStep(step) {
   const { result } = shown;
@@ -107,7 +112,6 @@ function paintPaper() {
   const drawn = shown.image < 0;
   if (drawn) paper.paint();
   else paintPicture(byId("paper"), shown.pixels, shape);
-  byId("paper").classList.toggle("picked", !drawn);
   byId("hint").hidden = !drawn || paper.strokes.length > 0;
 }
 
@@ -174,6 +178,7 @@ for (let index = 0; index < imageCount; index++) {
 }
 byId("samples").addEventListener("keydown", pickByKey);
 byId("picker").hidden = imageCount === 0;
+byId("class-keys").hidden = !labels;
 byId("clear").addEventListener("click", clear);
 document.addEventListener("keydown", (event) => {
   if (event.altKey || event.ctrlKey || event.metaKey) return;
@@ -183,7 +188,9 @@ document.addEventListener("keydown", (event) => {
 
 byId("network-words").textContent = networkWords(network);
 keepPainted(() => {
-  [...byId("samples").children].forEach((option, index) => paintPicture(option.firstChild, imageOf(index), shape));
+  [...byId("samples").children].forEach((option, index) => {
+    paintPicture(option.firstChild, imageOf(index), shape);
+  });
   paintPaper();
   paintStep(clock.step);
 });

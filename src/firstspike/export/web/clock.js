@@ -48,8 +48,18 @@ class Clock {
       goal: () => this.jump(this.goal),
     };
     for (const [id, action] of Object.entries(actions)) byId(id).addEventListener("click", action);
-    this.keys = { " ": actions.play, ArrowLeft: actions.back, ArrowRight: actions.forward, Home: actions.first, End: actions.goal };
+    this.keys = {
+      " ": actions.play,
+      ArrowLeft: actions.back,
+      ArrowRight: actions.forward,
+      Home: actions.first,
+      End: actions.goal,
+    };
     document.addEventListener("keydown", (event) => this.press(event));
+    // What a mouse or a finger has pressed gives the keyboard back to the clock.
+    document.addEventListener("click", (event) => {
+      if (event.detail > 0 && event.target.closest("button, input[type=radio]")) document.activeElement.blur();
+    });
     this.drawWindows(network);
   }
 
@@ -65,7 +75,7 @@ class Clock {
     this.set(step);
   }
 
-  /** Play on to the goal; from the first step if it is reached, and beyond it not. */
+  /** Play on to the goal, or from the first step if it is reached already. */
   play() {
     this.pause();
     if (this.step >= this.goal) this.set(0);
@@ -103,25 +113,26 @@ class Clock {
     if (!key || event.altKey || event.ctrlKey || event.metaKey || event.defaultPrevented) return;
     const { target } = event;
     // What the element itself does with the key comes first.
-    if (target.matches("input[type=number]") || (event.key === " " && target.matches("button, label, input[type=radio]"))) return;
-    if (target.matches("input[type=radio]") && event.key.startsWith("Arrow")) return;
+    if (target.matches("input[type=number], input[type=radio]")) return;
+    if (event.key === " " && target.matches("button")) return;
     event.preventDefault();
     key();
   }
 
+  /** Draw the windows, each with the populations that fire in it. */
   drawWindows(network) {
-    const names = populationNames(network);
     const windows = new Map();
     network.offsets.forEach((offset, population) => {
-      const window = windows.get(offset) ?? { steps: 0, names: [] };
+      const window = windows.get(offset) ?? { steps: 0, populations: [] };
       window.steps = Math.max(window.steps, network.windows[population]);
-      window.names.push(names[population]);
+      window.populations.push(population);
       windows.set(offset, window);
     });
     const percent = (steps) => `${(100 * steps) / this.end}%`;
-    for (const [offset, { steps, names }] of windows) {
-      const words = names.length > 2 ? `${names[0]} … ${names.at(-1)}` : names.join(" and ");
-      const segment = make("div", { className: "window", title: `${words}: steps ${offset} … ${offset + steps - 1}` }, words);
+    for (const [offset, { steps, populations }] of windows) {
+      const [kind, which] = populationWords(populations, network.layers.length);
+      const segment = make("div", { className: "window" }, make("span", { className: "kind" }, kind), which);
+      segment.title = `${kind}${which}: ${spanWords(offset, steps)}`;
       segment.style.left = percent(offset);
       segment.style.width = percent(steps);
       byId("windows").append(segment);
@@ -131,14 +142,16 @@ class Clock {
   }
 }
 
-/** Return "input", "layer 1", ..., "output". */
-function populationNames(network) {
-  const last = network.layers.length;
-  return network.sizes.map((_, population) => {
-    if (population === 0) return "input";
-    return population === last ? "output" : `layer ${population}`;
-  });
+/** Return what populations are, and which, as "layers " and "1 – 2". */
+function populationWords(populations, last) {
+  const nameOf = (population) => ({ 0: "input", [last]: "output" })[population] ?? String(population);
+  const [from, to] = [populations[0], populations.at(-1)];
+  if (from === to) return [from === 0 || from === last ? "" : "layer ", nameOf(from)];
+  return [from === 0 ? "" : "layers ", `${nameOf(from)} – ${nameOf(to)}`];
 }
+
+/** Return the steps of a window in words. */
+const spanWords = (offset, steps) => `steps ${offset} … ${offset + steps - 1}`;
 
 /** Return what a network is, in a line. */
 function networkWords(network) {

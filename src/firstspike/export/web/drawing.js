@@ -43,7 +43,8 @@ class Paper {
   pointOf(event) {
     const box = this.canvas.getBoundingClientRect();
     const [height, width] = this.shape;
-    return [((event.clientX - box.left) / box.width) * width, ((event.clientY - box.top) / box.height) * height];
+    const [x, y] = [(event.clientX - box.left) / box.width, (event.clientY - box.top) / box.height];
+    return [x * width, y * height];
   }
 
   extend([x, y]) {
@@ -76,8 +77,8 @@ class Paper {
 }
 
 /**
- * Return the picture of strokes as MNIST's were made, intensities row by row: the drawing fills a box, and its
- * centre of mass is moved to the centre.
+ * Return the picture of strokes as MNIST's were made, intensities row by row: the drawing fills a box, and
+ * its centre of mass is moved to the centre.
  *
  * @param strokes each of points [x, y].
  * @param shape height and width of the picture.
@@ -91,8 +92,8 @@ function pictureOf(strokes, [height, width], { line, box, centre }) {
   const side = Math.max(high[0] - low[0], high[1] - low[1]);
   // A line is as wide everywhere, so that it reaches half its width beyond the points.
   const scale = Math.min((box - line) / side, MOST_ENLARGED);
-  const placed = ([x, y]) =>
-    strokes.map((stroke) => stroke.map((point) => [(point[0] - low[0]) * scale + x, (point[1] - low[1]) * scale + y]));
+  const placed = ([left, top]) =>
+    strokes.map((stroke) => stroke.map(([x, y]) => [(x - low[0]) * scale + left, (y - low[1]) * scale + top]));
   // In the middle first, to find where the mass lies; then moved, as far as the drawing stays inside.
   const size = [width, height];
   const extent = [0, 1].map((axis) => (high[axis] - low[axis]) * scale);

@@ -27,6 +27,8 @@ function noiseOf(seed, picture) {
 
 /** Return what the network makes of noise levels and a label, which only a conditional generator takes. */
 function generate(levels, label) {
+  checkLength(levels, noise, "levels of noise");
+  if (classes && !(label >= 0 && label < classes)) throw new RangeError(`expected a label below ${classes}`);
   const input = new Int32Array(noise + classes).fill(network.steps);
   levels.forEach((level, neuron) => (input[neuron] = network.codes[level]));
   // Of the label's neurons one fires, at the first step.
@@ -45,7 +47,8 @@ const labelOf = (picture) => (shown.label >= 0 ? shown.label : picture % Math.ma
 
 /** Make the pictures of the seed and the label. */
 function renew() {
-  shown.pictures = Array.from({ length: pictureCount }, (_, picture) => generate(noiseOf(shown.seed, picture), labelOf(picture)));
+  const made = (_, picture) => generate(noiseOf(shown.seed, picture), labelOf(picture));
+  shown.pictures = Array.from({ length: pictureCount }, made);
   [...byId("grid").children].forEach((option, picture) => {
     const name = classes ? `Picture ${picture + 1}, label ${labelOf(picture)}` : `Picture ${picture + 1}`;
     option.setAttribute("aria-label", name);
@@ -125,9 +128,9 @@ function chooseByKey(event) {
 }
 
 const panels = network.sizes.map((_, population) => {
-  const output = population === network.layers.length;
-  const title = output ? "Output: pixels" : population ? `Layer ${population}` : classes ? "Input: noise and label" : "Input: noise";
-  return new Panel(network, population, title, output ? shape : null);
+  if (population === network.layers.length) return new Panel(network, population, "Output: pixels", shape);
+  const input = classes ? "Input: noise and label" : "Input: noise";
+  return new Panel(network, population, population === 0 ? input : `Layer ${population}`, null);
 });
 byId("panels").append(...panels.map((panel) => panel.element));
 const clock = new Clock(network, paintStep);

@@ -28,6 +28,7 @@ class Network {
   /** Return the input's spike times for intensities, which are given channel by channel. */
   encode(pixels) {
     const times = new Int32Array(this.sizes[0]);
+    checkLength(pixels, times.length, "intensities");
     for (let i = 0; i < times.length; i++) {
       const channel = Math.floor(i / this.places);
       times[(i % this.places) * this.channels + channel] = this.codes[pixels[i]];
@@ -74,8 +75,10 @@ class Network {
     walk: for (const [number, phase] of this.phases.entries()) {
       if (phase.length === 0) continue;
       const members = phase.map((depth) => {
-        const Kind = this.layers[depth].window ? WindowLayer : CausalLayer;
-        return new Kind(this.layers[depth], this.windows, receive, (neuron, time) => spike(depth + 1, neuron, time));
+        const layer = this.layers[depth];
+        const fire = (neuron, time) => spike(depth + 1, neuron, time);
+        if (layer.window) return new WindowLayer(layer, this.windows, receive, fire);
+        return new CausalLayer(layer, receive, fire);
       });
       const steps = number === 0 ? this.steps : this.windows[phase[0] + 1];
       for (let time = 0; time < steps; time++) {
@@ -93,8 +96,14 @@ class Network {
       operationsAt[i] += operationsAt[i - 1];
     }
     const label = leaders.length === 1 ? leaders[0] : -1;
-    return { times, leaders, label, step, spikesAt, operationsAt, spikes: spikesAt[step], operations: operationsAt[step] };
+    const [spikes, operations] = [spikesAt[step], operationsAt[step]];
+    return { times, leaders, label, step, spikesAt, operationsAt, spikes, operations };
   }
+}
+
+/** Throw an error for what has not so many items. */
+function checkLength(items, length, name) {
+  if (items.length !== length) throw new RangeError(`expected ${length} ${name}, found ${items.length}`);
 }
 
 /** Add the weights of one spike to the sums of its targets; return how many additions that took. */
@@ -150,7 +159,7 @@ class WindowLayer {
 
 /** Sums the weights of spikes as they come, and fires once at a level, which a constant current lowers. */
 class CausalLayer {
-  constructor(layer, windows, receive, spike) {
+  constructor(layer, receive, spike) {
     this.layer = layer;
     this.receive = receive;
     this.spike = spike;
@@ -173,7 +182,7 @@ class CausalLayer {
   }
 }
 
-/** Return what each neuron of a layer starts with, which is given once for each channel where places agree. */
+/** Return what each neuron of a layer starts with; it is given by channel where places agree. */
 function startOf({ start, places, channels }) {
   return Int32Array.from({ length: places * channels }, (_, i) => start[i % start.length]);
 }

@@ -11,7 +11,9 @@ const SHADES = 64;
 const palette = {};
 function readPalette() {
   const style = getComputedStyle(document.documentElement);
-  for (const name of ["early", "middle", "late", "cell", "ink"]) palette[name] = style.getPropertyValue(`--${name}`).trim();
+  for (const name of ["early", "middle", "late", "cell", "ink"]) {
+    palette[name] = style.getPropertyValue(`--${name}`).trim();
+  }
   const [early, middle, late] = [palette.early, palette.middle, palette.late].map(channelsOf);
   palette.times = Array.from({ length: SHADES }, (_, i) => {
     const at = (2 * i) / (SHADES - 1);
@@ -26,7 +28,7 @@ const channelsOf = (colour) => [1, 3, 5].map((at) => parseInt(colour.slice(at, a
 /** Return the colour of a spike at a step of a window. */
 const colourOf = (time, steps) => palette.times[Math.floor((time * SHADES) / steps)];
 
-/** Fit a canvas's pixels to the size at which it is shown; return its context and scale, or null if it is hidden. */
+/** Fit a canvas's pixels to the size at which it is shown; return its context and scale, null if hidden. */
 function fitted(canvas, columns, rows) {
   const ratio = window.devicePixelRatio || 1;
   const scale = Math.floor((canvas.clientWidth * ratio * 64) / columns) / 64;
@@ -115,12 +117,12 @@ class Panel {
     if (this.round) this.canvas.style.maxWidth = `${MOST_PIXELS * this.grid.columns}px`;
     this.canvas.setAttribute("role", "img");
     this.count = make("span", { className: "count" });
-    const shown = maps < channels ? `the first ${MOST_MAPS} of ${channels} maps` : "";
+    const words = sizeWords(channels, height, width, shape) + (maps < channels ? `, ${maps} shown` : "");
     this.element = make(
       "section",
       { className: "card panel" },
       make("h2", {}, title),
-      make("p", { className: "about" }, make("span", {}, [sizeWords(channels, height, width, shape), shown].filter(Boolean).join(", ")), this.count),
+      make("p", { className: "about" }, make("span", {}, words), this.count),
       this.canvas,
     );
     this.title = title;
@@ -146,7 +148,8 @@ class Panel {
   }
 }
 
-function sizeWords(channels, height, width, shape) {
+/** Return the size of a population in words. */
+function sizeWords(channels, height = 1, width = 1, shape = null) {
   if (shape) return `${shape[0]} × ${shape[1]}`;
   if (height * width === 1) return `${grouped(channels)} neurons`;
   return `${grouped(channels)} maps of ${height} × ${width}`;
