@@ -20,7 +20,7 @@ wheel=$(echo "$work"/firstspike-*.whl)
 import sys, zipfile
 
 names = zipfile.ZipFile(sys.argv[1]).namelist()
-assert {"firstspike/__init__.pyi", "firstspike/py.typed"} <= set(names), names
+assert {"firstspike/__init__.pyi", "firstspike/py.typed", "firstspike/export/web/page.html"} <= set(names), names
 assert all(name.startswith(("firstspike/", "firstspike-")) for name in names), names
 print(f"{len(names)} files in the wheel")
 EOF
