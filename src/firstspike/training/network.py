@@ -64,8 +64,8 @@ def load(path: str | Path) -> torch.nn.Module:
     """Return a trained network in evaluation mode.
 
     Args:
-        path: of a run folder, or the name of a built-in network: "mnist-classifier", a convolutional network
-            of window neurons as a `Stack`, or "mnist-generator", a conditional `SpikingGenerator`.
+        path: of a run folder, or the name of a built-in network: "mnist-classifier", a convolutional
+            network of window neurons as a `Stack`, or "mnist-generator", a conditional `SpikingGenerator`.
 
     Raises:
         InputError: there is no such run, it is not finished, or it is damaged.
@@ -82,8 +82,8 @@ def load(path: str | Path) -> torch.nn.Module:
 def shrink(run: RunFolder, path: str | Path, *, bits: int = 8) -> RunFolder:
     """Write a run with weights in whole numbers, a quarter of its size or less, and return it.
 
-    Its network is the integer one's; see `firstspike.integer`. What was trained goes on as a classifier or a
-    generator that is measured and exported, and is not trained further.
+    Its network is the integer one's; see `firstspike.integer`. It is measured, sampled and exported as
+    before, and not trained further.
 
     Args:
         run: finished; of a recipe that exports.
@@ -91,8 +91,8 @@ def shrink(run: RunFolder, path: str | Path, *, bits: int = 8) -> RunFolder:
         bits: of a weight.
 
     Raises:
-        InputError: see `RunFolder.load` and `save_network`; the recipe exports nothing; an encoder other than
-            the first neuron's own, which the network's description does not hold.
+        InputError: see `RunFolder.load` and `save_network`; the recipe exports nothing; an encoder other
+            than the first neuron's own, which the network's description does not hold.
     """
     form, path = run.config.exported(run.load()), Path(path)
     with atomic_folder(path) as made:

@@ -172,8 +172,8 @@ class RunFolder:
             refuse_pickled(path)
         if not file.is_file():
             raise InputError(
-                f"{path} is not a run folder: no config.json there; give the folder that firstspike train or "
-                f"convert wrote, or a built-in network: {', '.join(networks.NAMES)}"
+                f"{path} is not a run folder: no config.json there; give the folder that firstspike train "
+                f"or convert wrote, or a built-in network: {', '.join(networks.NAMES)}"
             )
         try:
             document = json.loads(file.read_text(encoding="utf-8"))
