@@ -137,7 +137,7 @@ def test_the_page_decides_as_the_integer_network(page: Browser, name: str, tmp_p
     assert torch.equal(found, wanted)
 
 
-def test_a_page_loads_within_a_second(page: Browser, tmp_path: Path) -> None:
+def test_the_page_of_the_largest_shallow_preset_stays_small(tmp_path: Path) -> None:
     images, labels = pictures()
     size = images[0].numel()
     g = torch.Generator().manual_seed(0)
@@ -149,11 +149,6 @@ def test_a_page_loads_within_a_second(page: Browser, tmp_path: Path) -> None:
     )
     html(net, tmp_path / "page.html", images=images, labels=labels)
     assert (tmp_path / "page.html").stat().st_size < 1_500_000
-
-    read(page, tmp_path / "page.html")
-    page.reload()
-
-    assert page.evaluate("performance.getEntriesByType('navigation')[0].loadEventEnd") < 1000
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from firstspike.export.integers import IntegerNetwork, integer
+from firstspike.export.integers import IntegerNetwork, whole
 from firstspike.export.tables import tables
 from firstspike.models.gan import SpikingGenerator
 from firstspike.nn import Stack
@@ -87,7 +87,7 @@ def _classifier(net: Stack, images: Any, labels: Any) -> dict[str, Any]:
     if images is None and labels is not None:
         raise ValueError("labels need the images that they belong to")
     pictures = None if images is None else _pictures(images)
-    network = net if isinstance(net, IntegerNetwork) else integer(net, in_shape=_in_shape(net, pictures))
+    network, _ = whole(net, bits=8, in_shape=_in_shape(net, pictures))
     shape = _picture_shape(network, pictures)
     outputs = network.shapes(network.in_shape)[-1]
     if len(outputs) > 1:
@@ -187,20 +187,20 @@ def _pen(images: np.ndarray) -> dict[str, Any]:
     }
 
 
-def _generator(net: SpikingGenerator) -> dict[str, Any]:
-    whole = net if isinstance(net.stack, IntegerNetwork) else integer(net)
-    assert isinstance(whole.stack, IntegerNetwork)
-    steps = whole.stack.out_steps
+def _generator(generator: SpikingGenerator) -> dict[str, Any]:
+    network, made = whole(generator, bits=8, in_shape=None)
+    assert made is not None
+    steps = network.out_steps
     # Every time of a pixel and silence, in as many pictures as that takes.
-    pixels = math.prod(whole.image_shape)
+    pixels = math.prod(made.image_shape)
     times = torch.full((math.ceil((steps + 1) / pixels) * pixels,), float(steps))
     times[: steps + 1] = torch.arange(steps + 1)
-    greys = whole.images(Spikes(times.reshape(-1, pixels), steps)).flatten()[: steps + 1]
+    greys = made.images(Spikes(times.reshape(-1, pixels), steps)).flatten()[: steps + 1]
     return {
-        "shape": whole.image_shape,
-        "network": _network(whole.stack),
-        "noise": whole.noise_size,
-        "classes": whole.num_classes,
+        "shape": made.image_shape,
+        "network": _network(network),
+        "noise": made.noise_size,
+        "classes": made.num_classes,
         "greys": greys.numpy(),
     }
 

@@ -19,6 +19,7 @@ function readDocument(element) {
 class Network {
   constructor(tables) {
     Object.assign(this, tables);
+    for (const population of [this, ...this.layers]) population.places = population.sides[0] * population.sides[1];
     this.sizes = [this.places * this.channels, ...this.layers.map((layer) => layer.places * layer.channels)];
     this.windows = [this.steps, ...this.layers.map((layer) => layer.steps)];
     /** Steps from the first input step to the end of the last window. */
@@ -62,9 +63,9 @@ class Network {
     const receive = (connection, time, sums) => {
       const { source } = connection;
       const arriving = events[source][time] ?? [];
-      const channels = source ? this.layers[source - 1].channels : this.channels;
+      const population = source ? this.layers[source - 1] : this;
       for (const neuron of arriving) {
-        operationsAt[this.offsets[source] + time] += spread(connection, neuron, channels, sums);
+        operationsAt[this.offsets[source] + time] += spread(connection, neuron, population, sums);
       }
     };
 
@@ -107,14 +108,16 @@ function checkLength(items, length, name) {
 }
 
 /** Add the weights of one spike to the sums of its targets; return how many additions that took. */
-function spread(connection, neuron, channels, sums) {
-  const { places, weights, run } = connection;
-  const place = 4 * Math.floor(neuron / channels);
-  const channel = 2 * (neuron % channels);
-  const target = places[place] + connection.channels[channel];
-  const weight = places[place + 1] + connection.channels[channel + 1];
-  const rows = places[place + 2];
-  const columns = places[place + 3];
+function spread(connection, neuron, source, sums) {
+  const { weights, run } = connection;
+  const place = Math.floor(neuron / source.channels);
+  const row = 3 * Math.floor(place / source.sides[1]);
+  const column = 3 * (place % source.sides[1]);
+  const channel = 2 * (neuron % source.channels);
+  const target = connection.rows[row] + connection.columns[column] + connection.channels[channel];
+  const weight = connection.rows[row + 1] + connection.columns[column + 1] + connection.channels[channel + 1];
+  const rows = connection.rows[row + 2];
+  const columns = connection.columns[column + 2];
   for (let y = 0; y < rows; y++) {
     for (let x = 0; x < columns; x++) {
       const to = target + y * connection.target_y + x * connection.target_x;
