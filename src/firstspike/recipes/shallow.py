@@ -125,14 +125,14 @@ class LevelTraining(Checked):
             labels: int64 ``(batch,)``.
             wanted: the outputs' target times.
         """
-        hidden, output = model
-        hidden_threshold, output_threshold = _threshold(hidden), _threshold(output)
+        hidden, output = (layer.synapses for layer in model)
+        hidden_threshold, output_threshold = _threshold(model[0]), _threshold(model[1])
         margins = torch.full((len(spikes), len(output.weight)), 1 - self.other_margin)
         margins.scatter_(1, labels.unsqueeze(1), 1 + self.label_margin)
         thresholds = margins * output_threshold
 
         with torch.no_grad():
-            received = hidden(spikes)
+            received = model[0](spikes)
             _, fired = fire_at_levels(None, received, output.weight, thresholds, self.output, output.bias)
             error = self._error(fired, wanted.targets(fired, labels), labels)
             # Most samples of a trained network have none, and cost no more than their spikes.

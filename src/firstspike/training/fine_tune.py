@@ -2,16 +2,23 @@
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from firstspike.export.rounding import Granularity, rounded_weights
+from firstspike.models.gan import SpikingGenerator
 from firstspike.models.spiking_form import SpikingForm
 from firstspike.recipes.base import Classifier, FirstSpikeLoss, maps
 from firstspike.spikes import Spikes
-from firstspike.training.fit import fit_in_memory
+from firstspike.support import InputError
+from firstspike.training.fit import fit_in_memory, train_in_memory
 from firstspike.training.run_folder import RunFolder
+
+# Of the rate that a network was trained at; and where it was trained in another form.
+_SHARE, _RATE = 0.1, 5e-4
+_LOSS = FirstSpikeLoss(sharpness=16.0)
 
 
 class _OnImages(torch.nn.Module):
@@ -28,44 +35,45 @@ class _OnImages(torch.nn.Module):
 
 
 def fine_tuned(
-    run: RunFolder,
-    form: SpikingForm,
-    epochs: int,
-    data_dir: Path | None = None,
-    *,
-    bits: int,
-    per: Granularity = "channel",
-    rate: float = 5e-4,
+    run: RunFolder, epochs: int, data_dir: Path | None = None, *, bits: int, per: Granularity = "channel"
 ) -> SpikingForm:
-    """Return a network that was trained further with weights rounded as `firstspike.integer` rounds them.
+    """Return a run's network, trained further with weights rounded as `firstspike.integer` rounds them.
 
-    The loss is the cross-entropy of the first spike; images are changed at random as in the run's training.
+    A network that was trained on spike times goes on by its own recipe, at a tenth of its rate; any other
+    learns by the cross-entropy of the first spike. Images are changed at random as in the run's training.
 
     Args:
-        run: whose data and augmentation it is trained on.
-        form: the network, as the run's recipe exports it.
-        epochs: how many, on the training split.
+        run: finished, of a classifier.
+        epochs: how many, on the training split; of a recipe the best on the validation split is kept.
         data_dir: folder with the files of a data set that has a name.
         bits, per: of the weights.
-        rate: of AdamW; it falls to 0 along a cosine.
 
     Raises:
-        InputError: the data are not to be had; the network was not trained here.
+        InputError: the data are not to be had; the run holds no classifier on spike times.
         Diverged: a loss is not finite.
     """
-    recipe = run.config
+    recipe, model = run.config, run.load()
+    form = recipe.exported(model)
+    if isinstance(form, SpikingGenerator):
+        raise InputError("fine-tuning is for classifiers, and the run holds a generator")
     train = recipe.data("train", data_dir)
-    changes = {"augmentation": recipe.augmentation} if isinstance(recipe, Classifier) else {}
     rounded = replace(form, stack=rounded_weights(form.stack, bits=bits, per=per))
-    fit_in_memory(
-        _OnImages(rounded),
-        (maps(train.images), train.labels),
-        loss=FirstSpikeLoss(sharpness=16.0, label_delay=min(2.0, rounded.stack.out_steps)),
-        seed=run.seed,
-        epochs=epochs,
-        batch_size=recipe.batch_size,
-        rate=rate,
-        **changes,
-    )
+    if isinstance(recipe, Classifier) and form.stack is model:
+        shorter = replace(recipe, epochs=epochs, rate=recipe.rate * _SHARE, ema=0.0)
+        train_in_memory(rounded.stack, shorter, train, recipe.data("validation", data_dir), seed=run.seed)
+    else:
+        changes: dict[str, Any] = (
+            {"augmentation": recipe.augmentation} if isinstance(recipe, Classifier) else {}
+        )
+        fit_in_memory(
+            _OnImages(rounded),
+            (maps(train.images), train.labels),
+            loss=_LOSS,
+            seed=run.seed,
+            epochs=epochs,
+            batch_size=recipe.batch_size,
+            rate=_RATE,
+            **changes,
+        )
     rounded.stack.eval()
     return rounded

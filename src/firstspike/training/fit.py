@@ -14,6 +14,7 @@ from firstspike.data import Dataset, ImageSet, Source, load, own
 from firstspike.data.own_data import fingerprint, pair
 from firstspike.metrics.report import Report, report
 from firstspike.recipes import Fit
+from firstspike.recipes.base import Recipe
 from firstspike.support import check_integer
 from firstspike.training.loop import alone_in_process, train_recipe
 from firstspike.training.run import alone_in
@@ -193,11 +194,30 @@ def fit_in_memory(net: torch.nn.Module, data: Source, *, loss: Loss, seed: int, 
         ValueError, Diverged: as for `fit`.
     """
     train = pair(data)
-    recipe = _fitting(net, train, None, loss, dataset="own", **settings)
-    run = _Nowhere(Path(recipe.network), "fit", recipe, seed, torch.get_num_threads(), "float32")
+    train_in_memory(net, _fitting(net, train, None, loss, dataset="own", **settings), train, seed=seed)
+
+
+def train_in_memory(
+    net: torch.nn.Module, recipe: Recipe, train: Any, validation: Any = None, *, seed: int
+) -> None:
+    """Train a module from its own weights by a recipe, without a run folder and in silence.
+
+    Args:
+        net: what the recipe builds; it has the weights of the epoch that was chosen.
+        recipe: how.
+        train, validation: as `firstspike.training.loop.train_recipe` takes them.
+        seed: of everything random.
+    """
+    run = _Nowhere(Path(type(net).__name__), "fit", recipe, seed, torch.get_num_threads(), "float32")
     with alone_in_process(wait=True):
         best = train_recipe(
-            run, train, recipe=recipe, model=net, device=str(_device(net)), show_progress=False
+            run,
+            train,
+            validation,
+            recipe=recipe,
+            model=net,
+            device=str(_device(net)),
+            show_progress=False,
         )
     net.load_state_dict(best.state_dict())
 
