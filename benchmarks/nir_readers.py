@@ -7,7 +7,7 @@
 Each reader of ``make nir-env`` gets the network's file and the first test images as event data, in a
 process of its own, and its first-spike times are compared with ours. Those that fire at our steps are also
 given the network with weights rounded so that every sum is exact. Writes ``benchmarks/results/nir.json``
-and prints the table of ``docs/export.md``.
+and prints the table of ``docs/nir.md``.
 """
 
 import argparse

@@ -39,7 +39,7 @@ def test_where_sums_are_exact_no_layer_differs() -> None:
 
 
 def test_the_page_shows_the_figures() -> None:
-    page = (ROOT / "docs" / "export.md").read_text(encoding="utf-8")
+    page = (ROOT / "docs" / "nir.md").read_text(encoding="utf-8")
     for row in RESULTS["rows"]:
         equal = f"{100 * row['equal']:.2f} %" if "equal" in row else "-"
         assert f"| {row['reader']} {row['version']} | {equal} | {row.get('most_spikes', '-')} |" in page

@@ -17,7 +17,10 @@ def add_parser(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> 
         "silent rates and the cost of a decision; or generation quality beside its controls.",
     )
     parser.add_argument(
-        "folder", type=path, metavar="RUN", help="folder that firstspike train or convert wrote"
+        "folder",
+        type=path,
+        metavar="RUN",
+        help="folder that firstspike train or convert wrote, or a built-in network",
     )
     add_data_dir(parser)
     parser.add_argument(

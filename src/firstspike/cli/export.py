@@ -27,7 +27,12 @@ def add_parser(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> 
         "it the same network (--format c), as one page that any browser opens, with the same whole numbers "
         "in JavaScript (html), or as a NIR file for other simulators (nir, causal networks only).",
     )
-    parser.add_argument("network", metavar="RUN", help="folder of a run, or the name of a built-in network")
+    parser.add_argument(
+        "folder",
+        type=path,
+        metavar="RUN",
+        help="folder of a run, or a built-in network: mnist-classifier, mnist-generator",
+    )
     parser.add_argument("--format", choices=("c", "html", "nir"), required=True, help="what to write")
     parser.add_argument(
         "--out", type=path, required=True, metavar="PATH", help="folder to make for c, else a file"
@@ -66,7 +71,7 @@ def run(options: argparse.Namespace) -> None:
 
     from firstspike.training.run_folder import RunFolder
 
-    folder = RunFolder.open(Path(options.network))
+    folder = RunFolder.open(options.folder)
     network = folder.config.exported(folder.load())
     try:
         for line in _written(options, folder, network):

@@ -19,7 +19,9 @@ def add_parser(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> 
         description="Generate images. A .png is one grid; a .npz holds images uint8 (N, height, width), "
         "labels (N,) (-1 where unconditional) and spikes (N,), all of the generator's (-1 for an ANN).",
     )
-    parser.add_argument("folder", type=path, metavar="RUN", help="folder of a trained GAN")
+    parser.add_argument(
+        "folder", type=path, metavar="RUN", help="folder of a trained GAN, or mnist-generator"
+    )
     parser.add_argument(
         "--count", type=between(1, 1_000_000), required=True, metavar="N", help="number of images"
     )
