@@ -204,3 +204,16 @@ def test_one_step_of_the_weights_serves_causal_connections() -> None:
     largest = torch.stack([one.weight.abs().amax(1) for one in layer.connections])
     assert torch.equal(largest.argmax(0), torch.ones(6, dtype=torch.int64))
     assert (largest[0] < largest[1] / 4).all()
+
+
+def test_weights_too_large_beside_the_range_are_refused() -> None:
+    net = fs.Stack(dense([[1e6, -1e6]], fs.Window(high=1e-3, steps=256)), steps=2)
+    with refused(ValueError, "layer 0 (Linear)", "too large", "range"):
+        fs.integer(net)
+
+
+def test_a_threshold_above_all_sums_needs_no_larger_numbers() -> None:
+    net = fs.Stack(dense([[1e-9, 2e-9]], fs.Causal(threshold=1.0)), steps=8)
+    (layer,) = fs.integer(net).integers
+    assert layer.bound() < 1000
+    assert layer.read([fs.Spikes([[0.0, 0.0]], 8)])[0].times.tolist() == [[8]]

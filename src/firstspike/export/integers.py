@@ -374,7 +374,14 @@ def _layer(layer: Layer | AvgPool2d, inputs: _Inputs, grid: Grid, where: str) ->
         return _pool(layer, inputs.shapes[0], inputs.sources[0], inputs.windows[0])
     quantiser, events = layer.neuron.quantiser(), layer.neuron.events()
     if quantiser is not None:
-        return _window(layer, quantiser, inputs, grid)
+        made = _window(layer, quantiser, inputs, grid)
+        # A level at the end of the range would be off by more than a half.
+        if int(made.drive.min()) < made.steps:
+            raise ValueError(
+                f"{where}: its weights are too large beside the range of its membranes, of which 32 bits "
+                f"leave {int(made.drive.min())} parts to a level; take a wider range or smaller weights"
+            )
+        return made
     if events is not None:
         return _causal(layer, events, inputs, grid)
     raise ValueError(
@@ -457,18 +464,22 @@ def _causal(layer: Layer, events: Events, inputs: _Inputs, grid: Grid) -> Intege
     def scaled(fraction: int) -> IntegerCausal:
         counts = 2.0**fraction / base
         level = (events.threshold - (0.0 if flows else bias)) * counts
-        level = (level.floor() + 1 if events.strict else level.ceil()).long()
-        current = (bias * counts).round().long() if flows else torch.zeros_like(level)
+        level = level.floor() + 1 if events.strict else level.ceil()
+        current = (bias * counts).round().long() if flows else torch.zeros(len(base), dtype=torch.int64)
+        shift = torch.full_like(current, fraction)
+        made = tuple(
+            IntegerConnection(one.wiring, source, window, weight, base, shift)
+            for one, source, window, weight in zip(
+                connections, inputs.sources, inputs.windows, whole, strict=True
+            )
+        )
+        if not flows:
+            # Below all sums a neuron fires at once, above all it never does.
+            most = torch.stack([one.largest(held=False) for one in made]).sum(0)
+            level = level.maximum(-most).minimum(most + 1)
         return IntegerCausal(
-            tuple(
-                IntegerConnection(
-                    one.wiring, source, window, weight, base, torch.full_like(level, fraction)
-                )
-                for one, source, window, weight in zip(
-                    connections, inputs.sources, inputs.windows, whole, strict=True
-                )
-            ),
-            level=level,
+            made,
+            level=level.long(),
             current=current,
             fraction=fraction,
             delay=events.delay,
