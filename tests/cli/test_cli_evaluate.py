@@ -179,7 +179,7 @@ def test_a_folder_that_is_no_run_is_refused(firstspike, tmp_path):
     for path in (tmp_path, tmp_path / "nowhere", tmp_path / "file"):
         assert firstspike("evaluate", path).refusal == (
             f"{path} is not a run folder: no config.json there; give the folder that firstspike train "
-            "or convert wrote"
+            "or convert wrote, or a built-in network: mnist-classifier, mnist-generator"
         )
     assert contents(tmp_path) == before
 

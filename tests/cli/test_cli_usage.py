@@ -51,7 +51,7 @@ print(*({{name.split(".")[0] for name in sys.modules}} & {{*{SLOW_TO_IMPORT}}}),
 REFUSED = [
     (
         "",
-        "expected a verb: demo, train, convert, evaluate, sample, reproduce, bench, presets; see "
+        "expected a verb: demo, train, convert, evaluate, sample, export, reproduce, bench, presets; see "
         "firstspike --help",
     ),
     ("nothing", "invalid choice: 'nothing' (choose from 'demo',"),
