@@ -79,7 +79,7 @@ def main() -> None:
             figures = {name: opened(page, file) for name, file in files.items()}
             page.open(files["classifier"].as_uri())
             figures["classifier"]["equal"] = decided(page, whole, test.images[:COUNT])
-            for name, height, dark in (("classifier", 1000, False), ("generator", 1240, True)):
+            for name, height, dark in (("classifier", 1080, False), ("generator", 1240, True)):
                 if options.pictures:
                     page.look(1280, height, dark=dark)
                     page.open(files[name].as_uri())

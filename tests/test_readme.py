@@ -11,7 +11,7 @@ NUMBER = r"\d+(?:\.\d+)?"
 
 
 @pytest.mark.usefixtures("one_thread")
-@pytest.mark.parametrize("page", ["README.md", "docs/conversion.md", "docs/own-data.md"])
+@pytest.mark.parametrize("page", ["README.md", "docs/conversion.md", "docs/own-data.md", "docs/export.md"])
 def test_every_python_example_prints_what_stands_below_it(tmp_path, monkeypatch, capsys, page):
     monkeypatch.chdir(tmp_path)
     text = (ROOT / page).read_text(encoding="utf-8")
