@@ -4,10 +4,10 @@
 
 Four networks on MNIST and Fashion-MNIST, three seeds each: trained for four epochs on 20,000 training
 images, converted with 1,000 others, measured on the test set by the strict rule (ties and silence are
-wrong), at 8 steps also after more epochs through the quantisers on the same images: two on MNIST, eight on
-Fashion-MNIST. The control is the ReLU network after as many more epochs. For the first seed and 16 steps
-every spike time is compared with a plain quantised network's. What is in the file already is not measured
-again.
+wrong), at 8 steps also after more epochs through the quantisers: on MNIST two with the same images, on
+Fashion-MNIST four with all training images and their mirror images. The control, of Fashion-MNIST's first
+seed, is the ReLU network after as many more epochs. For the first seed and 16 steps every spike time is
+compared with a plain quantised network's. What is in the file already is not measured again.
 """
 
 import argparse
@@ -30,10 +30,11 @@ from firstspike.recipes.precision import fast_precision
 from firstspike.support import write_text
 
 TRAINED, CALIBRATION, EPOCHS = 20_000, 1_000, 4
-TUNED_STEPS, TUNED_EPOCHS, TUNED_RATE = 8, {"mnist": 2, "fashion-mnist": 8}, 2e-3
+TUNED_STEPS, TUNED_EPOCHS, TUNED_RATE = 8, {"mnist": 2, "fashion-mnist": 4}, 2e-3
 SETS, SEEDS, STEPS = ("fashion-mnist", "mnist"), (0, 1, 2), (64, 16, 8)
 # The seed and the steps that are compared with the plain quantised network.
 TWIN = (0, 16)
+CONTROL = ("fashion-mnist", 0)
 # Losses allowed in points, by steps; and at 8 after fine-tuning.
 TARGETS = {"64": 0.1, "16": 0.3, "8": 1.0, "tuned": 0.2}
 
@@ -201,11 +202,15 @@ def measured(
         }
     net = fs.from_torch(network, seen, steps=TUNED_STEPS)
     epochs = TUNED_EPOCHS[data]
+    if data == "fashion-mnist":
+        images = train.images.unsqueeze(1)
+        images, labels = torch.cat([images, images.flip(-1)]), train.labels.repeat(2)
     tuned(net, net.encode(images), labels, seed, epochs, sharp)
     result = strict(net, shown, test.labels)
     row["tuned"] = {**result, "loss": relu - result["accuracy"], "epochs": TUNED_EPOCHS[data]}
-    tuned(network, images.float() / 255, labels, seed, epochs, F.cross_entropy)
-    row["tuned"]["relu"] = accuracy(network, shown, test.labels)
+    if (data, seed) == CONTROL:
+        tuned(network, images.float() / 255, labels, seed, epochs, F.cross_entropy)
+        row["tuned"]["relu"] = accuracy(network, shown, test.labels)
     return row
 
 
@@ -254,7 +259,8 @@ def table(rows: list[dict[str, Any]]) -> str:
             cells = [_spread([row["relu"] for row in chosen])]
             cells += [_spread([row["steps"][str(steps)]["loss"] for row in chosen]) for steps in STEPS]
             cells.append(_spread([row["tuned"]["loss"] for row in chosen]))
-            cells.append(_spread([row["relu"] - row["tuned"]["relu"] for row in chosen]))
+            controls = [row["relu"] - row["tuned"]["relu"] for row in chosen if "relu" in row["tuned"]]
+            cells.append(_spread(controls) if controls else "-")
             differ = sum(
                 row["steps"][str(s)]["different_spike_times"] or 0 for row in chosen for s in STEPS
             )

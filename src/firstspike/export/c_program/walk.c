@@ -47,7 +47,7 @@ static int32_t doubled(int32_t value, uint32_t shift)
 }
 
 #if WEIGHT_BITS > 4
-static void add(sum_t *sum, const weight_t *weights, int32_t first, uint32_t run)
+static void add(sum_t *restrict sum, const weight_t *restrict weights, int32_t first, uint32_t run)
 {
     const weight_t *weight = weights + first;
     uint32_t i;
@@ -57,7 +57,7 @@ static void add(sum_t *sum, const weight_t *weights, int32_t first, uint32_t run
 }
 #else
 /* Two weights share a byte, the first one in the lower half. */
-static void add(sum_t *sum, const weight_t *weights, int32_t first, uint32_t run)
+static void add(sum_t *restrict sum, const weight_t *restrict weights, int32_t first, uint32_t run)
 {
     const weight_t *weight = weights + ((uint32_t)first >> 1);
     uint32_t i;
@@ -181,19 +181,20 @@ static uint32_t begin(const layer *of)
     const int32_t *from = of->starts;
     uint32_t operations = 0;
     uint32_t i, k, step, channel;
-    for (i = 0; i < of->neurons; i += of->channels) {
-        for (channel = 0; channel < of->channels; channel++) {
-            if (of->window) {
-                membrane[i + channel] = from[channel];
-            } else {
-                sums[of->sums + i + channel] = 0;
-                levels[of->sums + i + channel] = (sum_t)from[channel];
-            }
-        }
-        from += of->placed ? of->channels : 0;
-    }
     if (!of->window) {
+        sum_t *sum = sums + of->sums, *level = levels + of->sums;
+        memset(sum, 0, of->neurons * sizeof *sum);
+        for (i = 0; i < of->neurons; i += of->channels) {
+            for (channel = 0; channel < of->channels; channel++) {
+                level[i + channel] = (sum_t)from[channel];
+            }
+            from += of->placed ? of->channels : 0;
+        }
         return 0;
+    }
+    for (i = 0; i < of->neurons; i += of->channels) {
+        memcpy(membrane + i, from, of->channels * sizeof *from);
+        from += of->placed ? of->channels : 0;
     }
     for (k = 0; k < of->inputs; k++) {
         const connection *to = of->connections + k;
