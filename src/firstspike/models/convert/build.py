@@ -135,23 +135,25 @@ class Builder:
         if self.corrected:
             seen = self.calibration.membranes[id(one)]
             refit(layer, inputs, (seen - own.low) * per_unit.float()[:, None] + 0.5)
-        membrane = _membranes(layer, inputs)
-        if self.corrected:
             wanted = (self.calibration.means[id(one)] - own.low) * per_unit + 0.5
-            found = by_place(membrane).mean((0, 2), dtype=torch.float64)
-            moved = _spread(wanted - found, one.shape)
-            bias, membrane = bias + moved, membrane.add_(moved.float())
+            # A membrane is linear in the times of its inputs.
+            means = [Spikes.trusted(spikes.times.mean(0, keepdim=True), spikes.steps) for spikes in inputs]
+            bias = bias + _spread(wanted - by_place(layer.membrane(*means)).double().mean((0, 2)), one.shape)
         if id(one) not in self.calibration.ranges:
-            low, high = _deciding_window(membrane - 0.5, self.calibration.output, neuron.high)
+            layer.bias = torch.nn.Parameter(bias.float())
+            membrane = layer.membrane(*inputs) - 0.5
+            low, high = _deciding_window(membrane, self.calibration.output, neuron.high)
             gain = neuron.high / (high - low)
-            bias, membrane = (bias - 0.5 - low) * gain + 0.5, (membrane - 0.5 - low) * gain + 0.5
+            bias = (bias - 0.5 - low) * gain + 0.5
             for connection in (layer, *layer.shortcuts):
                 connection.weight.mul_(gain)
         rows = bias.reshape(len(bias), -1)
         even = bool((rows.amax(1) - rows.amin(1) < _EVEN).all())
         layer.bias = torch.nn.Parameter((rows.mean(1) if even else bias).float())
         _round_to_grid(layer, self.steps)
-        self._append(one, layer, neuron.quantise(membrane, self.steps))
+        parts = zip(*(spikes.split(_BATCH) for spikes in inputs), strict=True)
+        times = torch.cat([layer(*part).times for part in parts])
+        self._append(one, layer, Spikes.trusted(times, neuron.out_steps(self.steps)))
 
     def _connection(self, term: Term, per_unit: Tensor) -> tuple[Wiring, Tensor, int]:
         """Wiring and weights from levels to levels, and whose spikes they take."""
@@ -202,11 +204,6 @@ def _wired(op: Convolve | Multiply) -> tuple[Wiring, Tensor]:
 def _spread(values: Tensor, shape: tuple[int, ...]) -> Tensor:
     """One number a channel at each of its places."""
     return values.reshape(-1, *([1] * (len(shape) - 1))).expand(shape)
-
-
-def _membranes(layer: Layer, inputs: Sequence[Spikes]) -> Tensor:
-    parts = zip(*(one.split(_BATCH) for one in inputs), strict=True)
-    return torch.cat([layer.read(*part)[1] for part in parts])
 
 
 def _round_to_grid(layer: Layer, steps: int) -> None:

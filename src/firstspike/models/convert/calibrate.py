@@ -110,12 +110,13 @@ class _Seen:
     def look(self, membrane: Tensor, value: Tensor, number: int) -> None:
         """Take in a batch, the `number`-th, before and after the activation."""
         rows, membrane = by_place(value), by_place(membrane)
-        if not bool(torch.isfinite(membrane.sum())):
-            raise InputError(f"{self.node.name} gives NaN or infinity on the calibration images")
         self.count += len(rows) * self.area
-        self.sums += membrane.sum((0, 2))
+        self.sums += (sums := membrane.sum((0, 2)))
+        if not bool(torch.isfinite(sums).all()):
+            raise InputError(f"{self.node.name} gives NaN or infinity on the calibration images")
         self.top = torch.maximum(self.top, rows.amax((0, 2)))
-        self.least = min(self.least, float(rows.min()))
+        if not isinstance(self.node.op, Clip):
+            self.least = min(self.least, float(rows.min()))
         places = sampled(self.area, self.images, number)
         for kept, values in ((self.values, rows), (self.membranes, membrane)):
             kept.append(values[:, :, places].transpose(0, 1).flatten(1))
@@ -148,7 +149,8 @@ def by_place(values: Tensor) -> Tensor:
 
 
 def _error(values: Tensor, span: Tensor, steps: int) -> Tensor:
-    """Mean squared error of each row in so many levels."""
-    unit = torch.where(span > 0, span, math.inf).unsqueeze(1) / steps
-    levels = (values / unit).round().clamp(max=steps)
-    return (torch.nan_to_num(levels * unit) - values).square().mean(1)
+    """Root of the summed squared errors of each row in so many levels."""
+    unit = torch.where(span > 0, span, 1.0) / steps
+    levels = values / unit.unsqueeze(1)
+    rounded = levels.round().clamp_(max=steps)
+    return torch.linalg.vector_norm(rounded.sub_(levels), dim=1) * unit

@@ -61,7 +61,7 @@ class Scale:
 
     def __call__(self, values: Tensor) -> Tensor:
         shape = (-1, *([1] * (values.dim() - 2)))
-        return values * self.gain.reshape(shape) + self.shift.reshape(shape)
+        return torch.addcmul(self.shift.reshape(shape), values, self.gain.reshape(shape))
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
