@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from firstspike.models.convert.calibrate import BATCH, sampled
+from firstspike.models.convert.calibrate import sampled
 from firstspike.nn import Connection, Layer
 from firstspike.nn.wiring import Convolution, Dense
 from firstspike.spikes import Spikes
@@ -22,13 +22,13 @@ _PULL = 0.1
 _MOST_INPUTS = 1536
 
 
-def refit(layer: Layer, inputs: Sequence[Spikes], membranes: Tensor) -> None:
+def refit(layer: Layer, inputs: Sequence[Sequence[Spikes]], membranes: Tensor) -> None:
     """Move the weights of `layer`.
 
     Args:
         layer: with a bias for each place. Its connections in one group are moved together; without any,
             one whose maps each have their own. With a transposed one it stays as it is.
-        inputs: spikes of every connection on the calibration images.
+        inputs: spikes of every connection on the calibration images, batch after batch.
         membranes: wanted, in levels, at the `sampled` places of each batch, ``(O, S)``.
     """
     connections = (layer, *layer.shortcuts)
@@ -44,9 +44,9 @@ def refit(layer: Layer, inputs: Sequence[Spikes], membranes: Tensor) -> None:
     cross = torch.zeros(groups, len(membranes) // groups, fan_in, dtype=torch.float64)
     assert layer.bias is not None
     bias, across = layer.bias.reshape(len(layer.bias), -1), layer.bias.shape[-1]
-    start = 0
-    for number, parts in enumerate(zip(*(one.split(BATCH) for one in inputs), strict=True)):
-        places = sampled(bias.shape[1], len(inputs[0]), number)
+    images, start = sum(len(parts[0]) for parts in inputs), 0
+    for number, parts in enumerate(inputs):
+        places = sampled(bias.shape[1], images, number)
         patches = [_patches(*one, places, across) for one in zip(connections, parts, strict=True)]
         found = bias[:, places].repeat(1, len(parts[0]))
         for one, received in zip(connections, patches, strict=True):
