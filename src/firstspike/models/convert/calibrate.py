@@ -1,14 +1,15 @@
 """Ranges of activations from data: what a window of T levels spans."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import torch
 from torch import Tensor
 
 from firstspike.models.convert.fold import targets
-from firstspike.models.convert.graph import Clip, Graph, MaxPool, Node
+from firstspike.models.convert.graph import Clip, Convolve, Graph, MaxPool, Node, Op
+from firstspike.models.precision import fast_precision
 from firstspike.support import InputError
 
 Ranges = Literal["error", "maximum"] | float
@@ -61,12 +62,13 @@ def calibrate(graph: Graph, images: Tensor, steps: int, ranges: Ranges) -> Calib
     wanted = targets(graph)
     seen = {id(one): _Seen(one, len(images)) for one in wanted}
     left = {key: len(users) for key, users in graph.users().items()}
+    ops = {id(one): _fast(one.op) for one in order}
     outputs = []
     for number, batch in enumerate(images.split(BATCH)):
         values, waiting = {id(graph.input): batch}, dict(left)
         for one in order:
-            if one.op is not None:
-                values[id(one)] = one.op(*(values[id(before)] for before in one.inputs))
+            if (op := ops[id(one)]) is not None:
+                values[id(one)] = op(*(values[id(before)] for before in one.inputs))
             if id(one) in seen:
                 before = one.inputs[0] if isinstance(one.op, Clip) else one
                 seen[id(one)].look(values[id(before)], values[id(one)], number)
@@ -94,6 +96,13 @@ def sampled(area: int, images: int, number: int) -> Tensor:
     """Return the places of a map that are looked at in the `number`-th batch of so many images."""
     count = max(1, min(area, _SEEN // images))
     return (torch.arange(count) * area // count + 7 * number) % area
+
+
+def _fast(op: Op | None) -> Op | None:
+    """The operation; a convolution in the precision that this processor does well."""
+    if not isinstance(op, Convolve) or fast_precision("cpu") == "float32":
+        return op
+    return replace(op, weight=op.weight.to(torch.bfloat16, memory_format=torch.channels_last))
 
 
 class _Seen:
