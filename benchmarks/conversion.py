@@ -25,8 +25,8 @@ from torch.nn import functional as F
 
 import firstspike as fs
 from firstspike.bench.machine import machine
+from firstspike.models.precision import fast_precision
 from firstspike.nn.wiring import Convolution
-from firstspike.recipes.precision import fast_precision
 from firstspike.support import write_text
 
 TRAINED, CALIBRATION, EPOCHS = 20_000, 1_000, 4

@@ -9,9 +9,9 @@ import torch
 
 from firstspike.bench.harness import Skipped
 from firstspike.bench.setting import Measured, Setting
+from firstspike.models.precision import Precision, fast_precision
 from firstspike.recipes import preset
 from firstspike.recipes.base import DeepClassifier
-from firstspike.recipes.precision import Precision, fast_precision
 
 _PRESET, _BATCH = "window-fashion-mnist", 128
 

@@ -22,6 +22,7 @@ from firstspike.metrics.report import Report, report
 from firstspike.metrics.sampling import Samples
 from firstspike.models.gan import SpikingGenerator
 from firstspike.models.layout import parse_layout
+from firstspike.models.precision import Precision, fast_precision
 from firstspike.models.raster.network import RasterNetwork
 from firstspike.models.spiking_form import SpikingForm, spiking_form
 from firstspike.models.window import WindowNetwork
@@ -37,7 +38,6 @@ from firstspike.recipes.fields import (
     Steps,
     changed,
 )
-from firstspike.recipes.precision import Precision, fast_precision
 from firstspike.spikes import Spikes
 from firstspike.support import InputError
 

@@ -7,6 +7,7 @@ from typing import Any, ClassVar, cast
 import torch
 from torch import Tensor
 
+from firstspike.models.precision import Precision
 from firstspike.models.window import PARTS, WindowLayer, WindowNetwork
 from firstspike.recipes.base import (
     Augmentation,
@@ -17,7 +18,6 @@ from firstspike.recipes.base import (
     maps,
 )
 from firstspike.recipes.fields import NotNegative, Positive, ShareBelowOne, Steps
-from firstspike.recipes.precision import Precision
 from firstspike.spikes import Spikes
 from firstspike.support import InputError
 

@@ -19,9 +19,9 @@ from torch import Tensor
 
 from firstspike import __version__, networks
 from firstspike.data import Dataset
+from firstspike.models.precision import Precision
 from firstspike.recipes.base import Recipe
 from firstspike.recipes.fields import flat, from_json, to_json
-from firstspike.recipes.precision import Precision
 from firstspike.support import (
     InputError,
     atomic_path,

@@ -191,7 +191,7 @@ def convert(
     connections = fold(graph)
     seen = calibrate(graph, images, steps, ranges)
     if outputs is not None:
-        _check_read(graph, seen.output[: len(outputs)], outputs)
+        _check_read(graph, graph(images[: len(outputs)]), outputs)
     return Builder(
         graph,
         connections,

@@ -9,7 +9,7 @@ from itertools import product
 import torch
 from torch import Tensor
 
-from firstspike.models.convert.calibrate import Calibration, Range, by_place
+from firstspike.models.convert.calibrate import BATCH, Calibration, Range, by_place
 from firstspike.models.convert.fold import Term, fires
 from firstspike.models.convert.graph import Convolve, Graph, MaxPool, Multiply, Node, Pad
 from firstspike.models.convert.refit import refit
@@ -18,7 +18,6 @@ from firstspike.nn import Connection, EarliestPool2d, Layer, Stack
 from firstspike.nn.wiring import Convolution, Dense, TransposedConvolution, Wiring
 from firstspike.spikes import Spikes
 
-_BATCH = 100
 # Sums of multiples of a unit up to 2^24 of them are exact in float32.
 _EXACT_BITS = 24
 # The largest weight of a layer keeps so many bits, even where sums may then be rounded.
@@ -63,7 +62,8 @@ class Builder:
         self.layers: list[Layer | EarliestPool2d] = []
         # Whose spikes have which number, as a connection's source counts.
         self.number = {id(graph.input): 0}
-        self.spikes = {id(graph.input): self.neuron.encode(images, steps)}
+        # In batches: one large block of memory after the other would cost more than what is done with them.
+        self.spikes = {id(graph.input): list(self.neuron.encode(images, steps).split(BATCH))}
         self.left = Counter(id(term.source) for terms in connections.values() for term in terms)
         self.left.update(id(one.inputs[0]) for one in graph.order() if isinstance(one.op, MaxPool))
         self.silence = self._silent_inputs()
@@ -94,12 +94,12 @@ class Builder:
         found.setdefault(id(self.graph.output), values[id(self.graph.output)][0])
         return found
 
-    def _taken(self, one: Node) -> Spikes:
+    def _taken(self, one: Node) -> list[Spikes]:
         """The spikes of a node, given away when nobody needs them any more."""
         self.left[id(one)] -= 1
         return self.spikes[id(one)] if self.left[id(one)] else self.spikes.pop(id(one))
 
-    def _append(self, one: Node, layer: Layer | EarliestPool2d, spikes: Spikes) -> None:
+    def _append(self, one: Node, layer: Layer | EarliestPool2d, spikes: list[Spikes]) -> None:
         self.layers.append(layer)
         self.number[id(one)], self.spikes[id(one)] = len(self.layers), spikes
 
@@ -113,10 +113,10 @@ class Builder:
             eye = Convolve(weight=torch.ones(one.shape[0], 1, 1, 1), groups=one.shape[0])
             wiring, weight = _wired(frame.before(eye))
             layer = self._neurons(self.neuron, [(wiring, weight, source)], torch.full((one.shape[0],), 0.5))
-            spikes, source, padding = layer(spikes), len(self.layers) + 1, (0, 0)
+            spikes, source, padding = list(map(layer, spikes)), len(self.layers) + 1, (0, 0)
             self.layers.append(layer)
         pool = EarliestPool2d(op.kernel, stride=op.stride, padding=padding, source=source)
-        self._append(one, pool, pool(spikes))
+        self._append(one, pool, list(map(pool, spikes)))
 
     def _layer(self, one: Node) -> None:
         terms, decides = self.connections[id(one)], one is self.graph.output
@@ -131,27 +131,27 @@ class Builder:
         bias = (self.silence[id(one)] - own.low) * _spread(per_unit, one.shape) + 0.5
         connections = [self._connection(term, per_unit) for term in terms]
         layer = self._neurons(neuron, connections, bias)
-        inputs = [self._taken(term.source) for term in terms]
+        inputs = list(zip(*(self._taken(term.source) for term in terms), strict=True))
         if self.corrected:
             seen = self.calibration.membranes[id(one)]
             refit(layer, inputs, (seen - own.low) * per_unit.float()[:, None] + 0.5)
-        membrane = _membranes(layer, inputs)
-        if self.corrected:
             wanted = (self.calibration.means[id(one)] - own.low) * per_unit + 0.5
-            found = by_place(membrane).mean((0, 2), dtype=torch.float64)
-            moved = _spread(wanted - found, one.shape)
-            bias, membrane = bias + moved, membrane.add_(moved.float())
+            # A membrane is linear in the times of its inputs.
+            found = by_place(layer.membrane(*map(_mean, zip(*inputs, strict=True)))).double().mean((0, 2))
+            bias = bias + _spread(wanted - found, one.shape)
         if id(one) not in self.calibration.ranges:
-            low, high = _deciding_window(membrane - 0.5, self.calibration.output, neuron.high)
+            layer.bias = torch.nn.Parameter(bias.float())
+            membrane = torch.cat([layer.membrane(*batch) for batch in inputs]) - 0.5
+            low, high = _deciding_window(membrane, self.calibration.output, neuron.high)
             gain = neuron.high / (high - low)
-            bias, membrane = (bias - 0.5 - low) * gain + 0.5, (membrane - 0.5 - low) * gain + 0.5
+            bias = (bias - 0.5 - low) * gain + 0.5
             for connection in (layer, *layer.shortcuts):
                 connection.weight.mul_(gain)
         rows = bias.reshape(len(bias), -1)
         even = bool((rows.amax(1) - rows.amin(1) < _EVEN).all())
         layer.bias = torch.nn.Parameter((rows.mean(1) if even else bias).float())
         _round_to_grid(layer, self.steps)
-        self._append(one, layer, neuron.quantise(membrane, self.steps))
+        self._append(one, layer, [layer(*batch) for batch in inputs])
 
     def _connection(self, term: Term, per_unit: Tensor) -> tuple[Wiring, Tensor, int]:
         """Wiring and weights from levels to levels, and whose spikes they take."""
@@ -204,9 +204,10 @@ def _spread(values: Tensor, shape: tuple[int, ...]) -> Tensor:
     return values.reshape(-1, *([1] * (len(shape) - 1))).expand(shape)
 
 
-def _membranes(layer: Layer, inputs: Sequence[Spikes]) -> Tensor:
-    parts = zip(*(one.split(_BATCH) for one in inputs), strict=True)
-    return torch.cat([layer.read(*part)[1] for part in parts])
+def _mean(batches: Sequence[Spikes]) -> Spikes:
+    """The mean times of all images, as one."""
+    total = torch.stack([spikes.times.sum(0) for spikes in batches]).sum(0)
+    return batches[0].with_times(total.unsqueeze(0) / sum(map(len, batches)))
 
 
 def _round_to_grid(layer: Layer, steps: int) -> None:

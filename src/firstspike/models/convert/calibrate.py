@@ -1,14 +1,15 @@
 """Ranges of activations from data: what a window of T levels spans."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import torch
 from torch import Tensor
 
 from firstspike.models.convert.fold import targets
-from firstspike.models.convert.graph import Clip, Graph, MaxPool, Node
+from firstspike.models.convert.graph import Clip, Convolve, Graph, MaxPool, Node, Op
+from firstspike.models.precision import fast_precision
 from firstspike.support import InputError
 
 Ranges = Literal["error", "maximum"] | float
@@ -61,12 +62,13 @@ def calibrate(graph: Graph, images: Tensor, steps: int, ranges: Ranges) -> Calib
     wanted = targets(graph)
     seen = {id(one): _Seen(one, len(images)) for one in wanted}
     left = {key: len(users) for key, users in graph.users().items()}
+    ops = {id(one): _fast(one.op) for one in order}
     outputs = []
     for number, batch in enumerate(images.split(BATCH)):
         values, waiting = {id(graph.input): batch}, dict(left)
         for one in order:
-            if one.op is not None:
-                values[id(one)] = one.op(*(values[id(before)] for before in one.inputs))
+            if (op := ops[id(one)]) is not None:
+                values[id(one)] = op(*(values[id(before)] for before in one.inputs))
             if id(one) in seen:
                 before = one.inputs[0] if isinstance(one.op, Clip) else one
                 seen[id(one)].look(values[id(before)], values[id(one)], number)
@@ -96,6 +98,13 @@ def sampled(area: int, images: int, number: int) -> Tensor:
     return (torch.arange(count) * area // count + 7 * number) % area
 
 
+def _fast(op: Op | None) -> Op | None:
+    """The operation; a convolution in the precision that this processor does well."""
+    if not isinstance(op, Convolve) or fast_precision("cpu") == "float32":
+        return op
+    return replace(op, weight=op.weight.to(torch.bfloat16, memory_format=torch.channels_last))
+
+
 class _Seen:
     """What was seen of an activation: sums, extremes and some values of each channel."""
 
@@ -110,12 +119,13 @@ class _Seen:
     def look(self, membrane: Tensor, value: Tensor, number: int) -> None:
         """Take in a batch, the `number`-th, before and after the activation."""
         rows, membrane = by_place(value), by_place(membrane)
-        if not bool(torch.isfinite(membrane.sum())):
-            raise InputError(f"{self.node.name} gives NaN or infinity on the calibration images")
         self.count += len(rows) * self.area
-        self.sums += membrane.sum((0, 2))
+        self.sums += (sums := membrane.sum((0, 2)))
+        if not bool(torch.isfinite(sums).all()):
+            raise InputError(f"{self.node.name} gives NaN or infinity on the calibration images")
         self.top = torch.maximum(self.top, rows.amax((0, 2)))
-        self.least = min(self.least, float(rows.min()))
+        if not isinstance(self.node.op, Clip):
+            self.least = min(self.least, float(rows.min()))
         places = sampled(self.area, self.images, number)
         for kept, values in ((self.values, rows), (self.membranes, membrane)):
             kept.append(values[:, :, places].transpose(0, 1).flatten(1))
@@ -148,7 +158,8 @@ def by_place(values: Tensor) -> Tensor:
 
 
 def _error(values: Tensor, span: Tensor, steps: int) -> Tensor:
-    """Mean squared error of each row in so many levels."""
-    unit = torch.where(span > 0, span, math.inf).unsqueeze(1) / steps
-    levels = (values / unit).round().clamp(max=steps)
-    return (torch.nan_to_num(levels * unit) - values).square().mean(1)
+    """Root of the summed squared errors of each row in so many levels."""
+    unit = torch.where(span > 0, span, 1.0) / steps
+    levels = values / unit.unsqueeze(1)
+    rounded = levels.round().clamp_(max=steps)
+    return torch.linalg.vector_norm(rounded.sub_(levels), dim=1) * unit

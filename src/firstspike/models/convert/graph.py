@@ -25,7 +25,10 @@ Pads = tuple[int, int, int, int]
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Convolve:
-    """A convolution, or a transposed one, with a symmetric padding of zeros; average pooling too."""
+    """A convolution, or a transposed one, with a symmetric padding of zeros; average pooling too.
+
+    It computes in the precision of its weights and gives that of its input.
+    """
 
     weight: Tensor
     bias: Tensor | None = None
@@ -35,10 +38,10 @@ class Convolve:
     transposed: bool = False
 
     def __call__(self, values: Tensor) -> Tensor:
-        function = F.conv_transpose2d if self.transposed else F.conv2d
-        return function(
-            values, self.weight, self.bias, stride=self.stride, padding=self.padding, groups=self.groups
-        )
+        function, given = F.conv_transpose2d if self.transposed else F.conv2d, values.to(self.weight.dtype)
+        found = function(given, self.weight, stride=self.stride, padding=self.padding, groups=self.groups)
+        found = found.to(values.dtype)
+        return found if self.bias is None else found.add_(self.bias[:, None, None])
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -61,7 +64,7 @@ class Scale:
 
     def __call__(self, values: Tensor) -> Tensor:
         shape = (-1, *([1] * (values.dim() - 2)))
-        return values * self.gain.reshape(shape) + self.shift.reshape(shape)
+        return torch.addcmul(self.shift.reshape(shape), values, self.gain.reshape(shape))
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -190,6 +193,15 @@ class Graph:
     output: Node
     name: str
     last: str = ""
+
+    @torch.no_grad()
+    def __call__(self, inputs: Tensor) -> Tensor:
+        """Return what the network makes of inputs ``(B, ...)``."""
+        values = {id(self.input): inputs}
+        for one in self.order():
+            if one.op is not None:
+                values[id(one)] = one.op(*(values[id(before)] for before in one.inputs))
+        return values[id(self.output)]
 
     def order(self) -> list[Node]:
         """Return the nodes that the output needs, each after those that it takes."""

@@ -10,9 +10,8 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
-from firstspike.models.convert.calibrate import BATCH, by_place, sampled
+from firstspike.models.convert.calibrate import sampled
 from firstspike.nn import Connection, Layer
 from firstspike.nn.wiring import Convolution, Dense
 from firstspike.spikes import Spikes
@@ -23,33 +22,39 @@ _PULL = 0.1
 _MOST_INPUTS = 1536
 
 
-def refit(layer: Layer, inputs: Sequence[Spikes], membranes: Tensor) -> None:
+def refit(layer: Layer, inputs: Sequence[Sequence[Spikes]], membranes: Tensor) -> None:
     """Move the weights of `layer`.
 
     Args:
-        layer: its connections in one group are moved together; without any, one whose maps each have their
-            own. Transposed ones stay.
-        inputs: spikes of every connection on the calibration images.
+        layer: with a bias for each place. Its connections in one group are moved together; without any,
+            one whose maps each have their own. With a transposed one it stays as it is.
+        inputs: spikes of every connection on the calibration images, batch after batch.
         membranes: wanted, in levels, at the `sampled` places of each batch, ``(O, S)``.
     """
     connections = (layer, *layer.shortcuts)
-    chosen = [k for k, one in enumerate(connections) if _groups(one) == 1]
+    kinds = [_groups(one) for one in connections]
+    chosen = [k for k, groups in enumerate(kinds) if groups == 1]
     if not chosen and len(connections) == 1 and _own_maps(layer):
         chosen = [0]
     fan_in = sum(connections[k].weight[0].numel() for k in chosen)
-    if not chosen or fan_in > _MOST_INPUTS:
+    if 0 in kinds or not chosen or fan_in > _MOST_INPUTS:
         return
-    groups = max(1, _groups(connections[chosen[0]]))
+    groups = kinds[chosen[0]]
     gram = torch.zeros(groups, fan_in, fan_in, dtype=torch.float64)
     cross = torch.zeros(groups, len(membranes) // groups, fan_in, dtype=torch.float64)
-    start = 0
-    for number, parts in enumerate(zip(*(one.split(BATCH) for one in inputs), strict=True)):
-        found = by_place(layer.read(*parts)[1])
-        places = sampled(found.shape[2], len(inputs[0]), number)
-        found = found[:, :, places].transpose(0, 1).flatten(1)
+    assert layer.bias is not None
+    bias, across = layer.bias.reshape(len(layer.bias), -1), layer.bias.shape[-1]
+    images, start = sum(len(parts[0]) for parts in inputs), 0
+    for number, parts in enumerate(inputs):
+        places = sampled(bias.shape[1], images, number)
+        patches = [_patches(*one, places, across) for one in zip(connections, parts, strict=True)]
+        found = bias[:, places].repeat(1, len(parts[0]))
+        for one, received in zip(connections, patches, strict=True):
+            weight = one.weight.flatten(1).unflatten(0, (len(received), -1))
+            found += (weight @ received).flatten(0, 1)
         missing = (membranes[:, start : start + found.shape[1]] - found).unflatten(0, (groups, -1))
         start += found.shape[1]
-        values = torch.cat([_patches(connections[k], parts[k], places) for k in chosen], 1)
+        values = torch.cat([patches[k] for k in chosen], 1)
         gram += values @ values.transpose(1, 2)
         cross += missing @ values.transpose(1, 2)
     pull = _PULL * gram.diagonal(dim1=1, dim2=2).mean() + 1e-9
@@ -61,7 +66,7 @@ def refit(layer: Layer, inputs: Sequence[Spikes], membranes: Tensor) -> None:
 
 
 def _groups(connection: Connection) -> int:
-    """Groups of a connection; 0 for one that is not moved."""
+    """Groups of a connection; 0 for a transposed one."""
     wiring = connection.wiring
     if isinstance(wiring, Dense):
         return 1
@@ -74,17 +79,19 @@ def _own_maps(connection: Connection) -> bool:
     return isinstance(wiring, Convolution) and wiring.groups == wiring.in_channels
 
 
-def _patches(connection: Connection, spikes: Spikes, places: Tensor) -> Tensor:
-    """The levels that the neurons at some places receive, ``(G, I, S)``."""
-    levels, wiring = spikes.steps - spikes.times, connection.wiring
+def _patches(connection: Connection, spikes: Spikes, places: Tensor, across: int) -> Tensor:
+    """The levels that the neurons at some places of a map, so many `across`, receive, ``(G, I, S)``."""
+    wiring = connection.wiring
     if not isinstance(wiring, Convolution):
-        return levels.flatten(1).t().unsqueeze(0)
+        return (spikes.steps - spikes.times).flatten(1).t().unsqueeze(0)
     (pad_y, pad_x), (kernel_y, kernel_x) = wiring.padding, wiring.kernel_size
-    framed = F.pad(levels, (pad_x, pad_x, pad_y, pad_y))
-    columns = framed.shape[3]
-    across = (columns - kernel_x) // wiring.stride[1] + 1
-    corner = places // across * wiring.stride[0] * columns + places % across * wiring.stride[1]
-    taps = (torch.arange(kernel_y)[:, None] * columns + torch.arange(kernel_x)).flatten()
-    found = framed.flatten(2)[:, :, taps[:, None] + corner]
+    rows, columns = spikes.shape[2:]
+    # (taps, P)
+    taps = torch.arange(kernel_y * kernel_x)[:, None]
+    y = places // across * wiring.stride[0] + taps // kernel_x - pad_y
+    x = places % across * wiring.stride[1] + taps % kernel_x - pad_x
+    inside = (y >= 0) & (y < rows) & (x >= 0) & (x < columns)
+    times = spikes.times.flatten(2)[:, :, torch.where(inside, y * columns + x, 0)]
     # (B, channels, taps, P) to groups first.
-    return found.unflatten(1, (wiring.groups, -1)).flatten(2, 3).permute(1, 2, 0, 3).flatten(2)
+    levels = ((spikes.steps - times) * inside).unflatten(1, (wiring.groups, -1))
+    return levels.flatten(2, 3).permute(1, 2, 0, 3).flatten(2)

@@ -7,9 +7,9 @@ import pytest
 import torch
 from small_recipes import WINDOW
 
-from firstspike.recipes.precision import fast_precision
+from firstspike.models.precision import fast_precision
 
-CODE = "from firstspike.recipes.precision import fast_precision; print(fast_precision('cpu'))"
+CODE = "from firstspike.models.precision import fast_precision; print(fast_precision('cpu'))"
 
 
 @pytest.mark.parametrize(
