@@ -195,6 +195,31 @@ def generator(run: fs.RunFolder, net: SpikingGenerator, data_dir: Path) -> dict[
     return row
 
 
+def table(rows: list[dict[str, Any]]) -> str:
+    """Return the figures as a table in Markdown, mean and spread over seeds."""
+    kinds = ("float", "8", "4", "4, tuned")
+    lines = [
+        "| network | seeds | float | 8 bits | 4 bits | 4 bits, fine-tuned | C equal to the integer model |",
+        "|---|--:|--:|--:|--:|--:|--:|",
+    ]
+    for name in NETWORKS:
+        chosen = [row for row in rows if row["network"] == name]
+        if not chosen:
+            continue
+        cells = [_spread([row[kind] for row in chosen if kind in row]) for kind in kinds]
+        programs = [row["c"] for row in chosen if "c" in row]
+        equal = ", ".join(f"{one['equal']:,} of {one['of']:,}" for one in programs) or "-"
+        lines.append(f"| {name} | {len(chosen)} | {' | '.join(cells)} | {equal} |")
+    return "\n".join(lines)
+
+
+def _spread(values: list[float]) -> str:
+    if not values:
+        return "-"
+    spread = f" ± {statistics.stdev(values):.2f}" if len(values) > 1 else ""
+    return f"{statistics.mean(values):.2f}{spread}"
+
+
 def main() -> None:
     """Measure what is missing and write the file after each network."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
@@ -225,6 +250,7 @@ def main() -> None:
             }
             write_text(options.out, json.dumps(document, indent=1) + "\n")
             print(rows[-1], flush=True)
+    print(table(rows))
 
 
 if __name__ == "__main__":
