@@ -1,6 +1,7 @@
 """The networks that come with the package: small, found by name, as good as they are said to be."""
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -8,6 +9,7 @@ import pytest
 import torch
 from builders import refused
 from PIL import Image
+from safetensors.torch import load_file, save_file
 
 import firstspike as fs
 from firstspike import networks
@@ -32,13 +34,12 @@ def test_a_network_is_whole_numbers_and_says_how_it_was_made(name: str) -> None:
     assert isinstance(stack, fs.Stack)
     whole = fs.integer(stack, in_shape=(1, 28, 28) if name == "mnist-classifier" else None)
     for layer, integers in zip(stack, whole.integers, strict=True):
-        kept, weight = whole[0].weight.dtype, layer.weight if hasattr(layer, "weight") else None
-        assert kept == torch.float32
-        if weight is not None:
-            (connection, *_) = integers.connections
-            step = (weight.abs().flatten(1).amax(1) / connection.weight.abs().flatten(1).amax(1)).detach()
-            shaped = step.reshape(-1, *[1] * (weight.dim() - 1))
-            assert torch.allclose(connection.weight * shaped, weight.detach(), atol=1e-6)
+        if not isinstance(layer, fs.Layer):
+            continue
+        one = integers.connections[0]
+        step = one.step.reshape(-1, *[1] * (layer.weight.dim() - 1))
+        assert torch.allclose(one.weight * step, layer.weight.detach().double(), atol=1e-6)
+        assert one.weight.dtype == torch.int8
 
 
 def test_sampled_right_after_install(tmp_path: Path) -> None:
@@ -79,3 +80,13 @@ def test_the_classifier_is_right_on_mnist(mnist_dir: str) -> None:
     figures = fs.evaluate("mnist-classifier", mnist_dir)
     assert figures["accuracy"] >= 0.989
     assert figures["decision_rule"].startswith("first spike; ties wrong")
+
+
+def test_steps_that_do_not_fit_are_refused(tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    shutil.copytree(FOLDER / "mnist-generator", folder)
+    tensors = load_file(folder / "model.safetensors")
+    name = next(name for name in tensors if name.endswith(".step"))
+    save_file({**tensors, name: torch.ones(3)}, folder / "model.safetensors")
+    with refused(fs.InputError, "steps of (3,)", "do not fit"):
+        fs.load(folder)

@@ -54,7 +54,8 @@ def test_a_page_is_one_file(firstspike, run, request, tmp_path):
 def test_nir_comes_back_as_the_same_network(firstspike, causal_run):
     pytest.importorskip("nir")
     answer = firstspike("export", causal_run, "--format", "nir", "--out", "net.nir")
-    assert (answer.status, answer.out, answer.err) == (0, "net.nir\n", "")
+    note = "not in the file: the encoder, and the decision (first spike; ties wrong; silence wrong)"
+    assert (answer.status, answer.out, answer.err) == (0, f"{note}\nnet.nir\n", "")
     net, given = fs.from_nir("net.nir"), fs.load(causal_run)
     images = fs.data.load("digits", "test").images
     assert torch.equal(net(net.encode(images)).times, given(given.encode(images)).times)
@@ -81,6 +82,9 @@ def test_refusals_name_what_to_do_and_leave_nothing(
     assert "leave it out" in text
     assert "2 ... 8" in refused(classifier_run, "--format", "c", "--bits", 9, "--out", "net")
     assert "--fine-tune" in refused(gan_run, "--format", "c", "--fine-tune", 1, "--out", "net")
+    assert "--data-dir" in refused(gan_run, "--format", "c", "--data-dir", tmp_path, "--out", "net")
+    inside = refused(classifier_run, "--format", "html", "--out", classifier_run / "model.safetensors")
+    assert "lies in the run itself" in inside
     assert "exported" in refused(ann_gan_run, "--format", "c", "--out", "net")
     assert "invalid choice: 'onnx'" in refused(classifier_run, "--format", "onnx", "--out", "net")
 

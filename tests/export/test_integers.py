@@ -217,3 +217,61 @@ def test_a_threshold_above_all_sums_needs_no_larger_numbers() -> None:
     (layer,) = fs.integer(net).integers
     assert layer.bound() < 1000
     assert layer.read([fs.Spikes([[0.0, 0.0]], 8)])[0].times.tolist() == [[8]]
+
+
+def test_what_is_whole_already_is_refused() -> None:
+    whole = fs.integer(fs.Stack(fs.Linear(4, 2), steps=8))
+    with refused(TypeError, "whole numbers already", "8 bits"):
+        fs.integer(whole)
+    with refused(ValueError, "8 bits", "not of 4"):
+        fs.export.c(whole, "nowhere", bits=4)
+
+
+@pytest.mark.parametrize("how", [{"groups": 8, "padding": 1}, {"padding": 2}])
+def test_causal_convolutions_without_a_bias_stay_without(how: dict[str, int]) -> None:
+    source = torch.Generator().manual_seed(0)
+    net = fs.Stack(fs.Conv2d(8, 8, 3, fs.Causal(), generator=source, **how), steps=8)
+    spikes = fs.Spikes(torch.randint(0, 9, (4, 8, 6, 6), generator=source), 8)
+    whole = fs.integer(net, in_shape=(8, 6, 6))
+    assert whole(spikes).shape == net(spikes).shape
+    assert (whole(spikes).times != net(spikes).times).float().mean() < 0.05
+
+
+@pytest.mark.parametrize("factor", [1e-6, 1e-25, 0.0])
+def test_a_neuron_that_hardly_receives_anything_does_not_spoil_the_layer(factor: float) -> None:
+    source = torch.Generator().manual_seed(0)
+    net = fs.Stack(
+        fs.Linear(64, 16, generator=source),
+        fs.Linear(16, 10, fs.Window.output(64), generator=source),
+        steps=16,
+    )
+    net[0].weight.data[3] *= factor
+    net[1].weight.data[:, 5] *= factor
+    images = torch.randint(0, 256, (50, 64), generator=source).to(torch.uint8)
+    whole = fs.integer(net)
+    exact, found = net.double().trace(net.encode(images))[1:], whole.trace(whole.encode(images))[1:]
+    assert (exact[0].times != found[0].times).float().mean() < 0.03
+    assert (exact[1].times - found[1].times).abs().max() <= 2
+
+
+@pytest.mark.parametrize("bias", ["start", "current"])
+@pytest.mark.parametrize("sign", [1, -1])
+def test_biases_beyond_all_numbers_are_refused_or_exact(bias: str, sign: int) -> None:
+    net = fs.Stack(dense([[0.5, 0.25]], fs.Causal(bias=bias), [sign * 1e25]), steps=8)  # type: ignore[arg-type]
+    if bias == "current":
+        with refused(ValueError, "layer 0 (Linear)", "32 bits", "biases"):
+            fs.integer(net)
+    else:
+        spikes = fs.Spikes([[8.0, 8.0]], 8)
+        assert torch.equal(fs.integer(net)(spikes).times, net(spikes).times)
+
+
+def test_rounded_weights_look_at_what_they_are_given() -> None:
+    net = fs.Stack(fs.Linear(4, 2), steps=8)
+    for bits in (1, 16, "a"):
+        with refused(ValueError, "rounded_weights.bits"):
+            fs.rounded_weights(net, bits=bits)  # type: ignore[arg-type]
+    with refused(ValueError, "per", "channel, layer"):
+        fs.rounded_weights(net, bits=4, per="x")  # type: ignore[arg-type]
+    with refused(TypeError, "Stack", "Linear"):
+        fs.rounded_weights(nn.Linear(2, 2), bits=4)  # type: ignore[arg-type]

@@ -62,6 +62,19 @@ def test_drawn_networks_print_the_integer_models_lines(drawn: Drawn, bits: int, 
         assert operations <= sizes.operations
 
 
+@pytest.mark.parametrize("sides", [(1, 256), (256, 2)])
+def test_a_side_of_256_is_counted(place: Path, sides: tuple[int, int]) -> None:
+    source = torch.Generator().manual_seed(0)
+    net = fs.Stack(
+        fs.Conv2d(2, 2, 1, fs.Causal(threshold=0.2), generator=source),
+        fs.Linear(2 * sides[0] * sides[1], 3, fs.Window(low=-3.0, high=3.0, steps=64), generator=source),
+        steps=8,
+    )
+    fs.export.c(net, place / "net", in_shape=(2, *sides))
+    built(place / "net")
+    assert run("make", "-s", "-C", place / "net", "check", f"CFLAGS={SANITIZED}").returncode == 0
+
+
 @pytest.mark.parametrize("classes", [0, 3])
 def test_a_generator_makes_the_integer_models_pictures(place: Path, classes: int) -> None:
     source = torch.Generator().manual_seed(1)
@@ -71,8 +84,10 @@ def test_a_generator_makes_the_integer_models_pictures(place: Path, classes: int
         layer.weight.data *= 3
     generator = SpikingGenerator(fs.Stack(hidden, pixels, steps=16), 6, (5, 7), classes)
     fs.export.c(generator, place / "net")
+    # With the Makefile's own flags only.
+    assert run("make", "-s", "-C", place / "net", "check").returncode == 0
+    run("make", "-s", "-C", place / "net", "clean")
     program = built(place / "net")
-    assert run("make", "-s", "-C", place / "net", "check", f"CFLAGS={SANITIZED}").returncode == 0
     out = place / "out.idx3-ubyte"
     label = ["2"] if classes else []
     done = run(program, 5, 12, out, *label)
@@ -85,6 +100,10 @@ def test_a_generator_makes_the_integer_models_pictures(place: Path, classes: int
     run(program, 5, 12, again, *label)
     run(program, 6, 12, other, *label)
     assert again.read_bytes() == out.read_bytes() != other.read_bytes()
+    for arguments in (("x", 12), (5, "1e3"), (-1, 2), (5, 4294967296)):
+        wrong = run(program, *map(str, arguments), place / "none")
+        assert (wrong.returncode, wrong.stderr.count("\n")) == (2, 1)
+        assert not (place / "none").exists()
     if classes:
         wrong = run(program, 5, 12, place / "none", "3")
         assert (wrong.returncode, wrong.stderr) == (2, "network: 3: is no label of this network\n")
@@ -142,6 +161,8 @@ def test_bad_requests_leave_nothing_behind(place: Path) -> None:
     net = fs.Stack(fs.Linear(16, 3), steps=8)
     with refused(ValueError, "16 bytes a sample", "(2, 15)"):
         fs.export.c(net, place / "net", vectors=torch.zeros(2, 15, dtype=torch.uint8))
+    with refused(ValueError, "at least"):
+        fs.export.c(net, place / "net", vectors=torch.zeros(0, 16, dtype=torch.uint8))
     maps = fs.Stack(fs.Conv2d(1, 2, 3), steps=8)
     with refused(ValueError, "maps", "fully connected"):
         fs.export.c(maps, place / "net", in_shape=(1, 8, 8))

@@ -1,5 +1,6 @@
 """The tables, walked in plain loops, give what the integer network gives."""
 
+from builders import refused
 from drawn_networks import Drawn, networks, walk
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -30,3 +31,14 @@ def test_layers_that_share_a_window_are_a_phase() -> None:
         steps=4,
     )
     assert tables(fs.integer(net, in_shape=(1, 8, 8))).phases == ((0,), (1, 2), (3,))
+
+
+def test_what_shares_no_clock_or_is_never_read_is_refused() -> None:
+    window, causal = fs.Window(steps=20), fs.Causal(threshold=0.2)
+    unread = fs.Stack(fs.Linear(6, 5, window), fs.Linear(6, 3, causal, source=0), steps=8)
+    with refused(ValueError, "layer 0", "nothing reads"):
+        tables(fs.integer(unread))
+    past = fs.Connection.linear(6, 3, source=0)
+    mixed = fs.Stack(fs.Linear(6, 5), fs.Linear(5, 3, causal, shortcuts=[past]), steps=8)
+    with refused(ValueError, "layer 1", "clock", "window neurons"):
+        tables(fs.integer(mixed))

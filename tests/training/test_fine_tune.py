@@ -17,11 +17,11 @@ def test_two_bits_lose_less_after_fine_tuning(recipe, tmp_path):
     form = run.recipe.exported(run.load())
 
     def accuracy(net):
-        whole = fs.integer(net, bits=2)
+        whole = fs.integer(net, bits=2, per="layer")
         images = test.images.reshape(-1, *form.in_shape)
         return fs.FirstSpike().decide(whole(whole.encode(images))).score(test.labels).accuracy
 
-    tuned = fine_tuned(run, 3, bits=2)
+    tuned = fine_tuned(run, 3, bits=2, per="layer")
     assert accuracy(tuned) > accuracy(form)
     # The run is left as it was.
     before, after = form.stack.state_dict(), run.recipe.exported(run.load()).stack.state_dict()

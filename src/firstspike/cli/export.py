@@ -72,8 +72,10 @@ def run(options: argparse.Namespace) -> None:
     from firstspike.training.run_folder import RunFolder
 
     folder = RunFolder.open(options.folder)
-    network = folder.config.exported(folder.load())
+    if folder.path.resolve() in options.out.resolve().parents:
+        raise InputError(f"{options.out} lies in the run itself; name another place")
     try:
+        network = folder.config.exported(folder.load())
         for line in _written(options, folder, network):
             print(line)
     except InputError:
@@ -92,12 +94,13 @@ def _written(
     from firstspike.models.gan import SpikingGenerator
 
     if options.format == "nir":
-        export.nir(network.stack, options.out, in_shape=getattr(network, "in_shape", None))
-        return []
+        return _nir(network, options.out)
     grid: dict[str, Any] = {"bits": options.bits or 8, "per": options.per or "channel"}
     images: dict[str, Any] = {}
     whole: IntegerNetwork | SpikingGenerator
     if isinstance(network, SpikingGenerator):
+        if options.data_dir:
+            raise InputError("--data-dir is for classifiers, and the run holds a generator; leave it out")
         if options.fine_tune:
             raise InputError("--fine-tune is for classifiers, and the run holds a generator; leave it out")
         whole = integer(network, **grid)
@@ -122,6 +125,22 @@ def _written(
             ("operations at most", sizes.operations),
         )
     ]
+
+
+def _nir(network: "SpikingForm | SpikingGenerator", out: Path) -> list[str]:
+    """Write layers of neurons; return what of the run the file does not hold."""
+    from firstspike import export
+    from firstspike.models.gan import SpikingGenerator
+
+    if isinstance(network, SpikingGenerator):
+        export.nir(network.stack, out)
+        return []
+    if network.current_multiply_adds:
+        raise InputError(
+            "the run's first layer takes a current, which its encoder multiplies and NIR would not hold"
+        )
+    export.nir(network.stack, out, in_shape=network.in_shape)
+    return [f"not in the file: the encoder, and the decision ({network.decoder.spikes.rule})"]
 
 
 def _images(folder: "RunFolder", data_dir: Path | None) -> "ImageSet | None":

@@ -5,9 +5,9 @@ Shape legend: O neurons of a layer that differ in their weights: features, or ma
 
 import copy
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any, TypeVar, overload
+from typing import Any, overload
 
 import torch
 from torch import Tensor
@@ -18,6 +18,7 @@ from firstspike.export.rounding import (
     Grid,
     bias_flows,
     by_output,
+    check_grid,
     layer_steps,
     round_to,
     settle,
@@ -31,13 +32,14 @@ from firstspike.nn import AvgPool2d, EarliestPool2d, Layer, Stack
 from firstspike.nn.geometry import Shape
 from firstspike.nn.wiring import Convolution, Dense, Wiring
 from firstspike.spikes import Spikes, as_images
-from firstspike.support import check_choice, check_integer
 
 # Of the accumulators that a network needs, in C and on the page.
 ACCUMULATOR_BITS = 32
 _LIMIT = 2 ** (ACCUMULATOR_BITS - 1) - 1
 _LARGEST_SHIFT = 24
-_MOST_BITS = 8
+# Parts of a window that a drive tells apart.
+_FINEST = 2.0**28
+_ROUNDED = 16
 _INTENSITIES = torch.arange(256, dtype=torch.uint8)
 
 
@@ -183,7 +185,6 @@ class IntegerCausal:
 
 
 IntegerLayer = IntegerWindow | IntegerCausal
-L = TypeVar("L", IntegerWindow, IntegerCausal)
 
 
 class IntegerNetwork(Stack):
@@ -287,10 +288,9 @@ def integer(
     >>> whole.integers[0].connections[0].weight.dtype, whole(whole.encode([[0.0, 0.3, 0.6, 1.0]])).shape
     (torch.int8, torch.Size([1, 2]))
     """
-    bits = check_integer("integer", "bits", bits, low=2)
-    if bits > _MOST_BITS:
-        raise ValueError(f"integer.bits must be 2 ... {_MOST_BITS}, found {bits}")
-    check_choice("integer", "per", per, ("channel", "layer"))
+    bits = check_grid("integer", bits, per)
+    if isinstance(net, IntegerNetwork):
+        raise TypeError(f"the network is in whole numbers already, of {net.bits} bits")
     if isinstance(net, SpikingGenerator):
         made = integer(net.stack, bits=bits, per=per)
         return SpikingGenerator(made, net.noise_size, net.image_shape, net.num_classes)
@@ -315,32 +315,39 @@ def integer(
         sources = stack.sources[depth]
         windows = [stack.windows[source] for source in sources]
         where_from = _Inputs([shapes[source] for source in sources], sources, windows)
-        one = _layer(layer, where_from, Grid(bits, per, learnt), where)
-        if one.bound() > _LIMIT:
-            raise ValueError(
-                f"{where}: an accumulator could reach {one.bound():,}, more than {ACCUMULATOR_BITS} bits "
-                f"hold ({_LIMIT:,}); take fewer bits, steps or inputs"
-            )
-        layers.append(one)
+        layers.append(_layer(layer, where_from, Grid(bits, per, learnt), where))
     dtypes = [parameter.dtype for parameter in stack.parameters()]
     grid = grid.to(dtypes[0] if dtypes else torch.float32)
     return IntegerNetwork(grid, layers, shapes[0], codes.long(), bits)
 
 
 def whole(
-    net: Stack | SpikingForm | SpikingGenerator, *, bits: int, in_shape: Shape | None
+    net: Stack | SpikingForm | WindowNetwork | RasterNetwork | SpikingGenerator,
+    *,
+    bits: int | None,
+    in_shape: Shape | None,
 ) -> tuple[IntegerNetwork, SpikingGenerator | None]:
     """Return the network in whole numbers that an exporter writes, and the generator that it belongs to.
 
     Args:
         net: as `integer` takes it, or what that returned.
-        bits, in_shape: where it is not whole yet.
+        bits: where it is not whole yet; None for 8.
+        in_shape: likewise.
+
+    Raises:
+        ValueError: other bits than those of a network that is whole already; see `integer`.
     """
+    given = net.stack if isinstance(net, SpikingGenerator) else net
+    if isinstance(given, IntegerNetwork):
+        if bits not in (None, given.bits):
+            raise ValueError(f"the network is in whole numbers of {given.bits} bits already, not of {bits}")
+        return given, net if isinstance(net, SpikingGenerator) else None
+    bits = 8 if bits is None else bits
     if isinstance(net, SpikingGenerator):
-        made = net if isinstance(net.stack, IntegerNetwork) else integer(net, bits=bits)
+        made = integer(net, bits=bits)
         assert isinstance(made.stack, IntegerNetwork)
         return made.stack, made
-    return (net if isinstance(net, IntegerNetwork) else integer(net, bits=bits, in_shape=in_shape)), None
+    return integer(net, bits=bits, in_shape=in_shape), None
 
 
 def _codes(form: SpikingForm) -> Tensor:
@@ -374,16 +381,9 @@ def _layer(layer: Layer | AvgPool2d, inputs: _Inputs, grid: Grid, where: str) ->
         return _pool(layer, inputs.shapes[0], inputs.sources[0], inputs.windows[0])
     quantiser, events = layer.neuron.quantiser(), layer.neuron.events()
     if quantiser is not None:
-        made = _window(layer, quantiser, inputs, grid)
-        # A level at the end of the range would be off by more than a half.
-        if int(made.drive.min()) < made.steps:
-            raise ValueError(
-                f"{where}: its weights are too large beside the range of its membranes, of which 32 bits "
-                f"leave {int(made.drive.min())} parts to a level; take a wider range or smaller weights"
-            )
-        return made
+        return _window(layer, quantiser, inputs, grid, where)
     if events is not None:
-        return _causal(layer, events, inputs, grid)
+        return _causal(layer, events, inputs, grid, where)
     raise ValueError(
         f"{where} has {type(layer.neuron).__name__} neurons, which have no form in whole numbers; take "
         "Window or Causal ones"
@@ -410,16 +410,18 @@ def _pool(layer: AvgPool2d, shape: Shape, source: int, steps: int) -> IntegerCau
     )
 
 
-def _window(layer: Layer, quantiser: Quantiser, inputs: _Inputs, grid: Grid) -> IntegerWindow:
+def _window(layer: Layer, quantiser: Quantiser, inputs: _Inputs, grid: Grid, where: str) -> IntegerWindow:
     connections, steps = (layer, *layer.shortcuts), layer.neuron.out_steps(inputs.windows[0])
     unit = (quantiser.high - quantiser.low) / steps
     # What a weight adds to the level in each step.
     shares = [(quantiser.input_high - quantiser.input_low) / window / unit for window in inputs.windows]
-    sizes = layer_steps(layer, inputs.windows, grid)
-    whole = [round_to(one, size, grid.bits) for one, size in zip(connections, sizes, strict=True)]
-    added = torch.stack([size * share for size, share in zip(sizes, shares, strict=True)])
-    base = added.amin(0)
-    shifts = (added / base).log2().round().long()
+    wanted = layer_steps(layer, inputs.windows, grid)
+    added = torch.stack([size * share for size, share in zip(wanted, shares, strict=True)])
+    # Finer steps than the drive can tell apart are those of neurons that hardly receive anything.
+    base = added.amin(0).clamp(min=steps / _FINEST)
+    shifts = (added / base).log2().round().clamp(min=0)
+    sizes = [base * 2.0**shift / share for shift, share in zip(shifts, shares, strict=True)]
+    weights = [round_to(one, size, grid.bits) for one, size in zip(connections, sizes, strict=True)]
     resting = sum(
         one.synapses(
             torch.full((1, *_taken(one.wiring, shape)), quantiser.input_low, dtype=torch.float64),
@@ -429,75 +431,83 @@ def _window(layer: Layer, quantiser: Quantiser, inputs: _Inputs, grid: Grid) -> 
     )
     assert isinstance(resting, Tensor)
     rest = (resting - quantiser.low) / unit
-
-    def scaled(fraction: int) -> IntegerWindow:
-        """The layer with membranes in parts of ``2 ** -fraction`` of the least weight."""
-        drive = (2.0**fraction / base).round().long()
-        offset = (rest * _per_map(2.0**fraction / base, rest.dim())).round().long()
-        offset = offset - steps * _per_map(drive, rest.dim())
-        flat = offset.reshape(len(offset), -1)
-        same = bool((flat == flat[:, :1]).all())
-        return IntegerWindow(
-            tuple(
-                IntegerConnection(one.wiring, source, window, weight, size, shift + fraction)
-                for one, source, window, weight, size, shift in zip(
-                    connections, inputs.sources, inputs.windows, whole, sizes, shifts, strict=True
-                )
-            ),
-            offset=flat[:, 0] if same else offset,
-            drive=drive,
-            steps=steps,
-            range=(quantiser.low, unit),
+    plain = [
+        IntegerConnection(one.wiring, source, window, weight, size, shift.long())
+        for one, source, window, weight, size, shift in zip(
+            connections, inputs.sources, inputs.windows, weights, sizes, shifts, strict=True
         )
+    ]
+    # What a membrane may have to hold in units of the least weight, then in the finest parts that fit.
+    largest = rest.abs().reshape(len(rest), -1).amax(1) / base + 2 * steps / base
+    for one in plain:
+        largest = largest + one.largest(held=True) * 2.0**one.shift
+    fraction = _fraction(largest, where)
+    counts = 2.0**fraction / base
+    drive = counts.round().long()
+    # A level at the end of the range would be off by more than a half.
+    if int(drive.min()) < steps:
+        raise ValueError(
+            f"{where}: its weights are too large beside the range of its membranes, of which 32 bits leave "
+            f"{int(drive.min())} parts to a level; take a wider range or smaller weights"
+        )
+    offset = (rest * _per_map(counts, rest.dim())).round().long() - steps * _per_map(drive, rest.dim())
+    flat = offset.reshape(len(offset), -1)
+    same = bool((flat == flat[:, :1]).all())
+    return IntegerWindow(
+        tuple(replace(one, shift=one.shift + fraction) for one in plain),
+        offset=flat[:, 0] if same else offset,
+        drive=drive,
+        steps=steps,
+        range=(quantiser.low, unit),
+    )
 
-    return _finest(scaled)
 
-
-def _causal(layer: Layer, events: Events, inputs: _Inputs, grid: Grid) -> IntegerCausal:
+def _causal(layer: Layer, events: Events, inputs: _Inputs, grid: Grid, where: str) -> IntegerCausal:
     connections = (layer, *layer.shortcuts)
-    flows = bias_flows(layer)
     base, *_ = layer_steps(layer, inputs.windows, grid)
-    whole = [round_to(one, base, grid.bits) for one in connections]
+    none = torch.zeros(len(base), dtype=torch.int64)
+    weights = [round_to(one, base, grid.bits) for one in connections]
+    plain = [
+        IntegerConnection(one.wiring, source, window, weight, base, none)
+        for one, source, window, weight in zip(
+            connections, inputs.sources, inputs.windows, weights, strict=True
+        )
+    ]
     biases = [one.bias for one in connections if one.bias is not None]
     bias = sum(biases[1:], biases[0]) if biases else torch.zeros(len(base), dtype=torch.float64)
+    most = torch.stack([one.largest(held=False) for one in plain]).sum(0).double()
+    flows = bias_flows(layer)
+    fraction = 0
+    if flows:
+        added = (events.threshold + inputs.windows[0] * bias.abs()) / base
+        fraction = int(_fraction(most + added, where).min())
+    counts = 2.0**fraction / base
+    level = (events.threshold - (0.0 if flows else bias)) * counts
+    level = level.floor() + 1 if events.strict else level.ceil()
+    if not flows:
+        _fraction(most, where)
+        # Below all sums a neuron fires at once, above all it never does.
+        level = level.clamp(-float(most.max()), float(most.max()) + 1)
+    return IntegerCausal(
+        tuple(replace(one, shift=none + fraction) for one in plain),
+        level=level.long(),
+        current=(bias * counts).round().long() if flows else none,
+        fraction=fraction,
+        delay=events.delay,
+        unit=base,
+    )
 
-    def scaled(fraction: int) -> IntegerCausal:
-        counts = 2.0**fraction / base
-        level = (events.threshold - (0.0 if flows else bias)) * counts
-        level = level.floor() + 1 if events.strict else level.ceil()
-        current = (bias * counts).round().long() if flows else torch.zeros(len(base), dtype=torch.int64)
-        shift = torch.full_like(current, fraction)
-        made = tuple(
-            IntegerConnection(one.wiring, source, window, weight, base, shift)
-            for one, source, window, weight in zip(
-                connections, inputs.sources, inputs.windows, whole, strict=True
-            )
+
+def _fraction(largest: Tensor, where: str) -> Tensor:
+    """How often each map's sums, float64 ``(O,)``, may be doubled so that accumulators hold them."""
+    # Rounding adds a half to each of some parts.
+    doubled = (_LIMIT / (largest + _ROUNDED)).log2().floor()
+    if not bool((doubled >= 0).all()):
+        raise ValueError(
+            f"{where}: an accumulator could reach {float(largest.max()):.3g}, more than {ACCUMULATOR_BITS} "
+            f"bits hold ({_LIMIT:,}); take fewer bits, steps or inputs, or smaller biases"
         )
-        if not flows:
-            # Below all sums a neuron fires at once, above all it never does.
-            most = torch.stack([one.largest(held=False) for one in made]).sum(0)
-            level = level.maximum(-most).minimum(most + 1)
-        return IntegerCausal(
-            made,
-            level=level.long(),
-            current=current,
-            fraction=fraction,
-            delay=events.delay,
-            unit=base,
-        )
-
-    return _finest(scaled) if flows else scaled(0)
-
-
-def _finest(scaled: Callable[[int], L]) -> L:
-    """The layer with the finest fraction whose accumulators are sure to hold; if none, the coarsest."""
-    best = scaled(0)
-    for fraction in range(1, _LARGEST_SHIFT + 1):
-        finer = scaled(fraction)
-        if finer.bound() > _LIMIT:
-            break
-        best = finer
-    return best
+    return doubled.clamp(max=_LARGEST_SHIFT).long()
 
 
 def _bound(connections: Sequence[IntegerConnection], *parts: Tensor, held: bool = True) -> int:

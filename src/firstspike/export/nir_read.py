@@ -24,7 +24,7 @@ from firstspike.nn.description import (
 )
 from firstspike.nn.geometry import Pair
 from firstspike.nn.wiring import Convolution, Dense
-from firstspike.support import InputError, check_num_steps, check_number, one_line
+from firstspike.support import InputError, check_num_steps, check_number, expanded, one_line
 
 _WEIGHTS = ("Affine", "Linear", "Conv2d")
 _POOLS = ("SumPool2d", "AvgPool2d")
@@ -53,7 +53,7 @@ def from_nir(source: Any, *, steps: int | None = None, dt: float = 1.0) -> Stack
     package, name = nir_package(), "the graph"
     if not isinstance(source, package.NIRNode):
         name = Path(source).name
-        source = _read(Path(source))
+        source = _read(expanded(source, "path"))
     if not isinstance(source, package.NIRGraph):
         raise InputError(f"{name} holds {type(source).__name__} alone; give a graph with input and output")
     reader = _Reader(source, name, _steps(source, steps, name), dt)

@@ -21,7 +21,7 @@ from firstspike.neurons import Events
 from firstspike.nn import AvgPool2d, Connection, Layer, Stack
 from firstspike.nn.description import describe
 from firstspike.nn.geometry import Shape
-from firstspike.support import InputError, atomic_path
+from firstspike.support import InputError, atomic_path, expanded
 
 Array = np.ndarray
 # Digits of a membrane: sums of so many units are exact.
@@ -41,7 +41,7 @@ def nir(net: Stack, path: str | Path, *, in_shape: Shape | None = None) -> None:
         OSError: the file cannot be written.
     """
     graph = nir_graph(net, in_shape=in_shape)
-    with atomic_path(Path(path)) as temporary:
+    with atomic_path(expanded(path, "path")) as temporary:
         nir_package().write(temporary, graph)
 
 

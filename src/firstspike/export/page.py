@@ -14,10 +14,12 @@ import numpy as np
 import torch
 
 from firstspike.export.integers import IntegerNetwork, whole
-from firstspike.export.tables import tables
+from firstspike.export.tables import intensities, tables
 from firstspike.models.gan import SpikingGenerator
+from firstspike.models.spiking_form import SpikingForm
 from firstspike.nn import Stack
-from firstspike.spikes import Spikes, as_images, check_labels
+from firstspike.nn.geometry import Shape
+from firstspike.spikes import as_images, check_labels
 from firstspike.support import InputError, expanded, write_text
 
 # Test images on a page; each costs its pixels and a third.
@@ -30,9 +32,11 @@ _LINE = 1.14
 
 
 def html(
-    net: Stack | SpikingGenerator,
+    net: Stack | SpikingForm | SpikingGenerator,
     path: str | Path,
     *,
+    bits: int | None = None,
+    in_shape: Shape | None = None,
     images: Any = None,
     labels: Any = None,
     title: str = "firstspike",
@@ -46,6 +50,7 @@ def html(
     Args:
         net: a classifier of grey pictures or a generator, whole or to be made so by `integer`.
         path: of the page, replaced if it is there.
+        bits, in_shape: see `firstspike.integer`, where `net` is not whole yet; 8 bits by default.
         images: test images to pick from, ``(count, height, width)``, with one channel
             ``(count, 1, height, width)`` or as ``(count, features)``; uint8, or floats in 0 ... 1, which
             the page rounds to 255ths. The first 100 are taken. A drawing becomes as large, as central and
@@ -63,9 +68,9 @@ def html(
     if isinstance(net, SpikingGenerator):
         if images is not None or labels is not None:
             raise ValueError("a generator's page takes no images and labels; leave them out")
-        kind, document = "generator", _generator(net)
+        kind, document = "generator", _generator(net, bits)
     else:
-        kind, document = "classifier", _classifier(net, images, labels)
+        kind, document = "classifier", _classifier(net, bits, in_shape, images, labels)
     text = json.dumps({"title": title, **document}, default=_packed)
     scripts = ("network", "clock", "panels", *(("drawing",) if kind == "classifier" else ()), kind)
     page = _part("page.html").substitute(
@@ -83,11 +88,13 @@ def _part(name: str) -> Template:
     return Template((files("firstspike.export") / "web" / name).read_text(encoding="utf-8"))
 
 
-def _classifier(net: Stack, images: Any, labels: Any) -> dict[str, Any]:
+def _classifier(
+    net: Stack | SpikingForm, bits: int | None, in_shape: Shape | None, images: Any, labels: Any
+) -> dict[str, Any]:
     if images is None and labels is not None:
         raise ValueError("labels need the images that they belong to")
     pictures = None if images is None else _pictures(images)
-    network, _ = whole(net, bits=8, in_shape=_in_shape(net, pictures))
+    network, _ = whole(net, bits=bits, in_shape=in_shape or _in_shape(net, pictures))
     shape = _picture_shape(network, pictures)
     outputs = network.shapes(network.in_shape)[-1]
     if len(outputs) > 1:
@@ -123,14 +130,14 @@ def _pictures(images: Any) -> np.ndarray:
     return found
 
 
-def _in_shape(net: Stack, pictures: np.ndarray | None) -> tuple[int, ...] | None:
+def _in_shape(net: Stack | SpikingForm, pictures: np.ndarray | None) -> tuple[int, ...] | None:
     """What `integer` has to know of the input."""
-    if not isinstance(net, Stack) or net[0].takes[0] == "features":
+    if not isinstance(net, Stack) or isinstance(net, IntegerNetwork) or net[0].takes[0] == "features":
         return None
     if pictures is None or pictures.ndim < 3:
         raise InputError(
             "the network takes pictures of any size; give images (count, height, width), or "
-            "firstspike.integer(net, in_shape=(1, height, width))"
+            "in_shape=(1, height, width)"
         )
     return (net[0].takes[1] or 1, *pictures.shape[1:])
 
@@ -163,7 +170,7 @@ def _times(shape: tuple[int, ...]) -> str:
 
 def _pen(images: np.ndarray) -> dict[str, Any]:
     """How a drawing becomes like these: width of a line, size of its box, centre of mass; in pixels."""
-    inked = images[images.reshape(len(images), -1).any(1)].astype(np.float64) / _WHITE
+    inked = images[images.any((1, 2))].astype(np.float64) / _WHITE
     height, width = images.shape[1:]
     if not len(inked):
         side = min(height, width)
@@ -187,21 +194,15 @@ def _pen(images: np.ndarray) -> dict[str, Any]:
     }
 
 
-def _generator(generator: SpikingGenerator) -> dict[str, Any]:
-    network, made = whole(generator, bits=8, in_shape=None)
+def _generator(generator: SpikingGenerator, bits: int | None) -> dict[str, Any]:
+    network, made = whole(generator, bits=bits, in_shape=None)
     assert made is not None
-    steps = network.out_steps
-    # Every time of a pixel and silence, in as many pictures as that takes.
-    pixels = math.prod(made.image_shape)
-    times = torch.full((math.ceil((steps + 1) / pixels) * pixels,), float(steps))
-    times[: steps + 1] = torch.arange(steps + 1)
-    greys = made.images(Spikes(times.reshape(-1, pixels), steps)).flatten()[: steps + 1]
     return {
         "shape": made.image_shape,
         "network": _network(network),
         "noise": made.noise_size,
         "classes": made.num_classes,
-        "greys": greys.numpy(),
+        "greys": intensities(made),
     }
 
 

@@ -12,7 +12,7 @@ import torch
 from firstspike import __version__
 from firstspike.decision import FirstSpike
 from firstspike.export.integers import IntegerCausal, IntegerNetwork, whole
-from firstspike.export.tables import ConnectionTable, LayerTable, Tables, tables
+from firstspike.export.tables import ConnectionTable, LayerTable, Tables, intensities, tables
 from firstspike.metrics.cost import (
     spikes_per_layer,
     spikes_to_decision,
@@ -23,8 +23,8 @@ from firstspike.models.gan import SpikingGenerator
 from firstspike.models.spiking_form import SpikingForm
 from firstspike.nn import Stack
 from firstspike.nn.geometry import Shape
-from firstspike.spikes import Spikes, as_images
-from firstspike.support import atomic_folder
+from firstspike.spikes import as_images
+from firstspike.support import atomic_folder, expanded
 
 _TEMPLATES = files("firstspike.export") / "c_program"
 _VECTORS = 100
@@ -55,7 +55,7 @@ def c(
     net: Stack | SpikingForm | SpikingGenerator,
     folder: str | Path,
     *,
-    bits: int = 8,
+    bits: int | None = None,
     in_shape: Shape | None = None,
     vectors: Any = None,
 ) -> Sizes:
@@ -70,7 +70,7 @@ def c(
     Args:
         net: as `firstspike.integer` takes it, or what it returned.
         folder: empty or not there yet.
-        bits, in_shape: see `firstspike.integer`, where `net` is not whole yet.
+        bits, in_shape: see `firstspike.integer`, where `net` is not whole yet; 8 bits by default.
         vectors: samples for the test vectors, uint8, as the network takes them: images ``(n, ...)``, or of
             a generator the noise levels, with one more input per class, 255 for the label's and 0 for
             others; random ones by default.
@@ -90,7 +90,7 @@ def c(
     samples = _samples(network.in_shape, generator, vectors)
     program = _Program(layout, network, generator)
     texts = program.texts()
-    with atomic_folder(Path(folder)) as made:
+    with atomic_folder(expanded(folder, "folder")) as made:
         for name, text in texts.items():
             (made / name).write_text(text, encoding="ascii")
         (made / "main.c").write_text((_TEMPLATES / "main.c").read_text(encoding="ascii"), encoding="ascii")
@@ -121,11 +121,13 @@ def _samples(in_shape: Shape, generator: SpikingGenerator | None, given: Any) ->
     size = int(np.prod(in_shape))
     if given is not None:
         images = as_images(given)
-        if images.dtype != torch.uint8 or images.dim() < 2 or images[0].numel() != size:
+        if images.dtype != torch.uint8 or images.dim() < 2 or images.shape[1:].numel() != size:
             raise ValueError(
                 f"vectors must be uint8 (n, ...) with {size} bytes a sample, found {images.dtype} "
                 f"{tuple(images.shape)}"
             )
+        if not len(images):
+            raise ValueError("vectors must hold a sample at least, found none")
         return np.asarray(images.flatten(1))
     draw = np.random.default_rng(0)
     made = draw.integers(0, 256, (_VECTORS, size), np.uint8)
@@ -198,7 +200,7 @@ class _Program:
         # The input's silent neurons have a step of their own.
         self.counted = [layout.steps + 1, *self.windows[1:]]
         self.types = {
-            "side_t": _unsigned(max(max(one.sides) for one in populations)),
+            "side_t": _unsigned(max(max(one.sides) for one in populations) + 1),
             "channel_t": _unsigned(max(one.channels for one in populations)),
             "count_t": _unsigned(max(self.neurons) + 1),
             "step_t": _unsigned(layout.steps + 1),
@@ -335,7 +337,7 @@ class _Program:
         yield _array("uint16_t", "order", members)
         yield _array("uint16_t", "phases", np.cumsum([0, *map(len, layout.phases)]).tolist())
         if self.generator:
-            yield self._array("uint8_t", "intensities", _intensities(self.generator))
+            yield self._array("uint8_t", "intensities", intensities(self.generator))
 
     def _connection(self, name: str, one: ConnectionTable) -> Iterator[str]:
         weights = one.weights
@@ -449,12 +451,3 @@ def _braced(values: Sequence[Any]) -> str:
 def _unsigned(largest: int) -> str:
     """The smallest type that holds numbers below `largest`."""
     return "uint8_t" if largest <= 2**8 else "uint16_t" if largest <= 2**16 else "uint32_t"
-
-
-def _intensities(generator: SpikingGenerator) -> np.ndarray:
-    """The pixel that each spike time stands for, silence last."""
-    stack = generator.stack
-    times = torch.arange(stack.out_steps + 1).float()
-    pixels = Spikes.trusted(times[:, None].expand(-1, int(np.prod(generator.image_shape))), stack.out_steps)
-    found: np.ndarray = generator.images(pixels)[:, 0, 0].numpy()
-    return found

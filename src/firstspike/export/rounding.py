@@ -7,13 +7,14 @@ import copy
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor
 
 from firstspike.nn import AvgPool2d, Connection, Layer, Stack
 from firstspike.nn.wiring import Dense, TransposedConvolution, Wiring
+from firstspike.support import check_choice, check_integer
 
 # Ends of the weights' range that are tried, as shares of the largest.
 _ENDS = torch.linspace(1, 0.5, 26, dtype=torch.float64)
@@ -23,6 +24,9 @@ Granularity = Literal["channel", "layer"]
 
 
 _NEAR = 1e-9
+# The largest step of a neuron's connections beside the least.
+_WIDEST = 2.0**12
+_MOST_BITS = 8
 
 
 @dataclass(frozen=True)
@@ -32,6 +36,15 @@ class Grid:
     bits: int
     per: Granularity
     learnt: dict[Connection, Tensor]
+
+
+def check_grid(owner: str, bits: Any, per: Any) -> int:
+    """Return `bits` as an int; ValueError for bits or a granularity that are out of range."""
+    checked = check_integer(owner, "bits", bits, low=2)
+    if checked > _MOST_BITS:
+        raise ValueError(f"{owner}.bits must be 2 ... {_MOST_BITS}, found {bits}")
+    check_choice(owner, "per", per, get_args(Granularity))
+    return checked
 
 
 def bias_flows(layer: Layer) -> bool:
@@ -92,9 +105,11 @@ def layer_steps(layer: Layer, windows: Sequence[int], grid: Grid) -> list[Tensor
             step = _step(rows if per == "channel" else rows.reshape(1, -1), grid.bits)
         wanted.append(step.expand(len(rows)) * share)
     together = torch.stack(wanted)
-    # A connection of zeros takes any step.
+    # A connection of zeros takes any step, one of far smaller weights than the others a coarser one.
     least = together.where(together > 0, math.inf).amin(0)
-    base = (least if held else together.amax(0)).where(least.isfinite(), 1.0)
+    base = (least.maximum(together.amax(0) / _WIDEST) if held else together.amax(0)).where(
+        least.isfinite(), 1.0
+    )
     # Doublings that were learnt are whole but for rounding errors.
     doubled = ((together / base).clamp(min=1).log2() - _NEAR).ceil().clamp(min=0) if held else 0 * together
     return [base * 2.0**times / share for times, share in zip(doubled, shares, strict=True)]
@@ -171,7 +186,8 @@ def rounded_weights(net: Stack, *, bits: int, per: Granularity = "channel") -> S
         net, bits, per: as for `integer`.
 
     Raises:
-        ValueError: as for `integer`.
+        TypeError: `net` is no Stack.
+        ValueError: `bits` or `per` is out of range.
 
     >>> import firstspike as fs
     >>> net = fs.Stack(fs.Linear(4, 8), fs.Linear(8, 2, fs.Window.output(steps=32)), steps=16)
@@ -179,6 +195,9 @@ def rounded_weights(net: Stack, *, bits: int, per: Granularity = "channel") -> S
     >>> len(rounded[0].synapses.weight[0].unique()) <= 3
     True
     """
+    if not isinstance(net, Stack):
+        raise TypeError(f"rounded_weights takes a firstspike.Stack, found {type(net).__name__}")
+    bits = check_grid("rounded_weights", bits, per)
     made = copy.deepcopy(net)
     exact = copy.deepcopy(net).double()
     for layer, precise, sources in zip(made, exact, net.sources, strict=True):

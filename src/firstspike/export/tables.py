@@ -12,8 +12,10 @@ import numpy as np
 import torch
 
 from firstspike.export.integers import IntegerConnection, IntegerNetwork, IntegerWindow
+from firstspike.models.gan import SpikingGenerator
 from firstspike.nn.geometry import Pair, Shape
 from firstspike.nn.wiring import Dense, TransposedConvolution
+from firstspike.spikes import Spikes
 
 
 @dataclass(frozen=True, eq=False)
@@ -116,12 +118,26 @@ class Tables:
         return math.prod(self.sides)
 
 
+def intensities(generator: SpikingGenerator) -> np.ndarray:
+    """Return the pixel that each spike time stands for, silence last, uint8 ``(steps + 1,)``."""
+    steps, pixels = generator.stack.out_steps, math.prod(generator.image_shape)
+    # Every time, in as many pictures as that takes.
+    times = torch.full((math.ceil((steps + 1) / pixels) * pixels,), float(steps))
+    times[: steps + 1] = torch.arange(steps + 1)
+    pictures = generator.images(Spikes(times.reshape(-1, pixels), steps))
+    found: np.ndarray = pictures.flatten()[: steps + 1].numpy()
+    return found
+
+
 def tables(network: IntegerNetwork, *, even: bool = False) -> Tables:
     """Return the tables of a network.
 
     Args:
         network: as `integer` returns it.
         even: begin every run of weights at an even number, so that two of 4 bits share a byte.
+
+    Raises:
+        ValueError: layers that no walk from the input to the last one needs, or that share no clock.
     """
     shapes = network.shapes(network.in_shape)
     layers = [
@@ -153,7 +169,15 @@ def tables(network: IntegerNetwork, *, even: bool = False) -> Tables:
 
 
 def _phases(layers: Sequence[LayerTable]) -> tuple[tuple[int, ...], ...]:
-    """Which layers share a window: a causal layer that of the latest of its sources."""
+    """Which layers share a window: a causal layer that of its sources.
+
+    Raises:
+        ValueError: a causal layer has sources in several windows, or nothing reads a layer.
+    """
+    read = {one.source for layer in layers for one in layer.connections}
+    unread = sorted(set(range(1, len(layers))) - read)
+    if unread:
+        raise ValueError(f"nothing reads the spikes of layer {unread[0] - 1}; leave it out")
     phases: list[list[int]] = [[]]
     phase_of = [0]
     for depth, layer in enumerate(layers):
@@ -161,7 +185,13 @@ def _phases(layers: Sequence[LayerTable]) -> tuple[tuple[int, ...], ...]:
             phases.append([])
             phase = len(phases) - 1
         else:
-            phase = max(phase_of[one.source] for one in layer.connections)
+            windows = {phase_of[one.source] for one in layer.connections}
+            if len(windows) > 1:
+                raise ValueError(
+                    f"layer {depth} sums spikes of windows that follow one another, on no common clock; "
+                    "take window neurons there"
+                )
+            (phase,) = windows
         phases[phase].append(depth)
         phase_of.append(phase)
     return tuple(map(tuple, phases))

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from firstspike.export.integers import IntegerNetwork
 from firstspike.export.rounding import per_weight
+from firstspike.support import InputError
 
 NAMES = ("mnist-classifier", "mnist-generator")
 
@@ -43,9 +44,24 @@ def shrunk(whole: IntegerNetwork, prefix: str = "") -> dict[str, Tensor]:
 
 
 def grown(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Return tensors with those multiplied that are whole numbers of steps."""
-    return {
-        name: tensor.to(torch.float32) * tensors[name + _STEP] if name + _STEP in tensors else tensor
-        for name, tensor in tensors.items()
-        if not (name.endswith(_STEP) and name.removesuffix(_STEP) in tensors)
-    }
+    """Return tensors with those multiplied that are whole numbers of steps.
+
+    Raises:
+        InputError: steps that do not fit their whole numbers.
+    """
+    found = {}
+    for name, tensor in tensors.items():
+        step = tensors.get(name + _STEP)
+        if name.endswith(_STEP) and name.removesuffix(_STEP) in tensors:
+            continue
+        if step is None:
+            found[name] = tensor
+            continue
+        ones = zip(step.shape, tensor.shape, strict=False)
+        if step.dim() != tensor.dim() or any(own not in (1, size) for own, size in ones):
+            raise InputError(
+                f"{name} of {tuple(tensor.shape)} has steps of {tuple(step.shape)}, which do not fit; the "
+                "weights are damaged"
+            )
+        found[name] = tensor.to(torch.float32) * step
+    return found

@@ -70,6 +70,14 @@ static void write_number(FILE *file, uint32_t number)
     }
 }
 
+static int parse(const char *text, uint32_t *number)
+{
+    char *end;
+    const unsigned long value = strtoul(text, &end, 10);
+    *number = (uint32_t)value;
+    return *text >= '0' && *text <= '9' && *end == '\0' && value <= 4294967295UL;
+}
+
 /* Marsaglia's xorshift with 32 bits. */
 static uint32_t next(uint32_t *state)
 {
@@ -90,6 +98,31 @@ static void draw(uint8_t *noise, uint32_t *state, uint32_t label)
         noise[i] = i - NETWORK_NOISE == label ? 255 : 0;
     }
 }
+
+#if NETWORK_INPUTS > NETWORK_NOISE
+static int is_class(uint32_t label)
+{
+    return label < NETWORK_INPUTS - NETWORK_NOISE;
+}
+
+/* The class asked for, or all in turn. */
+static uint32_t class_of(long label, uint32_t sample)
+{
+    return label >= 0 ? (uint32_t)label : sample % (NETWORK_INPUTS - NETWORK_NOISE);
+}
+#else
+static int is_class(uint32_t label)
+{
+    (void)label;
+    return 0;
+}
+
+static uint32_t class_of(long label, uint32_t sample)
+{
+    (void)label, (void)sample;
+    return 0;
+}
+#endif
 
 static int label_of(const uint8_t *noise)
 {
@@ -114,13 +147,14 @@ int main(int count, char **arguments)
 {
     static uint8_t noise[NETWORK_INPUTS], pixels[NETWORK_OUTPUTS];
     FILE *from = NULL, *to;
-    const char *out = arguments[count > 1 ? (count == 3 ? 2 : 3) : 0];
+    const char *out;
     uint32_t samples = 0, i, state = 1;
     long label = -1;
     double operations = 0, steps = 0;
     if (count < 3 || count > 5) {
         return usage();
     }
+    out = arguments[count == 3 ? 2 : 3];
     if (count == 3) {
         const char *wrong;
         from = fopen(arguments[1], "rb");
@@ -133,14 +167,20 @@ int main(int count, char **arguments)
             return fail(arguments[1], wrong);
         }
     } else {
-        samples = (uint32_t)strtoul(arguments[2], NULL, 10);
-        /* Spreads small seeds; 0 would stay 0. */
-        state = ((uint32_t)strtoul(arguments[1], NULL, 10) + 1u) * 2654435769u;
-        state = state == 0 ? 1 : state;
-        label = count == 5 ? strtol(arguments[4], NULL, 10) : -1;
-        if (count == 5 && (label < 0 || label >= NETWORK_INPUTS - NETWORK_NOISE)) {
+        uint32_t seed, asked = 0;
+        if (!parse(arguments[1], &seed)) {
+            return fail(arguments[1], "is no seed, a whole number below 2^32");
+        }
+        if (!parse(arguments[2], &samples)) {
+            return fail(arguments[2], "is no count, a whole number below 2^32");
+        }
+        if (count == 5 && (!parse(arguments[4], &asked) || !is_class(asked))) {
             return fail(arguments[4], "is no label of this network");
         }
+        label = count == 5 ? (long)asked : -1;
+        /* Spreads small seeds; 0 would stay 0. */
+        state = (seed + 1u) * 2654435769u;
+        state = state == 0 ? 1 : state;
     }
     to = fopen(out, "wb");
     if (to == NULL) {
@@ -156,8 +196,7 @@ int main(int count, char **arguments)
     for (i = 0; i < samples; i++) {
         network_result result;
         if (from == NULL) {
-            const uint32_t classes = NETWORK_INPUTS - NETWORK_NOISE;
-            draw(noise, &state, label >= 0 ? (uint32_t)label : classes > 0 ? i % classes : 0);
+            draw(noise, &state, class_of(label, i));
         } else if (fread(noise, 1, NETWORK_INPUTS, from) != NETWORK_INPUTS) {
             fclose(from);
             fclose(to);

@@ -91,7 +91,8 @@ function pictureOf(strokes, [height, width], { line, box, centre }) {
   const high = [0, 1].map((axis) => Math.max(...points.map((point) => point[axis])));
   const side = Math.max(high[0] - low[0], high[1] - low[1]);
   // A line is as wide everywhere, so that it reaches half its width beyond the points.
-  const scale = Math.min((box - line) / side, MOST_ENLARGED);
+  // Lines thicker than the box leave a dot.
+  const scale = Math.min(Math.max(box - line, 1) / side, MOST_ENLARGED);
   const placed = ([left, top]) =>
     strokes.map((stroke) => stroke.map(([x, y]) => [(x - low[0]) * scale + left, (y - low[1]) * scale + top]));
   // In the middle first, to find where the mass lies; then moved, as far as the drawing stays inside.
