@@ -32,6 +32,7 @@ from firstspike.support import write_text
 from firstspike.training.fine_tune import fine_tuned
 
 SEEDS, TUNED_EPOCHS, PASSES = (0, 1, 2), 3, 7
+_ONE_BY_ONE = 1000
 # How each is trained; None: a ReLU network, converted with 16 steps.
 NETWORKS: dict[str, list[str] | None] = {
     "aggressive-ttfs-window": ["aggressive-ttfs-window"],
@@ -150,11 +151,16 @@ def c_program(whole: fs.IntegerNetwork, samples: np.ndarray) -> dict[str, Any]:
 
 
 def times(whole: fs.IntegerNetwork, form: SpikingForm, images: torch.Tensor) -> dict[str, Any]:
-    """Return microseconds per image of the C program from pixels, and of the engine from spike times."""
+    """Return microseconds per image: C from pixels; the engine from times, from pixels, one by one."""
     spikes, engine = form.encode(images), fs.Engine(form.stack)
     # Compiles.
     engine.run_many(spikes[:10])
-    found: dict[str, list[float]] = {"c": [], "engine": []}
+    found: dict[str, list[float]] = {
+        "c": [],
+        "engine": [],
+        "engine from pixels": [],
+        "engine one by one": [],
+    }
     with tempfile.TemporaryDirectory() as made:
         folder = Path(made) / "net"
         fs.export.c(whole, folder)
@@ -171,6 +177,13 @@ def times(whole: fs.IntegerNetwork, form: SpikingForm, images: torch.Tensor) -> 
             began = time.process_time()
             decisions = engine.run_many(spikes)
             found["engine"].append(1e6 * (time.process_time() - began) / len(images))
+            began = time.process_time()
+            engine.run_many(form.encode(images))
+            found["engine from pixels"].append(1e6 * (time.process_time() - began) / len(images))
+            began = time.process_time()
+            for one in range(_ONE_BY_ONE):
+                engine.run(spikes[one])
+            found["engine one by one"].append(1e6 * (time.process_time() - began) / _ONE_BY_ONE)
     return {
         "microseconds": {name: statistics.median(values) for name, values in found.items()},
         "spread": {name: max(values) - min(values) for name, values in found.items()},

@@ -90,7 +90,7 @@ class FirstSpikeClassifier(ClassifierMixin, BaseEstimator):
             check_integer(owner, "hidden_features", size, low=1)
             for size in (given if np.ndim(given) else [given])
         ]
-        settings = {
+        settings: dict[str, Any] = {
             "epochs": check_integer(owner, "epochs", self.epochs, low=1),
             "batch_size": check_integer(owner, "batch_size", self.batch_size, low=1),
             "rate": check_number(owner, "rate", self.rate, low=0, above=True),

@@ -108,7 +108,7 @@ def _written(
         if options.fine_tune:
             from firstspike.training.fine_tune import fine_tuned
 
-            network = fine_tuned(folder, options.fine_tune, options.data_dir, **grid)
+            network = fine_tuned(folder, options.fine_tune, options.data_dir, **grid, show_progress=True)
         whole, found = integer(network, **grid), _images(folder, options.data_dir)
         if found is not None:
             images = {"images": found.images, "labels": found.labels}

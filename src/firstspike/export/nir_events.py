@@ -5,9 +5,9 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from firstspike.export.nir_files import damaged, nir_package, read_tree
+from firstspike.export.nir_files import damaged, nir_package, read_tree, write_whole
 from firstspike.spikes import Spikes, check_spikes
-from firstspike.support import MAX_NUM_STEPS, InputError, atomic_path, check_number, expanded, one_line
+from firstspike.support import MAX_NUM_STEPS, InputError, check_number, expanded, one_line
 
 # Spike times that a small file may ask for: 1 GB.
 _MAX_TIMES = 2**28
@@ -40,8 +40,7 @@ def nir_events(spikes: Spikes, path: str | Path, *, node: str = "input", dt: flo
     when = np.where(fired, np.take_along_axis(times, idx, 1) * dt, np.inf)
     events = package.EventData(np.where(fired, idx, -1), when, times.shape[1], spikes.steps * dt)
     data = package.NIRGraphData({node: package.NIRNodeData({"spikes": events})})
-    with atomic_path(expanded(path, "path")) as temporary:
-        package.write_data(temporary, data)
+    write_whole(expanded(path, "path"), package.write_data, data)
 
 
 def from_nir_events(path: str | Path, *, dt: float = 1.0) -> Spikes:

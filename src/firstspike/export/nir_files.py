@@ -1,15 +1,17 @@
 """NIR files from outside: what lies in them, read by a process that a damaged one may end."""
 
+import io
 import subprocess
 import sys
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import numpy as np
 
-from firstspike.support import InputError
+from firstspike.support import InputError, atomic_path
 
 _DUMP = Path(__file__).with_name("hdf5_dump.py")
 # The library was seen to crash on damaged files; it may also go on for ever.
@@ -77,3 +79,11 @@ def read_tree(path: Path) -> dict[str, Any]:
 def damaged(path: Path, reason: str) -> InputError:
     """Return the error for a file that is none of NIR, or not whole."""
     return InputError(f"{path} is damaged or no NIR file ({reason}); write it again")
+
+
+def write_whole(path: Path, write: Callable[[Any, Any], None], content: Any) -> None:
+    """Write what nir's `write` makes of `content` by way of memory: HDF5 crashes on a full disk."""
+    held = io.BytesIO()
+    write(held, content)
+    with atomic_path(path) as temporary:
+        temporary.write_bytes(held.getvalue())

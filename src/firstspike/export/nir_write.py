@@ -16,12 +16,12 @@ import torch
 from torch import Tensor
 
 from firstspike import __version__
-from firstspike.export.nir_files import nir_package
+from firstspike.export.nir_files import nir_package, write_whole
 from firstspike.neurons import Events
 from firstspike.nn import AvgPool2d, Connection, Layer, Stack
 from firstspike.nn.description import describe
 from firstspike.nn.geometry import Shape
-from firstspike.support import InputError, atomic_path, expanded
+from firstspike.support import InputError, expanded
 
 Array = np.ndarray
 # Digits of a membrane: sums of so many units are exact.
@@ -41,8 +41,7 @@ def nir(net: Stack, path: str | Path, *, in_shape: Shape | None = None) -> None:
         OSError: the file cannot be written.
     """
     graph = nir_graph(net, in_shape=in_shape)
-    with atomic_path(expanded(path, "path")) as temporary:
-        nir_package().write(temporary, graph)
+    write_whole(expanded(path, "path"), nir_package().write, graph)
 
 
 def nir_graph(net: Stack, *, in_shape: Shape | None = None) -> Any:

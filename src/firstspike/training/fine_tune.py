@@ -35,7 +35,13 @@ class _OnImages(torch.nn.Module):
 
 
 def fine_tuned(
-    run: RunFolder, epochs: int, data_dir: Path | None = None, *, bits: int, per: Granularity = "channel"
+    run: RunFolder,
+    epochs: int,
+    data_dir: Path | None = None,
+    *,
+    bits: int,
+    per: Granularity = "channel",
+    show_progress: bool = False,
 ) -> SpikingForm:
     """Return a run's network, trained further with weights rounded as `firstspike.integer` rounds them.
 
@@ -47,6 +53,7 @@ def fine_tuned(
         epochs: how many, on the training split; of a recipe the best on the validation split is kept.
         data_dir: folder with the files of a data set that has a name.
         bits, per: of the weights.
+        show_progress: draw a bar on stderr.
 
     Raises:
         InputError: the data are not to be had; the run holds no classifier on spike times.
@@ -60,7 +67,14 @@ def fine_tuned(
     rounded = replace(form, stack=rounded_weights(form.stack, bits=bits, per=per))
     if isinstance(recipe, Classifier) and form.stack is model:
         shorter = replace(recipe, epochs=epochs, rate=recipe.rate * _SHARE, ema=0.0)
-        train_in_memory(rounded.stack, shorter, train, recipe.data("validation", data_dir), seed=run.seed)
+        train_in_memory(
+            rounded.stack,
+            shorter,
+            train,
+            recipe.data("validation", data_dir),
+            seed=run.seed,
+            show_progress=show_progress,
+        )
     else:
         changes: dict[str, Any] = (
             {"augmentation": recipe.augmentation} if isinstance(recipe, Classifier) else {}
@@ -70,6 +84,7 @@ def fine_tuned(
             (maps(train.images), train.labels),
             loss=_LOSS,
             seed=run.seed,
+            show_progress=show_progress,
             epochs=epochs,
             batch_size=recipe.batch_size,
             rate=_RATE,

@@ -181,32 +181,48 @@ class _Nowhere(RunFolder):
         """Keep nothing."""
 
 
-def fit_in_memory(net: torch.nn.Module, data: Source, *, loss: Loss, seed: int, **settings: Any) -> None:
-    """Train a module from its own weights as `fit` does, without a run folder and in silence.
+def fit_in_memory(
+    net: torch.nn.Module,
+    data: Source,
+    *,
+    loss: Loss,
+    seed: int,
+    show_progress: bool = False,
+    **settings: Any,
+) -> None:
+    """Train a module from its own weights as `fit` does, without a run folder.
 
     Another thread that trains is waited for.
 
     Args:
-        net, data, loss, seed: as for `fit`; `net` has the weights of the last epoch.
+        net, data, loss, seed, show_progress: as for `fit`; `net` has the weights of the last epoch.
         settings: further fields of `firstspike.recipes.base.Classifier`.
 
     Raises:
         ValueError, Diverged: as for `fit`.
     """
     train = pair(data)
-    train_in_memory(net, _fitting(net, train, None, loss, dataset="own", **settings), train, seed=seed)
+    recipe = _fitting(net, train, None, loss, dataset="own", **settings)
+    train_in_memory(net, recipe, train, seed=seed, show_progress=show_progress)
 
 
 def train_in_memory(
-    net: torch.nn.Module, recipe: Recipe, train: Any, validation: Any = None, *, seed: int
+    net: torch.nn.Module,
+    recipe: Recipe,
+    train: Any,
+    validation: Any = None,
+    *,
+    seed: int,
+    show_progress: bool = False,
 ) -> None:
-    """Train a module from its own weights by a recipe, without a run folder and in silence.
+    """Train a module from its own weights by a recipe, without a run folder.
 
     Args:
         net: what the recipe builds; it has the weights of the epoch that was chosen.
         recipe: how.
         train, validation: as `firstspike.training.loop.train_recipe` takes them.
         seed: of everything random.
+        show_progress: draw a bar on stderr.
     """
     run = _Nowhere(Path(type(net).__name__), "fit", recipe, seed, torch.get_num_threads(), "float32")
     with alone_in_process(wait=True):
@@ -217,7 +233,7 @@ def train_in_memory(
             recipe=recipe,
             model=net,
             device=str(_device(net)),
-            show_progress=False,
+            show_progress=show_progress,
         )
     net.load_state_dict(best.state_dict())
 

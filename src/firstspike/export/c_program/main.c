@@ -157,6 +157,9 @@ int main(int count, char **arguments)
     out = arguments[count == 3 ? 2 : 3];
     if (count == 3) {
         const char *wrong;
+        if (strcmp(arguments[1], out) == 0) {
+            return fail(out, "is the noise itself; name another file for the pixels");
+        }
         from = fopen(arguments[1], "rb");
         if (from == NULL) {
             return fail(arguments[1], "cannot be opened");
@@ -213,7 +216,8 @@ int main(int count, char **arguments)
     if (from != NULL) {
         fclose(from);
     }
-    if (fclose(to) != 0) {
+    i = (uint32_t)ferror(to);
+    if (fclose(to) != 0 || i != 0) {
         return fail(out, "cannot be written");
     }
     print_sizes();
