@@ -113,7 +113,12 @@ def _written(
         if found is not None:
             images = {"images": found.images, "labels": found.labels}
     if options.format == "html":
-        export.html(whole, options.out, **{name: array[:_SHOWN] for name, array in images.items()})
+        export.html(
+            whole,
+            options.out,
+            title=folder.path.name,
+            **{name: array[:_SHOWN] for name, array in images.items()},
+        )
         return []
     sizes = export.c(whole, options.out, vectors=images["images"][:_VECTORS] if images else None)
     return [
