@@ -125,19 +125,30 @@ def built(folder: Path, flags: str) -> None:
     subprocess.run(["make", "-s", "-C", str(folder), "network", f"CFLAGS={flags}"], check=True)
 
 
-def c_program(whole: fs.IntegerNetwork, samples: np.ndarray) -> dict[str, Any]:
-    """Return how many of the C program's lines are the integer model's, and what it needs."""
+def c_program(whole: fs.IntegerNetwork | SpikingGenerator, samples: np.ndarray) -> dict[str, Any]:
+    """Return how many of the C program's lines, and pictures, are the integer model's, and what it needs."""
+    model = whole.stack if isinstance(whole, SpikingGenerator) else whole
+    maker = whole if isinstance(whole, SpikingGenerator) else None
+    assert isinstance(model, fs.IntegerNetwork)
     with tempfile.TemporaryDirectory() as made:
         folder = Path(made) / "net"
         sizes = fs.export.c(whole, folder)
         built(folder, "-O2")
-        write_idx(folder / "images", samples[:, :, None])
-        command = [folder / "network", folder / "images"]
+        write_idx(folder / "samples", samples[:, :, None])
+        command = [folder / "network", folder / "samples", *([folder / "pictures"] if maker else [])]
         lines = subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()
-    wanted: list[str] = []
+        pictures = np.frombuffer((folder / "pictures").read_bytes()[16:] if maker else b"", np.uint8)
+    equal = 0
     for start in range(0, len(samples), 500):
-        wanted += expected(whole, None, samples[start : start + 500])[0]
-    equal = sum(one == other for one, other in zip(lines, wanted, strict=True))
+        part = slice(start, start + 500)
+        wanted, pixels = expected(model, maker, samples[part])
+        same = [one == other for one, other in zip(lines[part], wanted, strict=True)]
+        if pixels is not None:
+            drawn = pictures.reshape(-1, *pixels.shape[1:])[part]
+            same = [
+                one and bool(alike) for one, alike in zip(same, (drawn == pixels).all((1, 2)), strict=True)
+            ]
+        equal += sum(same)
     means = np.array([line.split() for line in lines], int).mean(0)
     return {
         "equal": equal,
@@ -197,15 +208,29 @@ def times(whole: fs.IntegerNetwork, form: SpikingForm, images: torch.Tensor) -> 
     }
 
 
-def generator(run: fs.RunFolder, net: SpikingGenerator, data_dir: Path) -> dict[str, Any]:
+def generator(run: fs.RunFolder, net: SpikingGenerator, first: bool, data_dir: Path) -> dict[str, Any]:
     """Return the figures of a generator."""
     test = run.config.data("test", data_dir)
 
     def distance(model: SpikingGenerator) -> float:
         return float(run.config.report(model, test, data_dir).as_dict()["frechet_distance"])
 
-    row = {"float": distance(net), "8": distance(fs.integer(net)), "4": distance(fs.integer(net, bits=4))}
+    whole = fs.integer(net)
+    row: dict[str, Any] = {
+        "float": distance(net),
+        "8": distance(whole),
+        "4": distance(fs.integer(net, bits=4)),
+    }
+    if first:
+        row["c"] = c_program(whole, noise_of(whole, len(test.images)))
     return row
+
+
+def noise_of(net: SpikingGenerator, count: int) -> np.ndarray:
+    """Return levels of noise, and all labels in turn as one more input for each class."""
+    drawn = np.random.default_rng(0).integers(0, 256, (count, net.noise_size), np.uint8)
+    labels = 255 * np.eye(net.num_classes, dtype=np.uint8)[np.arange(count) % net.num_classes]
+    return np.concatenate([drawn, labels], 1)
 
 
 def table(rows: list[dict[str, Any]]) -> str:
@@ -250,7 +275,7 @@ def main() -> None:
             run = run_of(name, seed, options.runs, options.data_dir)
             form = run.config.exported(run.load())
             if isinstance(form, SpikingGenerator):
-                figures = generator(run, form, options.data_dir)
+                figures = generator(run, form, seed == SEEDS[0], options.data_dir)
             else:
                 figures = classifier(run, form, seed == SEEDS[0], options.data_dir)
             rows.append({"network": name, "seed": seed, **figures})
