@@ -126,7 +126,7 @@ def built(folder: Path, flags: str) -> None:
 
 
 def c_program(whole: fs.IntegerNetwork | SpikingGenerator, samples: np.ndarray) -> dict[str, Any]:
-    """Return how many of the C program's lines, and pictures, are the integer model's, and what it needs."""
+    """Return how many lines and pictures of the C program are the integer model's, and what it needs."""
     model = whole.stack if isinstance(whole, SpikingGenerator) else whole
     maker = whole if isinstance(whole, SpikingGenerator) else None
     assert isinstance(model, fs.IntegerNetwork)
