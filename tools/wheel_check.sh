@@ -20,7 +20,9 @@ wheel=$(echo "$work"/firstspike-*.whl)
 import sys, zipfile
 
 names = zipfile.ZipFile(sys.argv[1]).namelist()
-assert {"firstspike/__init__.pyi", "firstspike/py.typed", "firstspike/export/web/page.html"} <= set(names), names
+needed = ("__init__.pyi", "py.typed", "export/web/page.html", "export/c_program/walk.c")
+needed += tuple(f"networks/mnist-{kind}/model.safetensors" for kind in ("classifier", "generator"))
+assert {f"firstspike/{name}" for name in needed} <= set(names), names
 assert all(name.startswith(("firstspike/", "firstspike-")) for name in names), names
 print(f"{len(names)} files in the wheel")
 EOF
