@@ -19,10 +19,10 @@ from firstspike.decision import Votes as Votes
 from firstspike.engine import Decision as Decision
 from firstspike.engine import Engine as Engine
 from firstspike.export.integers import IntegerNetwork as IntegerNetwork
-from firstspike.export.integers import integer as integer
 from firstspike.export.nir_events import from_nir_events as from_nir_events
 from firstspike.export.nir_read import from_nir as from_nir
 from firstspike.export.rounding import rounded_weights as rounded_weights
+from firstspike.export.whole import integer as integer
 from firstspike.losses import aggressive_targets as aggressive_targets
 from firstspike.losses import first_spike_cross_entropy as first_spike_cross_entropy
 from firstspike.losses import gan_targets as gan_targets

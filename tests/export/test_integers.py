@@ -14,6 +14,7 @@ from torch import nn
 
 import firstspike as fs
 from firstspike.export.integers import IntegerCausal, IntegerWindow
+from firstspike.export.rounding import by_output
 from firstspike.nn.description import describe
 
 
@@ -275,3 +276,25 @@ def test_rounded_weights_look_at_what_they_are_given() -> None:
         fs.rounded_weights(net, bits=4, per="x")  # type: ignore[arg-type]
     with refused(TypeError, "Stack", "Linear"):
         fs.rounded_weights(nn.Linear(2, 2), bits=4)  # type: ignore[arg-type]
+
+
+@settings(deadline=None, max_examples=60)
+@given(networks(), st.sampled_from([2, 4, 8]))
+def test_every_accumulator_holds_the_worst_that_spikes_can_do(drawn: Drawn, bits: int) -> None:
+    net, shape, _ = drawn
+    for layer in fs.integer(net, bits=bits, in_shape=shape).integers:
+        held = isinstance(layer, IntegerWindow)
+        worst = 0
+        for one in layer.connections:
+            # Any order of arrival: all positive weights before the first negative one, or the other way.
+            sides = [
+                by_output(one.wiring, one.weight).long().clamp(*side) for side in ((0, None), (None, 0))
+            ]
+            largest = torch.stack([side.sum(1).abs() for side in sides]).amax(0)
+            worst = worst + (largest * (one.steps if held else 1) << one.shift)
+        if isinstance(layer, IntegerWindow):
+            started = layer.offset.abs().reshape(len(layer.offset), -1).amax(1)
+            assert int((worst + started + layer.steps * layer.drive).max()) < 2**31
+        else:
+            fallen = layer.current.abs() * layer.connections[0].steps
+            assert int((worst + layer.level.abs() + fallen).max()) < 2**31

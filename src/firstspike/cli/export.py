@@ -90,7 +90,8 @@ def _written(
 ) -> list[str]:
     """Write what is asked for; return what there is to say about it."""
     from firstspike import export
-    from firstspike.export.integers import IntegerNetwork, integer
+    from firstspike.export.integers import IntegerNetwork
+    from firstspike.export.whole import integer
     from firstspike.models.gan import SpikingGenerator
 
     if options.format == "nir":

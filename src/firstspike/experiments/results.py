@@ -20,6 +20,10 @@ _BEGIN, _END = "<!-- results -->", "<!-- end of results -->"
 _ELSEWHERE = {
     "conversion.md": "What it costs in accuracy to convert a trained ReLU network is measured in "
     "[From a trained ReLU network](conversion.md#what-it-costs-in-accuracy).\n",
+    "export.md": "What whole numbers of 8 and 4 bits cost, and whether C is the same network: "
+    "[Networks on their way out](export.md#figures).\n",
+    "page.md": "Pages in a browser: [A page in the browser](page.md#figures).\n",
+    "nir.md": "What other simulators make of a NIR file: [NIR](nir.md#readers).\n",
 }
 
 

@@ -13,8 +13,9 @@ from typing import Any
 import numpy as np
 import torch
 
-from firstspike.export.integers import IntegerNetwork, whole
+from firstspike.export.integers import IntegerNetwork
 from firstspike.export.tables import intensities, tables
+from firstspike.export.whole import whole
 from firstspike.models.gan import SpikingGenerator
 from firstspike.models.spiking_form import SpikingForm
 from firstspike.nn import Stack

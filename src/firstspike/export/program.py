@@ -11,8 +11,9 @@ import torch
 
 from firstspike import __version__
 from firstspike.decision import FirstSpike
-from firstspike.export.integers import IntegerCausal, IntegerNetwork, whole
+from firstspike.export.integers import IntegerCausal, IntegerNetwork
 from firstspike.export.tables import ConnectionTable, LayerTable, Tables, intensities, tables
+from firstspike.export.whole import whole
 from firstspike.metrics.cost import (
     spikes_per_layer,
     spikes_to_decision,

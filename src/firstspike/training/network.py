@@ -7,7 +7,7 @@ import torch
 
 from firstspike import networks
 from firstspike.data import Dataset, dataset
-from firstspike.export.integers import integer, whole
+from firstspike.export.whole import integer, whole
 from firstspike.models.gan import SpikingGenerator
 from firstspike.nn import Stack
 from firstspike.nn.description import describe
