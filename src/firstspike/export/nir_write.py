@@ -64,13 +64,18 @@ def nir_graph(net: Stack, *, in_shape: Shape | None = None) -> Any:
         InputError: what NIR cannot say: other neurons, grouped convolutions, kernels that are not square;
             weights that are not finite; `in_shape` is needed or does not fit; the package nir is missing.
     """
-    package = nir_package()
     try:
         describe(net)
         shapes = net.shapes(in_shape)
     except (TypeError, ValueError) as error:
         raise InputError(f"the network cannot be written as NIR: {error}") from error
-    writer = _Writer(package, net, shapes)
+    for depth, neuron in enumerate(net.neurons):
+        if neuron.events() is None:
+            raise InputError(
+                f"layer {depth} has {type(neuron).__name__} neurons, which NIR cannot say: its neurons add "
+                "up weights and fire as spikes come, not in a window of their own; train Causal neurons"
+            )
+    writer = _Writer(nir_package(), net, shapes)
     for depth in range(len(net)):
         writer.add(depth)
     return writer.graph()
@@ -94,11 +99,7 @@ class _Writer:
     def add(self, depth: int) -> None:
         layer, sources, name = self.net[depth], self.net.sources[depth], f"layer {depth}"
         events = layer.neuron.events()
-        if events is None:
-            raise InputError(
-                f"{name} has {type(layer.neuron).__name__} neurons, which NIR cannot say: its neurons add "
-                "up weights and fire as spikes come, not in a window of their own; train Causal neurons"
-            )
+        assert events is not None
         shape, neurons = self.shapes[depth + 1], f"neurons_{depth}"
         if isinstance(layer, AvgPool2d):
             pool, count = f"pool_{depth}", layer.count
