@@ -17,8 +17,9 @@ MADE_BY = {experiment.file or experiment.name: experiment for experiment in EXPE
 
 def test_tables_and_pages_are_written_from_the_measured_figures(tmp_path):
     shutil.copytree(ROOT / "docs" / "results", tmp_path / "docs" / "results")
-    # Linked where it is there.
-    (tmp_path / "docs" / "conversion.md").touch()
+    # Linked where they are there.
+    for page in (ROOT / "docs").glob("*.md"):
+        (tmp_path / "docs" / page.name).touch()
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
     (tmp_path / "README.md").write_text(readme, encoding="utf-8")
     for file in FILES:
