@@ -1,12 +1,15 @@
 """Random small changes of images, in plain torch."""
 
 import math
+from typing import Literal
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from firstspike.support import InputError
+
+Border = Literal["black", "reflect"]
 
 
 def distort(
@@ -17,6 +20,7 @@ def distort(
     scale: float = 0.0,
     shear: float = 0.0,
     elastic_px: float = 0.0,
+    border: Border = "black",
 ) -> Tensor:
     """Return each image under a random affine map and a random smooth displacement of its own.
 
@@ -33,6 +37,7 @@ def distort(
         shear: largest shear.
         elastic_px: standard deviation of the displacement of a 5 x 5 grid of control points, bicubic
             in between.
+        border: what a shift alone brings in from outside: "black", or the image reflected at its edge.
 
     Returns:
         uint8 of the same shape.
@@ -45,7 +50,7 @@ def distort(
     check_bytes(images)
     count, height, width = len(images), *images.shape[-2:]
     if not any((rotation_deg, scale, shear, elastic_px)):
-        return _shift_whole_pixels(images, math.floor(shift_px))
+        return _shift_whole_pixels(images, math.floor(shift_px), border)
 
     def uniform(limit: float) -> Tensor:
         return (torch.rand(count) * 2 - 1) * limit
@@ -86,6 +91,25 @@ def flip_horizontally(images: Tensor, probability: float = 0.5) -> Tensor:
     return torch.where(flipped.reshape(-1, *([1] * (images.dim() - 1))), images.flip(-1), images)
 
 
+def flip_alternately(images: Tensor, index: Tensor, epoch: int) -> Tensor:
+    """Return half of the images flipped horizontally, and in the next epoch the other half.
+
+    Two epochs in a row show each image once each way (Jordan 2024, arXiv 2404.00498).
+
+    Args:
+        images: uint8 ``(batch, ..., y, x)``.
+        index: int64 ``(batch,)``, their places in the training set.
+        epoch: from 0.
+
+    Raises:
+        InputError: the images are not uint8.
+    """
+    check_bytes(images)
+    # Half of all places, in no order that a data set may have: a bit of a multiplicative hash.
+    flipped = ((index * 40503 >> 7) + epoch) % 2 == 1
+    return torch.where(flipped.reshape(-1, *([1] * (images.dim() - 1))), images.flip(-1), images)
+
+
 def cut_out(images: Tensor, size_px: int) -> Tensor:
     """Return each image with a black square at a random place, clipped at the borders.
 
@@ -106,12 +130,22 @@ def cut_out(images: Tensor, size_px: int) -> Tensor:
     return images.masked_fill(square.reshape(count, *([1] * (images.dim() - 3)), height, width), 0)
 
 
-def _shift_whole_pixels(images: Tensor, limit: int) -> Tensor:
+def _shift_whole_pixels(images: Tensor, limit: int, border: Border) -> Tensor:
     count, height, width = len(images), *images.shape[-2:]
-    padded = F.pad(images, (limit, limit, limit, limit))
+    if border == "black":
+        padded = F.pad(images, (limit, limit, limit, limit))
+    else:
+        rows, columns = _reflected(height, limit), _reflected(width, limit)
+        padded = images[..., rows, :][..., columns]
     down = torch.randint(0, 2 * limit + 1, (count, 1, 1)) + torch.arange(height).reshape(1, -1, 1)
     right = torch.randint(0, 2 * limit + 1, (count, 1, 1)) + torch.arange(width).reshape(1, 1, -1)
     each = torch.arange(count).reshape(-1, 1, 1)
     if images.dim() == 3:
         return padded[each, down, right]
     return padded.movedim(1, -1)[each, down, right].movedim(-1, 1)
+
+
+def _reflected(side: int, limit: int) -> Tensor:
+    """Which place each one of an axis with a reflected border shows; the edge itself comes once."""
+    places = torch.arange(-limit, side + limit).abs()
+    return torch.where(places < side, places, 2 * (side - 1) - places).clamp(0, side - 1)

@@ -75,7 +75,7 @@ class Report:
     papers_rule: str | None = None
     accuracy_membrane: float | None = None
     count: int
-    steps_to_decision: float
+    steps_to_decision: float | None = None
     steps_share: tuple[float, ...] | None = None
     last_step: int | None = None
     spikes_per_hidden_neuron: float | None = None

@@ -5,7 +5,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from firstspike.support import InputError
 
@@ -14,20 +14,61 @@ Shape = tuple[int, ...]
 
 @dataclass(frozen=True)
 class Conv:
-    """``nCk``, ``nCks2``: a convolution with n maps, a k x k kernel, padding ``k // 2`` and a stride."""
+    """``nCk``, ``nCks2``: a convolution with n maps, a k x k kernel, padding ``(k - 1) // 2`` and a stride.
+
+    Its weights are trained unless it is `fixed`.
+    """
 
     channels: int
     kernel: int
     stride: int = 1
+    fixed: bool = False
+
+    @property
+    def padding(self) -> int:
+        """Of each side, so that an odd kernel keeps the size of the map."""
+        return (self.kernel - 1) // 2
 
     def out_shape(self, shape: Shape) -> Shape:
         """Return the shape of the output for an input ``(channels, height, width)``."""
-        return (self.channels, *(-(-side // self.stride) for side in shape[1:]))
+        if min(shape[1:]) < self.kernel - 2 * self.padding:
+            raise InputError(
+                f"a {self.kernel} x {self.kernel} kernel does not fit a map of {shape[1]} x {shape[2]}"
+            )
+        over = 2 * self.padding - self.kernel
+        return (self.channels, *((side + over) // self.stride + 1 for side in shape[1:]))
 
     def multiply_adds(self, shape: Shape) -> int:
         """Return those of the ANN for such an input; products with padding are none."""
-        taps = (_taps(side, self.kernel, self.stride) for side in shape[1:])
+        taps = (self._taps(side) for side in shape[1:])
         return shape[0] * self.channels * math.prod(taps)
+
+    def _taps(self, side: int) -> int:
+        """Products along one axis of a map, those with padding left out."""
+        starts = range(-self.padding, side + self.padding - self.kernel + 1, self.stride)
+        return sum(min(start + self.kernel, side) - max(start, 0) for start in starts)
+
+
+@dataclass(frozen=True)
+class Whiten:
+    """``Wk``: a fixed k x k convolution that takes the correlations out of the image's patches.
+
+    Its maps are those of `firstspike.models.whitening.whitening_filters`, two for each number in a patch.
+    """
+
+    kernel: int
+
+    def conv(self, shape: Shape) -> Conv:
+        """Return the convolution that it is for an input ``(channels, height, width)``."""
+        return Conv(2 * shape[0] * self.kernel**2, self.kernel, fixed=True)
+
+    def out_shape(self, shape: Shape) -> Shape:
+        """Return the shape of the output for an input ``(channels, height, width)``."""
+        return self.conv(shape).out_shape(shape)
+
+    def multiply_adds(self, shape: Shape) -> int:
+        """Return those of the ANN for such an input."""
+        return self.conv(shape).multiply_adds(shape)
 
 
 @dataclass(frozen=True)
@@ -96,14 +137,21 @@ class Gather:
 
 @dataclass(frozen=True)
 class Pool:
-    """``Ak``, ``Ek``: "average" or "earliest" spike over k x k places that do not overlap."""
+    """``Ak``, ``Ek``: "average" or "earliest" spike over k x k places that do not overlap.
+
+    Averages need sides that k divides; of the earliest spikes, rows and columns left over have none.
+    """
 
     kind: str
     size: int
 
     def out_shape(self, shape: Shape) -> Shape:
         """Return the shape of the output for an input ``(channels, height, width)``."""
-        if any(side % self.size for side in shape[1:]):
+        if self.kind == "earliest" and min(shape[1:]) < self.size:
+            raise InputError(
+                f"pooling over {self.size} x {self.size} does not fit a map of {shape[1]} x {shape[2]}"
+            )
+        if self.kind == "average" and any(side % self.size for side in shape[1:]):
             raise InputError(
                 f"pooling over {self.size} x {self.size} does not divide a map of {shape[1]} x {shape[2]}"
             )
@@ -129,19 +177,14 @@ class Full:
         return math.prod(shape) * self.features
 
 
-def _taps(side: int, kernel: int, stride: int) -> int:
-    """Products along one axis of a map with a kernel, those with padding left out."""
-    starts = range(-(kernel // 2), side - kernel // 2, stride)
-    return sum(min(start + kernel, side) - max(start, 0) for start in starts)
-
-
-Part = Conv | Residual | Recurrent | Dense | Bottleneck | Gather | Pool | Full
+Part = Conv | Whiten | Residual | Recurrent | Dense | Bottleneck | Gather | Pool | Full
 P = TypeVar("P", bound=Part)
 
 _POOLS = {"A": "average", "E": "earliest"}
 # A part, how it is written, and the pattern whose groups are its fields.
 _GRAMMAR: tuple[tuple[type[Part], str, str], ...] = (
     (Conv, "nCk, nCks2 (convolution)", r"(\d+)C(\d+)(?:s(\d+))?"),
+    (Whiten, "Wk (whitening, at the front)", r"W(\d+)"),
     (Residual, "nR, nRs2 (residual block)", r"(\d+)R(?:s(\d+))?"),
     (Recurrent, "nLk (convolutional LSTM)", r"(\d+)L(\d+)"),
     (Dense, "D (dense at each place, with a shortcut)", "D"),
@@ -167,7 +210,7 @@ def parse_layout(text: str, taken: tuple[type[P], ...]) -> list[P]:
     Raises:
         InputError: an unknown part or one that the network does not take, a size of 0, an even kernel,
             brackets that do not match, max pooling, a map layer after a fully connected one, pooling first,
-            or two poolings in a row.
+            two poolings in a row, or whitening behind another part.
 
     >>> parse_layout("16C5s2-(A2-8R)x2-F100", PARTS)[1:3]
     [Pool(kind='average', size=2), Residual(channels=8, stride=1)]
@@ -179,6 +222,8 @@ def parse_layout(text: str, taken: tuple[type[P], ...]) -> list[P]:
             written = ", ".join(how for kind, how, _ in _GRAMMAR if kind in taken)
             raise InputError(f"layout {text!r}: this network cannot have {token!r}; it takes {written}")
         parts.append(part)
+    if any(isinstance(part, Whiten) for part in parts[1:]):
+        raise InputError(f"layout {text!r}: whitening is of the image; put it first")
     for one, two in pairwise(parts):
         if isinstance(one, Full) and not isinstance(two, Full):
             raise InputError(f"layout {text!r}: after a fully connected layer come only such layers")
@@ -187,6 +232,11 @@ def parse_layout(text: str, taken: tuple[type[P], ...]) -> list[P]:
     if isinstance(parts[0], Pool):
         raise InputError(f"layout {text!r}: pooling needs a layer before it")
     return parts
+
+
+def built(parts: Sequence[Part], in_shape: Shape) -> list[Any]:
+    """Return the parts with a whitening as the fixed convolution that it is for such an input."""
+    return [part.conv(in_shape) if isinstance(part, Whiten) else part for part in parts]
 
 
 def _part(token: str, text: str) -> Part:

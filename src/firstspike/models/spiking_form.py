@@ -159,7 +159,7 @@ def _wiring(part: Conv | Full, shape: Shape, average: int) -> Wiring:
         out_channels=part.channels,
         kernel_size=part.kernel * average,
         stride=part.stride * average,
-        padding=part.kernel // 2 * average,
+        padding=part.padding * average,
     )
 
 

@@ -2,7 +2,8 @@
 
 What passes between layers is the value ``v = 1 - t / T`` of a spike at step ``t``, 0 for silence: a
 multiple of ``1 / T``. A layer is a convolution, a batch normalisation and the quantised, clipped ReLU that
-a window neuron computes; `firstspike.models.spiking_form` is the same network on spike times.
+a window neuron computes; `firstspike.models.spiking_form` is the same network on spike times. The ANN of
+the same layers stands beside it.
 """
 
 import math
@@ -14,13 +15,23 @@ from torch.autograd.function import FunctionCtx
 from torch.nn import functional as F
 
 from firstspike.models.images import check_maps
-from firstspike.models.layout import Conv, Full, Pool, Residual, Shape, layout_shapes, parse_layout
+from firstspike.models.layout import (
+    Conv,
+    Full,
+    Pool,
+    Residual,
+    Shape,
+    Whiten,
+    built,
+    layout_shapes,
+    parse_layout,
+)
 from firstspike.neurons import Window
 from firstspike.neurons.base import once
 from firstspike.nn.normed import NormedConnection, connect, round_to_grid
 from firstspike.spikes import Spikes, encode_latency
 
-PARTS: tuple[type[Conv | Residual | Pool | Full], ...] = (Conv, Residual, Pool, Full)
+PARTS: tuple[type[Conv | Whiten | Residual | Pool | Full], ...] = (Conv, Whiten, Residual, Pool, Full)
 
 
 class _Quantise(torch.autograd.Function):
@@ -50,13 +61,18 @@ class WindowLayer(NormedConnection):
         part: `Conv` or `Full`.
         in_shape: of a sample.
         average: side of the squares of places that are averaged before.
+        gain, pool: see `NormedConnection`.
     """
 
-    def __init__(self, part: Conv | Full, in_shape: Shape, average: int = 1) -> None:
+    def __init__(
+        self, part: Conv | Full, in_shape: Shape, average: int = 1, *, gain: bool = True, pool: int = 1
+    ) -> None:
         if isinstance(part, Conv):
-            super().__init__((part.channels, in_shape[0], part.kernel, part.kernel), stride=part.stride)
+            shape: Shape = (part.channels, in_shape[0], part.kernel, part.kernel)
+            super().__init__(shape, stride=part.stride, gain=gain, pool=pool)
+            self.weight.requires_grad_(not part.fixed)
         else:
-            super().__init__((part.features, math.prod(in_shape)))
+            super().__init__((part.features, math.prod(in_shape)), gain=gain)
         self.average = average
 
     def forward(self, values: Tensor) -> Tensor:
@@ -72,35 +88,39 @@ class ResidualBlock(torch.nn.Module):
         past: 1 x 1 convolution; None where input and output have one shape, and values pass as they are.
     """
 
-    def __init__(self, part: Residual, in_shape: Shape, average: int) -> None:
+    def __init__(self, part: Residual, in_shape: Shape, average: int, *, gain: bool = True) -> None:
         super().__init__()
         inner = part.out_shape(in_shape)
-        self.first = WindowLayer(Conv(part.channels, 3, part.stride), in_shape, average)
-        self.second = WindowLayer(Conv(part.channels, 3), inner)
+        self.first = WindowLayer(Conv(part.channels, 3, part.stride), in_shape, average, gain=gain)
+        self.second = WindowLayer(Conv(part.channels, 3), inner, gain=gain)
         plain = part.stride == average == 1 and in_shape[0] == part.channels
-        self.past = None if plain else WindowLayer(Conv(part.channels, 1, part.stride), in_shape, average)
+        past = Conv(part.channels, 1, part.stride)
+        self.past = None if plain else WindowLayer(past, in_shape, average, gain=gain)
 
 
-class WindowNetwork(torch.nn.Module):
-    """Images in, spikes of the output neurons out, through layers of window neurons.
+class NormedNetwork(torch.nn.Module):
+    """Images in, membranes of the output out, through normalised layers given by a layout.
+
+    A subclass gives the activation. The field `dtype` is the precision of hidden values and membranes
+    during training, as for `RasterNetwork`. Images are what `firstspike.spikes.as_images` takes.
 
     Args:
         layout: the hidden layers, as `firstspike.models.layout.parse_layout` reads them: convolutions,
-            residual blocks, pooling and full connections.
+            whitening, residual blocks, pooling and full connections.
         in_shape: ``(channels, height, width)`` of the input.
-        num_classes: number of output neurons.
-        in_steps: window of the input, in which each pixel spikes at most once.
-        steps: window of every hidden layer.
-        out_steps: window of the output.
-        clip: membrane, after batch normalisation, at which a hidden neuron fires at step 0.
+        num_classes: number of outputs.
+        in_steps: levels of the input's intensities.
         dropout: share of the output layer's inputs cut off during training.
-
-    The field `dtype` is the precision of hidden values and membranes during training, as for
-    `RasterNetwork`. Images are what `firstspike.spikes.as_images` takes.
+        pool_first: take the largest membranes behind a convolution before they are normalised and
+            activated, where earliest-spike pooling follows. Gains are 1 then, so these are the membranes
+            whose spikes are earliest; it saves work and changes the statistics of the normalisation.
 
     Raises:
         InputError: a layout of other parts, or one that cannot take images of this size.
     """
+
+    # The membrane that a value of 1 brings to a neuron past a residual block.
+    unit = 1.0
 
     def __init__(
         self,
@@ -109,45 +129,40 @@ class WindowNetwork(torch.nn.Module):
         num_classes: int,
         *,
         in_steps: int,
-        steps: int,
-        out_steps: int,
-        clip: float,
         dropout: float = 0.0,
+        pool_first: bool = False,
     ) -> None:
         super().__init__()
         self.layout, self.in_shape, self.num_classes = layout, in_shape, num_classes
-        self.in_steps, self.steps, self.clip, self.dropout = in_steps, steps, clip, dropout
+        self.in_steps, self.dropout = in_steps, dropout
         self.dtype = torch.float32
-        self.parts = parse_layout(layout, PARTS)
+        self.parts: list[Conv | Residual | Pool | Full] = built(parse_layout(layout, PARTS), in_shape)
         self.shapes = layout_shapes(self.parts, in_shape)
+        self.pool_first = pool_first
         self.blocks = torch.nn.ModuleList()
         average = 1
-        for part, shape in zip(self.parts, self.shapes, strict=False):
+        for part, following, shape in zip(self.parts, [*self.parts[1:], None], self.shapes, strict=False):
             if isinstance(part, Pool):
                 average = part.size if part.kind == "average" else 1
                 continue
-            self.blocks.append(
-                ResidualBlock(part, shape, average)
-                if isinstance(part, Residual)
-                else WindowLayer(part, shape, average)
-            )
+            if isinstance(part, Residual):
+                self.blocks.append(ResidualBlock(part, shape, average, gain=not pool_first))
+            else:
+                pool = 1
+                if pool_first and isinstance(following, Pool) and following.kind == "earliest":
+                    pool = following.size
+                self.blocks.append(WindowLayer(part, shape, average, gain=not pool_first, pool=pool))
             average = 1
         self.average = average
         self.output = torch.nn.Linear(math.prod(self.shapes[-1]), num_classes)
-        self.output_neuron = Window.output(out_steps)
         with torch.no_grad():
             self.output.weight.mul_(0.5)
             # Half-way up its range, from where an output can go both ways.
             self.output.bias.fill_(0.5)
 
-    def forward(self, images: Any) -> Spikes:
-        """Return output spikes ``(batch, classes)`` for images ``(batch, channels, y, x)``."""
-        return self.trace(images)[1]
-
-    def trace(self, images: Any) -> tuple[list[Tensor], Spikes]:
-        """Return the values of the input and of every hidden layer, and the output's spikes."""
-        values, membranes = self._walk(images)
-        return values, self.output_neuron.quantise(membranes[-1], self.steps)
+    def activation(self, membrane: Tensor) -> Tensor:
+        """Return the values that a hidden layer with these membranes passes on."""
+        raise NotImplementedError
 
     @torch.no_grad()
     def membranes(self, images: Any) -> list[Tensor]:
@@ -162,18 +177,20 @@ class WindowNetwork(torch.nn.Module):
 
         def fired(membrane: Tensor) -> Tensor:
             membranes.append(membrane)
-            values.append(_Quantise.apply(membrane, self.steps, self.clip))
+            values.append(self.activation(membrane))
             return values[-1]
 
         blocks = iter(self.blocks)
+        pooled = False
         for part in self.parts:
             if isinstance(part, Pool):
-                if part.kind == "earliest":
+                if part.kind == "earliest" and not pooled:
                     received = F.max_pool2d(received, part.size)
                 continue
             block = next(blocks)
+            pooled = isinstance(block, WindowLayer) and block.pool > 1
             if isinstance(block, ResidualBlock):
-                past = received * self.clip if block.past is None else block.past(received)
+                past = received * self.unit if block.past is None else block.past(received)
                 received = fired(block.second(fired(block.first(received))) + past)
             else:
                 received = fired(block(received))
@@ -183,16 +200,100 @@ class WindowNetwork(torch.nn.Module):
         return values, [*membranes, connect(received, *self.output_weights())]
 
     @property
-    def hidden(self) -> list[WindowLayer]:
+    def layers(self) -> list[WindowLayer]:
         """The layers of hidden neurons from the input on, without the connections past blocks."""
-        layers: list[WindowLayer] = []
+        found: list[WindowLayer] = []
         for block in self.blocks:
             if isinstance(block, ResidualBlock):
-                layers += block.first, block.second
+                found += block.first, block.second
             else:
-                layers.append(cast(WindowLayer, block))
-        return layers
+                found.append(cast(WindowLayer, block))
+        return found
 
     def output_weights(self) -> tuple[Tensor, Tensor]:
         """Return weight and bias of the output layer, on the grid of `round_to_grid`."""
         return round_to_grid(self.output.weight), round_to_grid(self.output.bias)
+
+
+class WindowNetwork(NormedNetwork):
+    """Images in, spikes of the output neurons out, through layers of window neurons.
+
+    Args:
+        layout, in_shape, num_classes, dropout, pool_first: see `NormedNetwork`.
+        in_steps: window of the input, in which each pixel spikes at most once.
+        steps: window of every hidden layer.
+        out_steps: window of the output.
+        clip: membrane, after batch normalisation, at which a hidden neuron fires at step 0.
+    """
+
+    def __init__(
+        self,
+        layout: str,
+        in_shape: Shape,
+        num_classes: int,
+        *,
+        in_steps: int,
+        steps: int,
+        out_steps: int,
+        clip: float,
+        dropout: float = 0.0,
+        pool_first: bool = False,
+    ) -> None:
+        super().__init__(
+            layout, in_shape, num_classes, in_steps=in_steps, dropout=dropout, pool_first=pool_first
+        )
+        self.steps, self.clip, self.unit = steps, clip, clip
+        self.output_neuron = Window.output(out_steps)
+
+    def activation(self, membrane: Tensor) -> Tensor:
+        """Return the values ``v = 1 - t / T`` of the spikes of neurons with these membranes."""
+        values: Tensor = _Quantise.apply(membrane, self.steps, self.clip)
+        return values
+
+    def forward(self, images: Any) -> Spikes:
+        """Return output spikes ``(batch, classes)`` for images ``(batch, channels, y, x)``."""
+        return self.trace(images)[1]
+
+    def trace(self, images: Any) -> tuple[list[Tensor], Spikes]:
+        """Return the values of the input and of every hidden layer, and the output's spikes."""
+        values, membranes = self._walk(images)
+        return values, self.output_neuron.quantise(membranes[-1], self.steps)
+
+
+class AnnNetwork(NormedNetwork):
+    """Images in, class logits out, through the layers of a `WindowNetwork` without spikes.
+
+    Args:
+        layout, in_shape, num_classes, in_steps, dropout, pool_first: see `NormedNetwork`.
+        levels: of the clipped ReLU of a window neuron; 0 for a plain ReLU.
+        clip: of the levels.
+    """
+
+    def __init__(
+        self,
+        layout: str,
+        in_shape: Shape,
+        num_classes: int,
+        *,
+        in_steps: int,
+        levels: int,
+        clip: float,
+        dropout: float = 0.0,
+        pool_first: bool = False,
+    ) -> None:
+        super().__init__(
+            layout, in_shape, num_classes, in_steps=in_steps, dropout=dropout, pool_first=pool_first
+        )
+        self.levels, self.clip = levels, clip
+        self.unit = clip if levels else 1.0
+
+    def activation(self, membrane: Tensor) -> Tensor:
+        """Return the values that a hidden layer with these membranes passes on."""
+        if not self.levels:
+            return F.relu(membrane)
+        values: Tensor = _Quantise.apply(membrane, self.levels, self.clip)
+        return values
+
+    def forward(self, images: Any) -> Tensor:
+        """Return logits ``(batch, classes)`` for images ``(batch, channels, y, x)``."""
+        return self._walk(images)[1][-1]

@@ -24,14 +24,15 @@ class BatchNorm(torch.nn.Module):
 
     Args:
         features: number of maps or neurons.
+        gain: train a gain; otherwise it stays 1.
     """
 
     running_mean: Tensor
     running_var: Tensor
 
-    def __init__(self, features: int) -> None:
+    def __init__(self, features: int, *, gain: bool = True) -> None:
         super().__init__()
-        self.weight = torch.nn.Parameter(torch.ones(features))
+        self.weight = torch.nn.Parameter(torch.ones(features), requires_grad=gain)
         self.bias = torch.nn.Parameter(torch.zeros(features))
         self.register_buffer("running_mean", torch.zeros(features))
         self.register_buffer("running_var", torch.ones(features))
@@ -92,24 +93,38 @@ class NormedConnection(torch.nn.Module):
 
     Args:
         shape: of the weight, ``(O, I)`` or ``(O, I, k, k)``.
-        stride: of a convolution, whose padding is ``k // 2``.
+        stride: of a convolution, whose padding is ``(k - 1) // 2``.
         on_grid: fold onto multiples of ``2^-GRID_BITS``.
+        gain: train the normalisation's gain; otherwise it stays 1.
+        pool: side of the squares of places of which the largest membrane alone goes on, before the
+            normalisation; without a trained gain that is the largest after it too.
     """
 
-    def __init__(self, shape: Sequence[int], *, stride: int = 1, on_grid: bool = True) -> None:
+    def __init__(
+        self,
+        shape: Sequence[int],
+        *,
+        stride: int = 1,
+        on_grid: bool = True,
+        gain: bool = True,
+        pool: int = 1,
+    ) -> None:
         super().__init__()
-        self.stride, self.on_grid = stride, on_grid
+        self.stride, self.on_grid, self.pool = stride, on_grid, pool
         weight = torch.empty(*shape)
         torch.nn.init.kaiming_normal_(weight, nonlinearity="relu")
         self.weight = torch.nn.Parameter(convolution_memory(weight))
-        self.norm = BatchNorm(shape[0])
+        self.norm = BatchNorm(shape[0], gain=gain)
 
     def forward(self, values: Tensor) -> Tensor:
         """Return normalised membranes ``(B, O, ...)`` for values ``(B, I, ...)``."""
         if not self.training:
-            return connect(values, *self.folded(), stride=self.stride)
-        normalised: Tensor = self.norm(connect(values, self.weight, stride=self.stride))
+            return self._pooled(connect(values, *self.folded(), stride=self.stride))
+        normalised: Tensor = self.norm(self._pooled(connect(values, self.weight, stride=self.stride)))
         return normalised
+
+    def _pooled(self, membranes: Tensor) -> Tensor:
+        return F.max_pool2d(membranes, self.pool) if self.pool > 1 else membranes
 
     def folded(self) -> tuple[Tensor, Tensor]:
         """Return weight and bias with the normalisation by running statistics in them."""
@@ -123,14 +138,14 @@ def connect(values: Tensor, weight: Tensor, bias: Tensor | None = None, *, strid
 
     Args:
         values: maps ``(B, I, y, x)``; any shape for a full connection.
-        weight: ``(O, I)``, or ``(O, I, k, k)`` of a convolution with padding ``k // 2``.
+        weight: ``(O, I)``, or ``(O, I, k, k)`` of a convolution with padding ``(k - 1) // 2``.
         bias: ``(O,)``.
         stride: of a convolution.
     """
     weight, bias = weight.to(values.dtype), None if bias is None else bias.to(values.dtype)
     if weight.dim() == 2:
         return F.linear(values.flatten(1), weight, bias)
-    return F.conv2d(values, weight, bias, stride=stride, padding=weight.shape[-1] // 2)
+    return F.conv2d(values, weight, bias, stride=stride, padding=(weight.shape[-1] - 1) // 2)
 
 
 def scaled(weight: Tensor, gain: Tensor) -> Tensor:

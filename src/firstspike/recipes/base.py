@@ -15,7 +15,14 @@ import torch
 from torch import Tensor
 
 from firstspike.data import Dataset, ImageSet, dataset, load
-from firstspike.data.augment import check_bytes, cut_out, distort, flip_horizontally
+from firstspike.data.augment import (
+    Border,
+    check_bytes,
+    cut_out,
+    distort,
+    flip_alternately,
+    flip_horizontally,
+)
 from firstspike.losses import first_spike_cross_entropy
 from firstspike.metrics.figures import describe
 from firstspike.metrics.report import Report, report
@@ -25,6 +32,7 @@ from firstspike.models.layout import parse_layout
 from firstspike.models.precision import Precision, fast_precision
 from firstspike.models.raster.network import RasterNetwork
 from firstspike.models.spiking_form import SpikingForm, spiking_form
+from firstspike.models.start import start_as_identity, whiten
 from firstspike.models.window import WindowNetwork
 from firstspike.recipes.fields import (
     Checked,
@@ -38,11 +46,14 @@ from firstspike.recipes.fields import (
     Steps,
     changed,
 )
+from firstspike.recipes.optimizers import AdamW, Muon, Sgd
 from firstspike.spikes import Spikes
 from firstspike.support import InputError
 
 # Along an axis. Smaller images of a user's own are trained on like the 8 x 8 digits.
 _SMALL_SIDE = 16
+# Of which the covariance of patches is taken.
+WHITENING_IMAGES = 5000
 
 # Takes the name of an optimiser and a loss, a mean over the samples given: gradients, then a step.
 Descend = Callable[[str, Tensor], None]
@@ -85,12 +96,16 @@ class Recipe(Checked, ABC):
             holds the name.
         batch_size, epochs: of the training.
         ema: decay per step of the moving average of the weights, which is what is kept; 0 for none.
+        look_ahead: steps after which the average moves, by `ema`, and the weights are set back to it
+            (Zhang et al. 2019, arXiv 1907.08610); 0: the average moves at every step, and nothing is set
+            back.
     """
 
     dataset: str | Dataset = "mnist"
     batch_size: Count = 128
     epochs: Count = 20
     ema: ShareBelowOne = 0.0
+    look_ahead: Annotated[int, Range(0)] = 0
 
     # Whether it can be trained; what cannot was made elsewhere, and is measured on any data.
     trainable: ClassVar[bool] = True
@@ -159,8 +174,17 @@ class Recipe(Checked, ABC):
         """Return the inputs and labels that batches are taken from."""
         return train.images, train.labels
 
-    def augment(self, inputs: Tensor) -> Tensor:
-        """Return a batch of inputs, changed at random."""
+    def prepare(self, model: torch.nn.Module, train: ImageSet) -> None:
+        """Give a freshly drawn model what it starts from besides chance, such as the training images."""
+
+    def augment(self, inputs: Tensor, index: Tensor, epoch: int) -> Tensor:
+        """Return a batch of inputs, changed at random.
+
+        Args:
+            inputs: the batch.
+            index: int64 ``(batch,)``, its samples' places in the training set.
+            epoch: from 0.
+        """
         return inputs
 
     def plain(self, inputs: Tensor) -> Tensor:
@@ -235,7 +259,9 @@ class Augmentation(Checked):
 
     Attributes:
         shift_px, rotation_deg, scale, shear, elastic_px: the arguments of `distort`.
-        flip: flip every other image horizontally.
+        border: what a shift alone brings in from outside the image.
+        flip: flip images horizontally: each with probability 1/2, or "alternating": half of them in even
+            epochs, the others in odd ones, so that two epochs show each image once each way.
         cutout_px: side of a black square at a random place; 0 for none.
     """
 
@@ -244,11 +270,18 @@ class Augmentation(Checked):
     scale: ShareBelowOne = 0.0
     shear: NotNegative = 0.0
     elastic_px: NotNegative = 0.0
-    flip: bool = False
+    border: Border = "black"
+    flip: bool | Literal["alternating"] = False
     cutout_px: Annotated[int, Range(0)] = 0
 
-    def __call__(self, images: Tensor) -> Tensor:
-        """Return images uint8 ``(batch, ..., height, width)``, changed at random."""
+    def __call__(self, images: Tensor, index: Tensor, epoch: int) -> Tensor:
+        """Return images uint8 ``(batch, ..., height, width)``, changed at random.
+
+        Args:
+            images: the batch.
+            index: int64 ``(batch,)``, their places in the training set.
+            epoch: from 0.
+        """
         images = distort(
             images,
             shift_px=self.shift_px,
@@ -256,8 +289,11 @@ class Augmentation(Checked):
             scale=self.scale,
             shear=self.shear,
             elastic_px=self.elastic_px,
+            border=self.border,
         )
-        if self.flip:
+        if self.flip == "alternating":
+            images = flip_alternately(images, index, epoch)
+        elif self.flip:
             images = flip_horizontally(images)
         return cut_out(images, self.cutout_px) if self.cutout_px else images
 
@@ -336,17 +372,16 @@ class Classifier(Recipe):
 
     def optimizers(self, model: torch.nn.Module) -> dict[str, torch.optim.Optimizer]:
         """Return AdamW, under which weights decay and the other parameters do not."""
-        groups = parameter_groups(model, self.weight_decay)
-        return {"optimizer": torch.optim.AdamW(groups, self.rate, fused=True)}
+        return {"optimizer": AdamW().of(model, self.rate, self.weight_decay)}
 
     def rate_factor(self, step: int, total: int) -> float:
         """Return the factor: up linearly over the share `warmup`, times a half cosine down to 0."""
         rise = min(1.0, (step + 1) / max(self.warmup * total, 1))
         return rise * 0.5 * (1 + math.cos(math.pi * step / total))
 
-    def augment(self, inputs: Tensor) -> Tensor:
+    def augment(self, inputs: Tensor, index: Tensor, epoch: int) -> Tensor:
         """Return images as `augmentation` changes them."""
-        return self.augmentation(inputs)
+        return self.augmentation(inputs, index, epoch)
 
     def on(self, data: str | Dataset) -> Self:
         """Return the recipe for another data set; plain numbers are not augmented."""
@@ -392,11 +427,16 @@ class DeepClassifier(Classifier):
     Attributes:
         precision: of activations during training; weights, validation and tests are float32. "auto" takes
             what the processor or GPU does well, which the run records.
+        optimizer: what takes the steps.
+        identity_start: the first filters of a convolution of odd size that gives no fewer maps than it
+            takes pass these on.
     """
 
     rate: Rate = 2e-3
     weight_decay: NotNegative = 0.01
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    optimizer: AdamW | Sgd | Muon = field(default_factory=AdamW)
+    identity_start: bool = False
 
     on_gpu: ClassVar[bool] = True
 
@@ -407,6 +447,16 @@ class DeepClassifier(Classifier):
     def at(self, precision: Precision) -> Self:
         """Return the recipe with its precision settled."""
         return dataclasses.replace(self, precision=precision)
+
+    def optimizers(self, model: torch.nn.Module) -> dict[str, torch.optim.Optimizer]:
+        """Return the optimiser."""
+        return {"optimizer": self.optimizer.of(model, self.rate, self.weight_decay)}
+
+    def prepare(self, model: torch.nn.Module, train: ImageSet) -> None:
+        """Start convolutions as the identity, and whiten by the training images."""
+        if self.identity_start:
+            start_as_identity(model)
+        whiten(model, maps(train.images[:WHITENING_IMAGES]))
 
     def _dtype(self, images: Tensor) -> torch.dtype:
         """The type of activations on the images' device."""
@@ -420,10 +470,12 @@ class SpikeClassifier(DeepClassifier):
     Attributes:
         layout: the hidden layers, see `firstspike.models.layout.parse_layout`.
         steps: ``T`` of every layer.
+        pool_first: see `firstspike.models.window.WindowNetwork`.
     """
 
     layout: str = "32C5s2-64C3-A2-128C3-F128"
     steps: Steps = 8
+    pool_first: bool = False
 
     has_layers: ClassVar[bool] = True
     # The parts of a layout that the network is built of.
@@ -449,19 +501,6 @@ class SpikeClassifier(DeepClassifier):
             "steps_to_decision": found.steps_to_decision,
             "spikes_per_hidden_neuron": found.spikes_per_hidden_neuron,
         }
-
-
-def parameter_groups(model: torch.nn.Module, weight_decay: float) -> list[dict[str, Any]]:
-    """Return `model`'s parameters for an optimiser: weights decay, the others do not."""
-    # Gains, shifts and biases have one axis; pulling them to 0 would silence neurons.
-    groups = [
-        {
-            "params": [p for p in model.parameters() if (p.dim() > 1) == decays],
-            "weight_decay": weight_decay if decays else 0.0,
-        }
-        for decays in (True, False)
-    ]
-    return [group for group in groups if group["params"]]
 
 
 @dataclass(frozen=True)

@@ -49,6 +49,7 @@ class EttfsRecipe(SpikeClassifier):
             weights=self.weights,
             decoder=self.decoder,
             code=self.code,
+            pool_first=self.pool_first,
         )
 
     def batch_loss(self, model: torch.nn.Module, images: Tensor, labels: Tensor) -> Tensor:

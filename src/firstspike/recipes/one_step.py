@@ -1,7 +1,7 @@
 """Networks that walk over patches in one time step."""
 
 from dataclasses import dataclass, field, replace
-from typing import Any, ClassVar, Literal, cast
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -10,8 +10,9 @@ from torch.nn import functional as F
 from firstspike.data import ImageSet
 from firstspike.models.patches.network import OneStepNetwork
 from firstspike.models.patches.settings import PatchCarry, one_step_parts
-from firstspike.recipes.base import Augmentation, DeepClassifier, Preset, maps, parameter_groups
+from firstspike.recipes.base import Augmentation, DeepClassifier, Preset, maps
 from firstspike.recipes.fields import Count, NotNegative, Share, ShareBelowOne
+from firstspike.recipes.optimizers import Sgd
 
 YAO = "Yao et al. 2023, arXiv 2401.10843 (one-step SNN)"
 
@@ -53,7 +54,6 @@ class OneStepRecipe(DeepClassifier):
         mixup: parameter of the beta distribution from which the shares of mixed images are drawn; 0 for
             none.
         label_smoothing: of the cross-entropy.
-        optimizer: "adamw", or "sgd" with a momentum of 0.9.
         clip_norm: largest norm of all gradients together; 0 for no bound.
     """
 
@@ -63,10 +63,7 @@ class OneStepRecipe(DeepClassifier):
     dropout: ShareBelowOne = 0.0
     mixup: NotNegative = 0.0
     label_smoothing: Share = 0.0
-    optimizer: Literal["adamw", "sgd"] = "adamw"
     clip_norm: NotNegative = 0.0
-
-    MOMENTUM: ClassVar[float] = 0.9
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -87,9 +84,6 @@ class OneStepRecipe(DeepClassifier):
     def optimizers(self, model: torch.nn.Module) -> dict[str, torch.optim.Optimizer]:
         """Return the optimiser, which bounds the gradients' norm first."""
         optimizers = super().optimizers(model)
-        if self.optimizer == "sgd":
-            groups = parameter_groups(model, self.weight_decay)
-            optimizers = {"optimizer": torch.optim.SGD(groups, self.rate, momentum=self.MOMENTUM)}
         if self.clip_norm:
 
             def bound(*_: object) -> None:
@@ -129,7 +123,7 @@ _PAPER = OneStepRecipe(
     dropout=0.1,
     mixup=0.1,
     label_smoothing=0.1,
-    optimizer="sgd",
+    optimizer=Sgd(),
     rate=0.05,
     weight_decay=2e-5,
     clip_norm=20.0,

@@ -93,6 +93,7 @@ def _train(
     if model is None:
         with seeded(run.seed, "initial"):
             model = recipe.build(tuple(maps(train.images[:1]).shape[1:]), train.num_classes)
+            recipe.prepare(model, train)
     model = model.to(device)
     kept = recipe.kept(model)
     modules = {"model": model, "average": copy.deepcopy(kept), "best": copy.deepcopy(kept)}
@@ -129,7 +130,7 @@ def _train(
                 factor = recipe.rate_factor(epoch * len(batches) + index, recipe.epochs * len(batches))
                 for name, optimizer in optimizers.items():
                     set_rate(optimizer, rates[name] * factor)
-                changed = recipe.augment(inputs[batch])
+                changed = recipe.augment(inputs[batch], batch, epoch)
                 if len(batch) < processes.count():
                     continue
                 own = processes.share(len(batch))
@@ -137,7 +138,11 @@ def _train(
                 descend = _descent(model, optimizers, len(part) / len(batch))
                 with processes.own_randomness(), losses.blamed(model):
                     losses.add(recipe.step(model, part, part_labels, descend), len(part))
-                update_average(modules["average"], kept, recipe.ema)
+                if not recipe.look_ahead:
+                    update_average(modules["average"], kept, recipe.ema)
+                elif (index + 1) % recipe.look_ahead == 0 or index + 1 == len(batches):
+                    update_average(modules["average"], kept, recipe.ema)
+                    kept.load_state_dict(modules["average"].state_dict())
                 # As much again as a batch is kept for the judging.
                 move_bar((index + 1) / (len(batches) + 1))
         losses.check(model)

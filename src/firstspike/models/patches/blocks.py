@@ -47,17 +47,22 @@ class Connection(NormedConnection):
     """A convolution with batch normalisation; one of kernel 1 connects the maps of each place fully.
 
     Args:
-        in_channels, out_channels, kernel: of the convolution, whose padding is ``kernel // 2``.
+        in_channels, out_channels, kernel: of the convolution, whose padding is ``(kernel - 1) // 2``.
+        pool: side of the squares of places of which the largest current alone reaches a neuron.
     """
 
-    def __init__(self, in_channels: int, out_channels: int, kernel: int) -> None:
-        super().__init__((out_channels, in_channels, kernel, kernel), on_grid=False)
+    def __init__(self, in_channels: int, out_channels: int, kernel: int, pool: int = 1) -> None:
+        super().__init__((out_channels, in_channels, kernel, kernel), on_grid=False, pool=pool)
 
     def operations(self, maps: Tensor, *, numbers: bool) -> Operations:
         """Return the operations for maps ``(B, C, Y, X)``, numbers or spikes."""
         targets, _, kernel, _ = self.weight.shape
-        shifts = float(len(maps) * targets * maps[0, 0].numel())
-        return _received(maps, targets, kernel, numbers) + Operations(neuron_additions=shifts)
+        rows, columns = (side - 1 + kernel % 2 for side in maps.shape[2:])
+        shifts = (rows // self.pool) * (columns // self.pool)
+        # To find the largest of each square takes a comparison less than it has places.
+        compared = shifts * (self.pool**2 - 1)
+        additions = float(len(maps) * targets * (shifts + compared))
+        return _received(maps, targets, kernel, numbers) + Operations(neuron_additions=additions)
 
 
 class GatheringConnection(Connection):
@@ -288,10 +293,11 @@ class Head(torch.nn.Linear):
 
 def _received(maps: Tensor, targets: int, kernel: int, numbers: bool) -> Operations:
     """What the inputs of a convolution cause at its outputs, and what they cause in the ANN's."""
-    reach = F.conv2d(
-        torch.ones(1, 1, *maps.shape[2:], device=maps.device),
+    sides = (side - 1 + kernel % 2 for side in maps.shape[2:])
+    reach = F.conv_transpose2d(
+        torch.ones(1, 1, *sides, device=maps.device),
         torch.ones(1, 1, kernel, kernel, device=maps.device),
-        padding=kernel // 2,
+        padding=(kernel - 1) // 2,
     )[0, 0]
     dense = float(len(maps) * int(reach.sum()) * maps.shape[1] * targets)
     events = float(((maps != 0).sum((0, 1)) * reach).sum(dtype=torch.float64)) * targets

@@ -15,7 +15,9 @@ from firstspike.models.layout import (
     Conv,
     Dense,
     Gather,
+    Pool,
     Recurrent,
+    built,
     layout_shapes,
 )
 from firstspike.models.patches.blocks import (
@@ -78,14 +80,19 @@ class OneStepNetwork(torch.nn.Module):
         self.layout, self.in_shape, self.num_classes = layout, in_shape, num_classes
         self.neuron = neuron
         self.dtype = torch.float32
-        self.parts = one_step_parts(layout)
+        self.parts: list[PatchPart] = built(one_step_parts(layout), in_shape)
         self.shapes = layout_shapes(self.parts, in_shape)
         walking = sum(isinstance(part, Conv | Recurrent) for part in self.parts)
         self.blocks = torch.nn.ModuleList()
         walked = 0
-        for part, (channels, *_), (_, *sides) in zip(
-            self.parts, self.shapes, self.shapes[1:], strict=False
-        ):
+        following = [*self.parts[1:], None]
+        for depth, part in enumerate(self.parts):
+            if isinstance(part, Pool):
+                continue
+            pooling = following[depth]
+            pool = pooling.size if isinstance(pooling, Pool) else 1
+            channels, *_ = self.shapes[depth]
+            _, *sides = self.shapes[depth + (pool > 1) + 1]
             map_shape = (sides[0], sides[1])
             grid = patch_grid(map_shape, 1, dilated=False)
             if isinstance(part, Conv | Recurrent):
@@ -94,7 +101,7 @@ class OneStepNetwork(torch.nn.Module):
                     neuron.patches == "alternating" and walked % 2 == 0 and walked < walking
                 )
                 grid = patch_grid(map_shape, neuron.grid, dilated=dilated)
-            self.blocks.append(_block(part, channels, neuron, grid))
+            self.blocks.append(_block(part, channels, neuron, grid, pool))
         channels, *sides = self.shapes[-1]
         if head_size > min(sides):
             raise InputError(
@@ -133,7 +140,9 @@ class OneStepNetwork(torch.nn.Module):
         return Passed(values, None, numbers=True)
 
 
-def _block(part: PatchPart, channels: int, neuron: PatchCarry, grid: PatchGrid) -> torch.nn.Module:
+def _block(
+    part: PatchPart, channels: int, neuron: PatchCarry, grid: PatchGrid, pool: int
+) -> torch.nn.Module:
     """The block of a part that receives so many maps."""
     if isinstance(part, Bottleneck):
         return Perceptron(channels, part.hidden, neuron, grid)
@@ -143,4 +152,7 @@ def _block(part: PatchPart, channels: int, neuron: PatchCarry, grid: PatchGrid) 
         return SpikingLayer(GatheringConnection(channels, part.channels), neuron, grid)
     if isinstance(part, Recurrent):
         return SpikingLayer(NormedLSTM(channels, part.channels, grid, part.kernel), neuron, grid)
-    return SpikingLayer(Connection(channels, part.channels, part.kernel), neuron, grid)
+    assert isinstance(part, Conv)
+    connection = Connection(channels, part.channels, part.kernel, pool)
+    connection.weight.requires_grad_(not part.fixed)
+    return SpikingLayer(connection, neuron, grid)

@@ -2,14 +2,24 @@
 
 import math
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Literal, get_args
 
-from firstspike.models.layout import Bottleneck, Conv, Dense, Gather, Recurrent, parse_layout
+from firstspike.models.layout import (
+    Bottleneck,
+    Conv,
+    Dense,
+    Gather,
+    Pool,
+    Recurrent,
+    Whiten,
+    parse_layout,
+)
 from firstspike.models.surrogates import SurrogateKind, check_surrogate
 from firstspike.support import InputError, check_choice, check_numbers
 
-PatchPart = Conv | Recurrent | Dense | Bottleneck | Gather
-PARTS: tuple[type[PatchPart], ...] = (Conv, Recurrent, Dense, Bottleneck, Gather)
+PatchPart = Conv | Whiten | Recurrent | Dense | Bottleneck | Gather | Pool
+PARTS: tuple[type[PatchPart], ...] = (Conv, Whiten, Recurrent, Dense, Bottleneck, Gather, Pool)
 
 Projection = Literal["sine_patch", "sine_layer", "linear", "sigmoid", "tanh", "relu"]
 Carried = Literal["both", "patch", "layer", "none"]
@@ -85,8 +95,13 @@ def one_step_parts(layout: str) -> list[PatchPart]:
             that is neither a convolution nor an LSTM.
     """
     parts = parse_layout(layout, PARTS)
-    if not isinstance(parts[0], Conv | Recurrent):
+    if not isinstance(parts[0], Conv | Whiten | Recurrent):
         raise InputError(f"layout {layout!r}: the first part must be a convolution or an LSTM")
+    for part, following in pairwise(parts):
+        if isinstance(following, Pool) and (following.kind == "average" or not isinstance(part, Conv)):
+            raise InputError(
+                f"layout {layout!r}: pooling is of a convolution's currents here, Ek behind nCk"
+            )
     if any(isinstance(part, Conv) and part.stride > 1 for part in parts):
         raise InputError(f"layout {layout!r}: convolutions have stride 1 here; nG halves the map's sides")
     return parts

@@ -26,9 +26,11 @@ class RasterLayer(torch.nn.Module):
         steps: ``T``.
         neuron: once-only neuron and its surrogate gradient.
         weights: initialisation and normalisation.
-        stride: of a convolution, whose padding is ``k // 2``.
+        stride: of a convolution, whose padding is ``(k - 1) // 2``.
         input_size: how many spikes the pooling before this layer adds up; their mean is what it receives.
         pool: average pooling of the fired spikes, without the division.
+        pool_first: side of the squares of places of which the largest membrane alone goes on, before a
+            batch normalisation without a trained gain; 0 for a trained gain and every membrane.
         current: the input is no raster but a constant current ``x`` of shape ``(B, I, ...)``, and
             ``H[t] = (t + 1) X`` with ``X = g (W x) + b``.
     """
@@ -43,6 +45,7 @@ class RasterLayer(torch.nn.Module):
         stride: int = 1,
         input_size: int = 1,
         pool: int = 1,
+        pool_first: int = 0,
         current: bool = False,
     ) -> None:
         super().__init__()
@@ -54,13 +57,14 @@ class RasterLayer(torch.nn.Module):
             raise ValueError("weight normalisation needs two inputs or more; it makes a single weight 0")
         self.steps, self.neuron, self.weights = steps, neuron, weights
         self.stride, self.input_size, self.pool, self.current = stride, input_size, pool, current
+        self.pool_first = pool_first
         self._spread = math.sqrt((steps if weights.init == "ettfs" else 1) / math.prod(shape[1:]))
         bound = math.sqrt(3) * self._spread
         weight = torch.empty(*shape).uniform_(-bound, bound)
         self.weight = torch.nn.Parameter(convolution_memory(weight))
         self.gain: Tensor | None = None
         self.shift: Tensor | None = None
-        self.norm = BatchNorm(shape[0]) if weights.norm == "batch" else None
+        self.norm = BatchNorm(shape[0], gain=not pool_first) if weights.norm == "batch" else None
         if self.norm is None and weights.affine != "none":
             count = shape[0] if weights.affine == "channel" else 1
             self.gain = torch.nn.Parameter(torch.ones(count))
@@ -91,16 +95,24 @@ class RasterLayer(torch.nn.Module):
             self.membrane(spikes), self.neuron, self.pool, forced=self.training and self.neuron.fire_last
         )
 
-    def membrane(self, spikes: Tensor) -> Tensor:
-        """Return the membranes ``H``, ``(T, B, O, ...)``, for ``(T, B, I, ...)`` or a current."""
+    def membrane(self, spikes: Tensor, *, pooled: bool = True) -> Tensor:
+        """Return the membranes ``H``, ``(T, B, O, ...)``, for ``(T, B, I, ...)`` or a current.
+
+        Args:
+            spikes: the input.
+            pooled: take the largest, as `pool_first` says.
+        """
+        pool = self.pool_first if pooled else 1
         values = spikes if self.current else spikes.flatten(0, 1)
         ramps = self.weights.shift == "per_step" and not self.current
         start = None
         if self.training and self.norm is not None:
-            drive = self.norm(connect(values, self.weight / self.input_size, stride=self.stride))
+            drive = self.norm(
+                _largest(connect(values, self.weight / self.input_size, stride=self.stride), pool)
+            )
         else:
             weight, start = self.folded()
-            drive = connect(values, weight, None if ramps else start, stride=self.stride)
+            drive = _largest(connect(values, weight, None if ramps else start, stride=self.stride), pool)
         if self.current:
             return drive * _clock(self.steps, drive.dim() + 1, drive)
         drive = drive.unflatten(0, spikes.shape[:2])
@@ -119,6 +131,11 @@ class RasterLayer(torch.nn.Module):
     def extra_repr(self) -> str:
         """Return the sizes and settings, for printing."""
         return f"{tuple(self.weight.shape)}, stride={self.stride}, {self.neuron}, {self.weights}"
+
+
+def _largest(drive: Tensor, size: int) -> Tensor:
+    """The largest of each ``size x size`` places."""
+    return F.max_pool2d(drive, size) if size > 1 else drive
 
 
 def _clock(steps: int, dims: int, like: Tensor) -> Tensor:

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from firstspike.decision import Membrane, Votes
 from firstspike.models.images import check_maps, levels
-from firstspike.models.layout import Conv, Full, Pool, Shape, layout_shapes, parse_layout
+from firstspike.models.layout import Conv, Full, Pool, Shape, built, layout_shapes, parse_layout
 from firstspike.models.raster.layers import RasterLayer, earliest_pool
 from firstspike.models.raster.settings import PARTS, RasterNeuron, RasterWeights
 from firstspike.spikes import Spikes, encode_latency
@@ -28,6 +28,9 @@ class RasterNetwork(torch.nn.Module):
         decoder: output neurons, and how they decide.
         code: "current": the intensities flow as a constant current into the first layer; "latency": each
             pixel spikes once, the brighter the earlier.
+        pool_first: take the largest membranes behind a convolution, at each step, before they are
+            normalised, where earliest-spike pooling follows, with gains of 1: see
+            `firstspike.models.window.WindowNetwork`.
 
     The field `dtype` is the precision of spikes and membranes: float32, or bfloat16 for training at half
     the memory and time. Weights stay float32. Images are what `firstspike.spikes.as_images`
@@ -35,7 +38,7 @@ class RasterNetwork(torch.nn.Module):
 
     Raises:
         InputError: a layout of other parts, or one that cannot take images of this size.
-        ValueError: an unknown code.
+        ValueError: an unknown code; `pool_first` without batch normalisation.
     """
 
     def __init__(
@@ -49,14 +52,20 @@ class RasterNetwork(torch.nn.Module):
         weights: RasterWeights,
         decoder: Votes | Membrane,
         code: str = "current",
+        pool_first: bool = False,
     ) -> None:
         super().__init__()
         if code not in ("current", "latency"):
             raise ValueError(f"code must be 'current' or 'latency', found {code!r}")
+        if pool_first and weights.norm != "batch":
+            raise ValueError(
+                f"pool_first is for norm 'batch', whose gain it takes as 1; found {weights.norm!r}"
+            )
         self.layout, self.in_shape, self.num_classes = layout, in_shape, num_classes
         self.steps, self.neuron, self.decoder, self.code = steps, neuron, decoder, code
         self.dtype = torch.float32
-        self.parts = [*parse_layout(layout, PARTS), Full(num_classes * decoder.neurons_per_class)]
+        hidden: list[Conv | Pool | Full] = built(parse_layout(layout, PARTS), in_shape)
+        self.parts = [*hidden, Full(num_classes * decoder.neurons_per_class)]
         self.shapes = layout_shapes(self.parts, in_shape)
         layers: list[RasterLayer] = []
         input_size = 1
@@ -67,7 +76,9 @@ class RasterNetwork(torch.nn.Module):
                 size: tuple[int, ...] = (part.channels, shape[0], part.kernel, part.kernel)
             else:
                 size = (*part.out_shape(shape), math.prod(shape))
-            pool = following.size if isinstance(following, Pool) and following.kind == "average" else 1
+            pooling = following if isinstance(following, Pool) else None
+            pool = pooling.size if pooling is not None and pooling.kind == "average" else 1
+            earliest = pooling.size if pooling is not None and pooling.kind == "earliest" else 1
             layers.append(
                 RasterLayer(
                     size,
@@ -77,9 +88,11 @@ class RasterNetwork(torch.nn.Module):
                     stride=part.stride if isinstance(part, Conv) else 1,
                     input_size=input_size,
                     pool=pool,
+                    pool_first=earliest if pool_first else 0,
                     current=code == "current" and not layers,
                 )
             )
+            layers[-1].weight.requires_grad_(not (isinstance(part, Conv) and part.fixed))
             input_size = pool**2
         self.layers = torch.nn.ModuleList(layers)
 
@@ -104,21 +117,25 @@ class RasterNetwork(torch.nn.Module):
     def first_spikes(self, images: Any) -> Spikes:
         """Return the first spikes: the input's, or where a current flows in, the first layer's."""
         layer, received = next(self._walk(images))
-        return _spikes(layer.membrane(received) >= 1 if self.code == "current" else received > 0)
+        by_current = self.code == "current"
+        return _spikes(layer.membrane(received, pooled=False) >= 1 if by_current else received > 0)
 
     def _walk(self, images: Any) -> Iterator[tuple[RasterLayer, Tensor]]:
         """Each layer with its input; a layer's spikes are computed when the next one is asked for."""
         values = self._encode(check_maps(images, self.in_shape))
         layers = iter(self.layers)
         layer: RasterLayer | None = None
+        pooled = False
         for part in self.parts:
             if layer is not None:
                 values, layer = layer(values), None
             if isinstance(part, Pool):
-                values = earliest_pool(values, part.size) if part.kind == "earliest" else values
+                if part.kind == "earliest" and not pooled:
+                    values = earliest_pool(values, part.size)
                 continue
             layer = next(layers)  # type: ignore[assignment]
             assert isinstance(layer, RasterLayer)
+            pooled = layer.pool_first > 1
             yield layer, values
 
     def _encode(self, images: Tensor) -> Tensor:

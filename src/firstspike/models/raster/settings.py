@@ -3,12 +3,12 @@
 from dataclasses import dataclass
 from typing import Literal, get_args
 
-from firstspike.models.layout import Conv, Full, Pool
+from firstspike.models.layout import Conv, Full, Pool, Whiten
 from firstspike.models.surrogates import SurrogateKind, check_surrogate
 from firstspike.support import check_choice, check_numbers
 
 # No residual blocks: the sum of two layers of spikes is no single spike.
-PARTS: tuple[type[Conv | Pool | Full], ...] = (Conv, Pool, Full)
+PARTS: tuple[type[Conv | Whiten | Pool | Full], ...] = (Conv, Whiten, Pool, Full)
 
 Gradient = Literal["every_step", "firing_step", "bptt"]
 Init = Literal["ettfs", "kaiming"]
