@@ -9,11 +9,14 @@ the same layers stands beside it.
 import math
 from typing import Any, cast
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.autograd.function import FunctionCtx
 from torch.nn import functional as F
 
+from firstspike.kernels.cpu import quantise as kernel
+from firstspike.kernels.untraced import untraced
 from firstspike.models.images import check_maps
 from firstspike.models.layout import (
     Conv,
@@ -34,8 +37,48 @@ from firstspike.spikes import Spikes, encode_latency
 PARTS: tuple[type[Conv | Whiten | Residual | Pool | Full], ...] = (Conv, Whiten, Residual, Pool, Full)
 
 
-class _Quantise(torch.autograd.Function):
-    """``floor(clip(u T / high + 1/2, 0, T)) / T``, straight through inside the range."""
+@untraced
+def quantise(membrane: Tensor, steps: int, high: float) -> Tensor:
+    """Return ``floor(clip(u T / high + 1/2, 0, T)) / T``, straight through inside the range.
+
+    Args:
+        membrane: ``u``, float32 or bfloat16 of any shape.
+        steps: ``T``.
+        high: membrane of the highest level.
+    """
+    values: Tensor = (_Compiled if membrane.device.type == "cpu" else _Plain).apply(membrane, steps, high)
+    return values
+
+
+class _Compiled(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: FunctionCtx, membrane: Tensor, steps: int, high: float) -> Tensor:
+        ctx.save_for_backward(membrane)
+        ctx.high = high  # type: ignore[attr-defined]
+        return _tensor(kernel.quantise(_array(membrane), steps, high), membrane)
+
+    @staticmethod
+    @once
+    def backward(ctx: FunctionCtx, *grad_outputs: Tensor) -> tuple[Tensor, None, None]:
+        (membrane,) = ctx.saved_tensors  # type: ignore[attr-defined]
+        arrays = _array(membrane), _array(grad_outputs[0].to(membrane.dtype))
+        return _tensor(kernel.gradient(*arrays, ctx.high), membrane), None, None  # type: ignore[attr-defined]
+
+
+def _array(values: Tensor) -> np.ndarray:
+    """Values as the kernel takes them: maps channels last, a view where memory is so."""
+    last = (values.permute(0, 2, 3, 1) if values.dim() == 4 else values).detach().contiguous()
+    return (last.view(torch.uint16) if last.dtype == torch.bfloat16 else last).numpy()
+
+
+def _tensor(array: np.ndarray, like: Tensor) -> Tensor:
+    last = torch.from_numpy(array)
+    last = last.view(torch.bfloat16) if like.dtype == torch.bfloat16 else last
+    return last.permute(0, 3, 1, 2) if like.dim() == 4 else last
+
+
+class _Plain(torch.autograd.Function):
+    """The same in torch's operations, for devices without the compiled loops."""
 
     @staticmethod
     def forward(ctx: FunctionCtx, membrane: Tensor, steps: int, high: float) -> Tensor:
@@ -49,7 +92,6 @@ class _Quantise(torch.autograd.Function):
     def backward(ctx: FunctionCtx, *grad_outputs: Tensor) -> tuple[Tensor, None, None]:
         (membrane,) = ctx.saved_tensors  # type: ignore[attr-defined]
         high: float = ctx.high  # type: ignore[attr-defined]
-        # The gradient of a clamp, in one pass over the memory, which is all that this costs.
         inside = torch.ops.aten.hardtanh_backward(grad_outputs[0], membrane, 0, high)
         return inside.mul_(1 / high), None, None
 
@@ -247,8 +289,7 @@ class WindowNetwork(NormedNetwork):
 
     def activation(self, membrane: Tensor) -> Tensor:
         """Return the values ``v = 1 - t / T`` of the spikes of neurons with these membranes."""
-        values: Tensor = _Quantise.apply(membrane, self.steps, self.clip)
-        return values
+        return quantise(membrane, self.steps, self.clip)
 
     def forward(self, images: Any) -> Spikes:
         """Return output spikes ``(batch, classes)`` for images ``(batch, channels, y, x)``."""
@@ -291,8 +332,7 @@ class AnnNetwork(NormedNetwork):
         """Return the values that a hidden layer with these membranes passes on."""
         if not self.levels:
             return F.relu(membrane)
-        values: Tensor = _Quantise.apply(membrane, self.levels, self.clip)
-        return values
+        return quantise(membrane, self.levels, self.clip)
 
     def forward(self, images: Any) -> Tensor:
         """Return logits ``(batch, classes)`` for images ``(batch, channels, y, x)``."""
