@@ -167,6 +167,18 @@ def test_the_table_shows_the_figures(firstspike, classifier_run):
     assert "first spike; ties wrong; silence wrong" in answer.out
 
 
+def test_a_bar_on_standard_error_leaves_the_figures_alone(classifier_run):
+    terminal = (
+        "import sys; from firstspike.training import progress; progress._WORTH_A_BAR_SECONDS = 0.0; "
+        "sys.stderr.isatty = lambda: True; import os; os.environ.update(TERM='xterm', COLUMNS='80')"
+    )
+    answer = shell("evaluate", classifier_run, "--json", before=terminal)
+    count = json.loads(answer.out)["count"]
+    assert answer.status == 0
+    assert answer.out.count("\n") == 1
+    assert f"{count}/{count}" in answer.err
+
+
 @pytest.fixture
 def run(classifier_run, tmp_path):
     """A finished classifier in a folder of the test's own."""

@@ -2,6 +2,7 @@
 
 import json
 import math
+from itertools import product
 
 import numpy as np
 import pytest
@@ -10,13 +11,17 @@ from builders import refused, seeded
 from torch import Tensor
 
 import firstspike
+from firstspike.decision import Votes
+from firstspike.metrics.cost import spikes_per_layer, spikes_to_decision, synaptic_operations
 from firstspike.metrics.report import Report, report
 from firstspike.models.patches.network import OneStepNetwork
 from firstspike.models.patches.settings import PatchCarry
+from firstspike.models.raster.network import RasterNetwork
+from firstspike.models.raster.settings import RasterNeuron, RasterWeights
 from firstspike.models.spiking_form import spiking_form
 from firstspike.models.window import WindowNetwork
 from firstspike.neurons import Causal, Neuron, Window
-from firstspike.nn import Conv2d, Linear, Stack
+from firstspike.nn import AvgPool2d, Conv2d, Linear, Stack
 from firstspike.spikes import Spikes, encode_latency
 
 T, CLASSES = 16, 4
@@ -220,16 +225,115 @@ def test_a_network_is_reported_by_its_spiking_form() -> None:
     assert 0 < found.spikes_per_hidden_neuron <= 1
 
 
+def a_deep_network(kind: str) -> RasterNetwork | WindowNetwork:
+    """Return a random network of maps of 2 x 8 x 8."""
+    torch.manual_seed(3)
+    if kind == "window":
+        return WindowNetwork("4C3-E2-4R-6Rs2-F5", (2, 8, 8), 3, in_steps=8, steps=4, out_steps=16, clip=2.0)
+    net = RasterNetwork(
+        "4C3-A2-5C3-E2-F6",
+        (2, 8, 8),
+        3,
+        5,
+        neuron=RasterNeuron(),
+        weights=RasterWeights(),
+        decoder=Votes(neurons_per_class=2),
+        code=kind,
+    )
+    with torch.no_grad():
+        for layer in net.layers:
+            # Enough to pass spikes on to the output.
+            layer.gain.mul_(2)
+            layer.shift.add_(0.3)
+    return net
+
+
+def receivers(stack: Stack, shapes: list[tuple[int, ...]]) -> list[Tensor]:
+    """Return for every neuron of the input and of each layer how many neurons its spike reaches.
+
+    Each spikes alone, through weights of one: what it reaches is what is not 0 then.
+    """
+    reached = [torch.zeros(shape, dtype=torch.int64) for shape in shapes]
+    for layer, sources in zip(stack, stack.sources, strict=True):
+        for connection, source in zip((layer, *layer.shortcuts), sources, strict=True):
+            for neuron in product(*map(range, shapes[source])):
+                alone = torch.zeros(1, *shapes[source])
+                alone[0, *neuron] = 1
+                if isinstance(connection, AvgPool2d):
+                    arrives = torch.nn.functional.avg_pool2d(alone, connection.kernel_size)
+                else:
+                    wiring = connection.wiring
+                    arrives = wiring.apply(alone, torch.ones(wiring.weight_shape), None, 0.0)
+                reached[source][neuron] += int((arrives != 0).sum())
+    return reached
+
+
+@pytest.mark.parametrize("kind", ["window", "current", "latency"])
+def test_the_counts_of_a_deep_network_are_those_of_a_loop_over_spikes(
+    kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    form = spiking_form(a_deep_network(kind).eval())
+    stack, images, labels = form.stack, torch.randint(0, 256, (7, 2, 8, 8)).to(torch.uint8), [0] * 7
+    with torch.no_grad():
+        traced = stack.trace(form.encode(images))
+    decision = form.decoder.spikes.decide(traced[-1]).steps + stack.offsets[-1]
+    reached = receivers(stack, stack.shapes(form.in_shape))
+    spikes, early = ([[0] * len(traced) for _ in images] for _ in range(2))
+    operations = [0] * 7
+    for depth, (layer, start) in enumerate(zip(traced, stack.offsets, strict=True)):
+        for b, *neuron in product(*map(range, layer.shape)):
+            time = float(layer.times[b, *neuron])
+            if time < layer.steps:
+                spikes[b][depth] += 1
+                if start + time <= decision[b]:
+                    early[b][depth] += 1
+                    operations[b] += int(reached[depth][tuple(neuron)])
+    assert spikes_per_layer(stack, traced).tolist() == spikes
+    assert spikes_to_decision(stack, traced, decision).tolist() == early
+    assert synaptic_operations(stack, traced, decision=decision).tolist() == operations
+    # Not everything spikes, and on one clock not all of it before the decision.
+    assert 0 < sum(map(sum, spikes)) < sum(layer.times.numel() for layer in traced)
+    assert kind == "window" or early != spikes
+
+    found = report(form, images, labels)
+    assert found.synops == pytest.approx(sum(operations) / 7, rel=1e-6)
+    assert found.spikes_to_decision_by_layer == pytest.approx(
+        [sum(n) / 7 for n in zip(*early, strict=True)]
+    )
+    sizes = [layer[0].times.numel() for layer in traced]
+    shares = [sum(n) / 7 / size for n, size in zip(zip(*spikes, strict=True), sizes, strict=True)]
+    assert found.spikes_per_neuron_by_layer == pytest.approx(shares)
+    # A network of large maps is measured a few samples at a time.
+    monkeypatch.setattr("firstspike.metrics.report._TIMES_AT_ONCE", 3 * max(sizes))
+    done: list[int] = []
+    assert report(form, images, labels, progress=done.append) == found
+    assert done == [3, 6, 7]
+
+
+def test_progress_is_told_how_many_samples_are_measured() -> None:
+    stack, (times, labels) = make_stack(Causal()), some_samples()
+    one_step = OneStepNetwork("4C3", (1, 6, 6), CLASSES, PatchCarry())
+    maps = torch.rand(60, 1, 6, 6, generator=seeded(0))
+    for network, samples in ((stack, times), (Wrapped(stack), times), (one_step, maps)):
+        done: list[int] = []
+        encode = as_spikes if network is stack else None
+        report(network, samples, labels, encode=encode, batch_size=25, progress=done.append)
+        assert done == [25, 50, 60], network
+
+
+class Wrapped(torch.nn.Module):
+    """A network that is known by its output alone."""
+
+    def __init__(self, stack: Stack) -> None:
+        super().__init__()
+        self.stack = stack
+
+    def forward(self, times: Tensor) -> Spikes:
+        assert not self.training
+        return self.stack(as_spikes(times))
+
+
 def test_any_module_that_returns_spikes_has_accuracy_and_steps() -> None:
-    class Wrapped(torch.nn.Module):
-        def __init__(self, stack: Stack) -> None:
-            super().__init__()
-            self.stack = stack
-
-        def forward(self, times: Tensor) -> Spikes:
-            assert not self.training
-            return self.stack(as_spikes(times))
-
     stack, samples = make_stack(Causal()), some_samples()
     found, whole = report(Wrapped(stack), *samples), classified(stack, *samples)
     assert found.synops is None

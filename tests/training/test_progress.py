@@ -7,7 +7,8 @@ import sys
 
 import pytest
 
-from firstspike.training.progress import epochs
+from firstspike.training import progress
+from firstspike.training.progress import epochs, measuring
 
 FIGURES = {
     "validation_accuracy": 0.97331,
@@ -169,3 +170,40 @@ def test_what_is_printed_meanwhile_stays_on_standard_output(terminal, capsys):
         print("mine")
     assert capsys.readouterr().out == "mine\n"
     assert "mine" not in stream.getvalue()
+
+
+def test_what_takes_long_to_measure_shows_how_much_is_done(terminal, monkeypatch):
+    stream = terminal(96)
+    with measuring("run", 10000) as move_bar:
+        move_bar(250)
+        assert stream.getvalue() == ""
+        monkeypatch.setattr(progress, "_WORTH_A_BAR_SECONDS", 0.0)
+        move_bar(5000)
+    assert re.match(r"run ━{8} *5000/10000 \d:\d\d:\d\d$", stream.last_line())
+
+
+def test_what_fails_while_it_is_measured_leaves_the_terminal_as_it_was(terminal, monkeypatch):
+    stream = terminal(96)
+    monkeypatch.setattr(progress, "_WORTH_A_BAR_SECONDS", 0.0)
+
+    def interrupted():
+        with measuring("run", 10) as move_bar:
+            move_bar(5)
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
+    # The cursor is hidden while the bar is drawn.
+    assert stream.getvalue().rindex("\x1b[?25h") > stream.getvalue().rindex("\x1b[?25l")
+
+
+@pytest.mark.parametrize("case", ["file", "dumb", "unwanted", "none"])
+def test_nothing_is_drawn_where_nobody_watches_what_is_measured(terminal, monkeypatch, capsys, case):
+    stream = None if case == "file" else terminal(80)
+    if case == "dumb":
+        monkeypatch.setenv("TERM", "dumb")
+    elif case == "none":
+        monkeypatch.setattr(sys, "stderr", None)
+    with measuring("run", 10, show=case != "unwanted") as move_bar:
+        assert move_bar is None
+    assert (stream.getvalue() if stream else capsys.readouterr().err) == ""

@@ -43,14 +43,12 @@ def spikes_to_decision(stack: Stack, traced: Sequence[Spikes], decision: Tensor 
         decision: step ``(batch,)`` up to which to count, if it is not the first output spike's.
     """
     decision = steps_to_decision(stack, traced[-1]) if decision is None else decision
-    counts = [active.flatten(1).sum(1) for active in _active(stack, traced, decision)]
-    return torch.stack(counts, 1).to(torch.float32)
+    return SpikeCounts.of(stack, traced).until(decision).per_layer()
 
 
 def spikes_per_layer(stack: Stack, traced: Sequence[Spikes]) -> Tensor:
     """Return all spikes of the input and of each layer over the whole window, ``(batch, layers + 1)``."""
-    counts = [active.flatten(1).sum(1) for active in _active(stack, traced, None)]
-    return torch.stack(counts, 1).to(torch.float32)
+    return SpikeCounts.of(stack, traced).per_layer()
 
 
 def synaptic_operations(
@@ -73,22 +71,63 @@ def synaptic_operations(
     """
     if until_decision and decision is None:
         decision = steps_to_decision(stack, traced[-1])
-    total = torch.zeros(len(traced[-1]), dtype=torch.float64, device=traced[-1].device)
-    for depth, active in enumerate(_active(stack, traced, decision)):
-        for fan_out in _fan_outs(stack, depth, tuple(active.shape[1:])):
-            fan_out = fan_out.to(active.device)
-            counts = active.sum(tuple(range(1, active.dim() - fan_out.dim())))
-            total += (counts * fan_out).reshape(len(counts), -1).sum(1) if len(counts) else 0
-    return total.to(torch.float32)
+    counts = SpikeCounts.of(stack, traced)
+    return (counts if decision is None else counts.until(decision)).synaptic_operations()
 
 
-def _active(stack: Stack, traced: Sequence[Spikes], until: Tensor | None) -> Iterator[Tensor]:
-    """Which neurons of the input and of each layer spike, bool; only up to a step ``(batch,)`` if given."""
-    for spikes, start in zip(traced, stack.offsets, strict=True):
-        active = ~spikes.silent
-        if until is not None:
-            active &= spikes.times + start <= until.reshape(-1, *([1] * (spikes.times.dim() - 1)))
-        yield active
+@dataclass(frozen=True, eq=False)
+class SpikeCounts:
+    """The spikes of a batch, counted once for all that is made of them.
+
+    Attributes:
+        stack: the network.
+        traced: spikes of the input and of every layer, as `Stack.trace` returns.
+        places: how many of each were counted at each place of the maps, over all channels,
+            ``(batch, y * x)``; ``(batch, 1)`` of neurons that form no maps.
+    """
+
+    stack: Stack
+    traced: Sequence[Spikes]
+    places: Sequence[Tensor]
+
+    @classmethod
+    def of(cls, stack: Stack, traced: Sequence[Spikes]) -> "SpikeCounts":
+        """Return the counts over the whole window."""
+        return cls(stack, traced, [_count(spikes, spikes.steps - 1) for spikes in traced])
+
+    def until(self, step: Tensor) -> "SpikeCounts":
+        """Return the counts up to a step ``(batch,)`` on the input's clock."""
+        places = []
+        for spikes, start, counted in zip(self.traced, self.stack.offsets, self.places, strict=True):
+            last = (step - start).clamp(max=spikes.steps - 1)
+            # A window that has ended by then in all samples, as before a window layer, is counted already.
+            ended = bool((last == spikes.steps - 1).all())
+            places.append(counted if ended else _count(spikes, last))
+        return SpikeCounts(self.stack, self.traced, places)
+
+    def per_layer(self) -> Tensor:
+        """Return the spikes of the input and of each layer, float32 ``(batch, layers + 1)``."""
+        counts = [places.sum(1, dtype=torch.float64) for places in self.places]
+        return torch.stack(counts, 1).to(torch.float32)
+
+    def synaptic_operations(self) -> Tensor:
+        """Return the additions that the spikes cause, float32 ``(batch,)``: spikes x fan-out."""
+        total = torch.zeros(len(self.traced[-1]), dtype=torch.float64, device=self.traced[-1].device)
+        for depth, (spikes, places) in enumerate(zip(self.traced, self.places, strict=True)):
+            for fan_out in _fan_outs(self.stack, depth, tuple(spikes.shape[1:])):
+                reached = fan_out.to(places.device).flatten().expand(places.shape[1])
+                total += places.to(torch.float64) @ reached
+        return total.to(torch.float32)
+
+
+def _count(spikes: Spikes, last: Tensor | int) -> Tensor:
+    """How many spikes come no later than a step ``(batch,)`` at each place, as `SpikeCounts` holds them."""
+    times = spikes.times.detach()
+    if isinstance(last, Tensor):
+        last = last.reshape(-1, *([1] * (times.dim() - 1)))
+    # As numbers at once: to add truth values, torch would convert them first.
+    early = torch.le(times, last, out=torch.empty_like(times))
+    return early.sum(1).reshape(len(times), math.prod(times.shape[2:]))
 
 
 def membrane_updates(stack: Stack, in_shape: Shape | None = None) -> int:

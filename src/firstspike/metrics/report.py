@@ -2,7 +2,7 @@
 
 import copy
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -13,11 +13,9 @@ from firstspike.decision import FirstSpike, Score, largest
 from firstspike.metrics.cost import (
     ADD_PJ,
     MULTIPLY_ADD_PJ,
+    SpikeCounts,
     membrane_updates,
     multiply_adds,
-    spikes_per_layer,
-    spikes_to_decision,
-    synaptic_operations,
 )
 from firstspike.metrics.operations import FUNCTION_PJ, MULTIPLY_PJ, energy_pj, inputs_pj
 from firstspike.models.patches.network import OneStepNetwork
@@ -31,8 +29,13 @@ from firstspike.spikes import Spikes, as_tensor, check_labels, check_spikes
 # A tie that holds the label counts as right (S4NN's and Spiking-GAN's evaluation).
 PAPERS = FirstSpike(ties="label")
 _MOST_CLASSES = 2**63 - 1
+# Spike times of a layer that are computed at a time, 16 MiB: more are neither kept in a processor's cache
+# nor in memory that the allocator uses again.
+_TIMES_AT_ONCE = 2**22
 # A list of more numbers is shown in part.
 _LONGEST = 12
+# Told how many samples are measured.
+Progress = Callable[[int], None]
 ONE_STEP_RULE = "highest output of the head, a membrane; no spike decision"
 
 
@@ -140,6 +143,7 @@ def report(
     *,
     encode: Callable[[Tensor], Spikes] | None = None,
     batch_size: int = 250,
+    progress: Progress | None = None,
 ) -> Report:
     """Return how well and how cheaply a network decides on images.
 
@@ -150,7 +154,8 @@ def report(
         images: uint8 ``(samples, channels, y, x)``, or what `network` or `encode` takes.
         labels: integers ``(samples,)``.
         encode: from images to a `Stack`'s input spikes; its own `encode` by default. For a `Stack` only.
-        batch_size: samples at a time.
+        batch_size: samples at a time at most; of a network with large maps fewer.
+        progress: told after each batch how many samples are measured.
 
     Raises:
         TypeError: labels that are no integers, or a network that returns no `Spikes`.
@@ -168,23 +173,43 @@ def report(
     labels = check_labels(labels, len(images), classes)
     if not len(labels):
         raise ValueError("there are no samples to report on")
+    samples = _Samples(images, labels, batch_size, progress)
     if isinstance(network, SpikingForm):
-        return _by_spikes(network, images, labels, batch_size)
+        return _by_spikes(network, samples)
     if isinstance(network, RasterNetwork | WindowNetwork):
         # Spike times have their fast kernels on the CPU, and are the same everywhere.
         form = spiking_form(copy.deepcopy(network).cpu().eval())
-        return _by_spikes(form, images, labels, batch_size)
+        return _by_spikes(form, samples)
     was_training = network.training
     network.eval()
     try:
         if isinstance(network, OneStepNetwork):
-            return _in_one_step(network, images, labels, batch_size)
+            return _in_one_step(network, samples)
         if isinstance(network, Stack):
             form = stack_form(network, encode, tuple((encode or network.encode)(images[:1]).shape[1:]))
-            return _by_spikes(form, images, labels, batch_size)
-        return _by_output(network, images, labels, batch_size)
+            return _by_spikes(form, samples)
+        return _by_output(network, samples)
     finally:
         network.train(was_training)
+
+
+@dataclass(frozen=True, eq=False)
+class _Samples:
+    """What is measured; see `report`."""
+
+    images: Tensor
+    labels: Tensor
+    batch_size: int
+    progress: Progress | None
+
+    def batches(self, most: int | None = None) -> Iterator[tuple[Tensor, Tensor]]:
+        """Yield images and labels of at most `most` samples at a time."""
+        size, done = min(self.batch_size, most or self.batch_size), 0
+        for images, labels in zip(self.images.split(size), self.labels.split(size), strict=True):
+            yield images, labels
+            done += len(labels)
+            if self.progress is not None:
+                self.progress(done)
 
 
 def stack_form(
@@ -197,12 +222,14 @@ def stack_form(
 
 
 @torch.no_grad()
-def _by_spikes(form: SpikingForm, images: Tensor, labels: Tensor, batch_size: int) -> Report:
-    stack, decoder, count = form.stack, form.decoder, len(labels)
+def _by_spikes(form: SpikingForm, samples: _Samples) -> Report:
+    stack, decoder, labels = form.stack, form.decoder, samples.labels
+    sizes = [math.prod(shape) for shape in stack.shapes(form.in_shape)]
+    count = len(labels)
     by_first_spike = decoder == FirstSpike()
     membrane_right, strict, papers = 0, Score.none(decoder.spikes.rule), Score.none(PAPERS.rule)
     steps, fired, spikes, operations = [], [], [], []
-    for part, part_labels in zip(images.split(batch_size), labels.split(batch_size), strict=True):
+    for part, part_labels in samples.batches(max(1, _TIMES_AT_ONCE // max(sizes))):
         traced, membrane = stack.read(form.encode(part))
         verdict = decoder.spikes.decide(traced[-1])
         strict += verdict.score(part_labels)
@@ -212,12 +239,14 @@ def _by_spikes(form: SpikingForm, images: Tensor, labels: Tensor, batch_size: in
         membrane_right += int((largest(membrane) == part_labels).sum())
         decision = verdict.steps + stack.offsets[-1]
         steps.append(decision)
-        fired.append(spikes_per_layer(stack, traced))
-        spikes.append(spikes_to_decision(stack, traced, decision))
-        operations.append(synaptic_operations(stack, traced, decision=decision))
+        counts = SpikeCounts.of(stack, traced)
+        fired.append(counts.per_layer())
+        counts = counts.until(decision)
+        spikes.append(counts.per_layer())
+        operations.append(counts.synaptic_operations())
         classes = membrane.shape[1]
     all_steps, all_spikes, per_layer = torch.cat(steps), torch.cat(spikes), torch.cat(fired).mean(0)
-    sizes = torch.tensor([float(math.prod(shape)) for shape in stack.shapes(form.in_shape)])
+    neurons = torch.tensor(sizes, dtype=torch.float32)
     hidden = [1 + depth for depth, layer in enumerate(stack) if not isinstance(layer, AvgPool2d)][:-1]
     if form.current_multiply_adds:
         # What the stack receives are the spikes of the layer that received the current.
@@ -241,8 +270,8 @@ def _by_spikes(form: SpikingForm, images: Tensor, labels: Tensor, batch_size: in
             (torch.bincount(all_steps.long(), minlength=stack.last_step + 1) / count).tolist()
         ),
         last_step=stack.last_step,
-        spikes_per_hidden_neuron=float(per_layer[hidden].sum() / sizes[hidden].sum()) if hidden else None,
-        spikes_per_neuron_by_layer=tuple((per_layer / sizes).tolist()),
+        spikes_per_hidden_neuron=float(per_layer[hidden].sum() / neurons[hidden].sum()) if hidden else None,
+        spikes_per_neuron_by_layer=tuple((per_layer / neurons).tolist()),
         spikes_to_decision=sum(all_spikes.mean(0).tolist()),
         spikes_to_decision_by_layer=tuple(all_spikes.mean(0).tolist()),
         synops=synops,
@@ -261,9 +290,9 @@ def _mean(values: Tensor) -> float | None:
 
 
 @torch.no_grad()
-def _by_output(network: torch.nn.Module, images: Tensor, labels: Tensor, batch_size: int) -> Report:
+def _by_output(network: torch.nn.Module, samples: _Samples) -> Report:
     """What the output spikes alone tell."""
-    parts = [check_spikes(network(part)) for part in images.split(batch_size)]
+    parts = [check_spikes(network(part)) for part, _ in samples.batches()]
     windows = sorted({part.steps for part in parts})
     if len(windows) > 1:
         raise ValueError(
@@ -271,7 +300,7 @@ def _by_output(network: torch.nn.Module, images: Tensor, labels: Tensor, batch_s
             "one"
         )
     out = parts[0].with_times(torch.cat([part.times for part in parts]))
-    strict, papers = (rule.decide(out).score(labels) for rule in (FirstSpike(), PAPERS))
+    strict, papers = (rule.decide(out).score(samples.labels) for rule in (FirstSpike(), PAPERS))
     return Report(
         accuracy=strict.accuracy,
         tie_rate=strict.tie_rate,
@@ -285,10 +314,10 @@ def _by_output(network: torch.nn.Module, images: Tensor, labels: Tensor, batch_s
 
 
 @torch.no_grad()
-def _in_one_step(network: OneStepNetwork, images: Tensor, labels: Tensor, batch_size: int) -> Report:
-    count, device = len(labels), network.head.weight.device
+def _in_one_step(network: OneStepNetwork, samples: _Samples) -> Report:
+    count, device = len(samples.labels), network.head.weight.device
     total, fired, sizes, right = Operations(), [], [], 0
-    for part, part_labels in zip(images.split(batch_size), labels.split(batch_size), strict=True):
+    for part, part_labels in samples.batches():
         spikes = []
         for layer, received, out in network.each_layer(part.to(device)):
             total += layer.operations(received, out)

@@ -124,7 +124,8 @@ class Dense:
         clock = torch.arange(steps, dtype=times.dtype, device=times.device).expand(len(times), steps)
         return (
             replace(self, in_features=self.in_features + steps),
-            torch.cat([bias.unsqueeze(1).expand(-1, steps), weight], 1),
+            # An input's weights stay together in memory, as the kernels read them.
+            torch.cat([bias.expand(steps, -1), weight.t()]).t(),
             torch.cat([clock, times], 1),
         )
 
@@ -295,11 +296,11 @@ class Convolution(_Maps):
             )
         clock = torch.arange(steps, dtype=times.dtype, device=times.device).reshape(1, -1, 1, 1)
         (above, left), (y, x) = self.padding, self.kernel_size
-        added = bias.unsqueeze(1).expand(-1, steps)[..., None, None]
-        added = F.pad(added, (left, x - 1 - left, above, y - 1 - above))
+        # An input's weights stay together in memory, as the kernels read them.
+        added = F.pad(bias.expand(steps, 1, 1, -1), (0, 0, left, x - 1 - left, above, y - 1 - above))
         return (
             replace(self, in_channels=self.in_channels + steps),
-            torch.cat([added, weight], 1),
+            torch.cat([added, weight.permute(1, 2, 3, 0)]).permute(3, 0, 1, 2),
             torch.cat([clock.expand(len(times), steps, *times.shape[2:]), times], 1),
         )
 

@@ -25,7 +25,7 @@ from firstspike.data.augment import (
 )
 from firstspike.losses import first_spike_cross_entropy
 from firstspike.metrics.figures import describe
-from firstspike.metrics.report import Report, report
+from firstspike.metrics.report import Progress, Report, report
 from firstspike.metrics.sampling import Samples
 from firstspike.models.gan import SpikingGenerator
 from firstspike.models.layout import parse_layout
@@ -223,13 +223,21 @@ class Recipe(Checked, ABC):
         """Take dropout out of a model whose layers are looked into; for recipes that have it."""
 
     @abstractmethod
-    def report(self, model: torch.nn.Module, test: ImageSet, data_dir: Path | None = None) -> Figures:
+    def report(
+        self,
+        model: torch.nn.Module,
+        test: ImageSet,
+        data_dir: Path | None = None,
+        progress: Progress | None = None,
+    ) -> Figures:
         """Return every figure of a trained model on the test set.
 
         Args:
             model: what was kept.
             test: the test set.
             data_dir: for other splits that the figures need.
+            progress: told how many samples of the test set are measured, where they are one after the
+                other.
         """
 
     def exported(self, model: torch.nn.Module) -> SpikingForm | SpikingGenerator:
@@ -415,9 +423,15 @@ class Classifier(Recipe):
             if value is not None
         }
 
-    def report(self, model: torch.nn.Module, test: ImageSet, data_dir: Path | None = None) -> Report:
+    def report(
+        self,
+        model: torch.nn.Module,
+        test: ImageSet,
+        data_dir: Path | None = None,
+        progress: Progress | None = None,
+    ) -> Report:
         """Return accuracy and cost on images, see `firstspike.metrics.report.report`."""
-        return report(model, maps(test.images), test.labels)
+        return report(model, maps(test.images), test.labels, progress=progress)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from firstspike.data import Dataset, ImageSet, dataset
-from firstspike.metrics.report import Report, report, stack_form
+from firstspike.metrics.report import Progress, Report, report, stack_form
 from firstspike.models.spiking_form import SpikingForm
 from firstspike.nn import Stack
 from firstspike.nn.description import StackDescription
@@ -61,14 +61,20 @@ class Converted(Recipe):
             # torch's own are of sizes that no memory holds.
             raise InputError(f"the network described cannot be built: {error}") from error
 
-    def report(self, model: torch.nn.Module, test: ImageSet, data_dir: Path | None = None) -> Report:
+    def report(
+        self,
+        model: torch.nn.Module,
+        test: ImageSet,
+        data_dir: Path | None = None,
+        progress: Progress | None = None,
+    ) -> Report:
         """Return accuracy and cost on images.
 
         Raises:
             InputError: the network does not take the images, or has fewer outputs than they have classes.
         """
         check_takes(cast(Stack, model), test.shape, test.num_classes, test.name)
-        return report(model, maps(test.images), test.labels)
+        return report(model, maps(test.images), test.labels, progress=progress)
 
     def exported(self, model: torch.nn.Module) -> SpikingForm:
         """Return the network.

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from firstspike.data import Dataset, ImageSet, dataset
 from firstspike.losses import aggressive_targets, relative_targets, temporal_least_squares
-from firstspike.metrics.report import Report, report, stack_form
+from firstspike.metrics.report import Progress, Report, report, stack_form
 from firstspike.models.spiking_form import SpikingForm
 from firstspike.neurons import Causal, Events, Neuron, Ramp, Window
 from firstspike.neurons.causal import Bias
@@ -302,9 +302,15 @@ class ShallowRecipe(Classifier):
             membrane = layer.membrane(*(traced[source] for source in sources))
             yield LayerActivity(spikes, membrane, layer.weight)
 
-    def report(self, model: torch.nn.Module, test: ImageSet, data_dir: Path | None = None) -> Report:
+    def report(
+        self,
+        model: torch.nn.Module,
+        test: ImageSet,
+        data_dir: Path | None = None,
+        progress: Progress | None = None,
+    ) -> Report:
         """Return accuracy and cost on images."""
-        return report(model, test.images, test.labels, encode=self.encode)
+        return report(model, test.images, test.labels, encode=self.encode, progress=progress)
 
     def exported(self, model: torch.nn.Module) -> SpikingForm:
         """Return the network with the encoder."""

@@ -13,6 +13,7 @@ from firstspike.data import ImageSet
 from firstspike.losses import gan_targets, temporal_least_squares
 from firstspike.metrics.controls import GenerationQuality, control_quality, quality
 from firstspike.metrics.features import Features, feature_network
+from firstspike.metrics.report import Progress
 from firstspike.metrics.sampling import Samples, generation_cost, sample
 from firstspike.models.gan import AnnDiscriminator, AnnGenerator, SpikingDiscriminator, SpikingGenerator
 from firstspike.neurons import Causal, Neuron, Phased, Window
@@ -199,7 +200,11 @@ class GanRecipe(Recipe):
         return {"generator_loss": generator_loss, "discriminator_loss": discriminator_loss}
 
     def report(
-        self, model: torch.nn.Module, test: ImageSet, data_dir: Path | None = None
+        self,
+        model: torch.nn.Module,
+        test: ImageSet,
+        data_dir: Path | None = None,
+        progress: Progress | None = None,
     ) -> GenerationReport:
         """Return quality, cost and controls, measured against the test images of the class."""
         generator = cast(Generator, model)

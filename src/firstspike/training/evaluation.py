@@ -5,11 +5,16 @@ from typing import Any
 
 from firstspike.data import Source
 from firstspike.data.own_data import described
+from firstspike.training.progress import measuring
 from firstspike.training.run_folder import RunFolder
 
 
 def evaluate(
-    run: RunFolder | str | Path, data_dir: str | Path | None = None, *, data: Source = None
+    run: RunFolder | str | Path,
+    data_dir: str | Path | None = None,
+    *,
+    data: Source = None,
+    show_progress: bool = True,
 ) -> dict[str, Any]:
     """Return every figure of `run` on the test set, ready for JSON.
 
@@ -18,6 +23,7 @@ def evaluate(
         data_dir: folder with the files of a data set that has a name.
         data: your own data that the run was trained on, as `firstspike.train` takes them, if they were
             arrays or have moved; those at a path are found again without.
+        show_progress: draw a bar on stderr where that is a terminal and it takes long.
 
     Raises:
         InputError: there is no run, it is not finished or damaged, its data set is not to be had, or `data`
@@ -31,7 +37,9 @@ def evaluate(
         run = run.on(described(data))
     recipe = run.config
     data_dir = None if data_dir is None else Path(data_dir)
-    figures = recipe.report(model, recipe.data("test", data_dir), data_dir)
+    test = recipe.data("test", data_dir)
+    with measuring(run.path.name, len(test), show=show_progress) as progress:
+        figures = recipe.report(model, test, data_dir, progress)
     return {
         "run": str(run.path),
         "preset": run.preset,

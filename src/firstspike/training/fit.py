@@ -12,7 +12,7 @@ from torch.utils._pytree import tree_leaves
 
 from firstspike.data import Dataset, ImageSet, Source, load, own
 from firstspike.data.own_data import fingerprint, pair
-from firstspike.metrics.report import Report, report
+from firstspike.metrics.report import Progress, Report, report
 from firstspike.recipes import Fit
 from firstspike.recipes.base import Recipe
 from firstspike.support import check_integer
@@ -71,9 +71,15 @@ class _Fitting(Fit):
             total += float(loss) * len(targets[part])
         return {"validation_loss": total / len(inputs)}
 
-    def report(self, model: torch.nn.Module, test: ImageSet, data_dir: Path | None = None) -> Report:
+    def report(
+        self,
+        model: torch.nn.Module,
+        test: ImageSet,
+        data_dir: Path | None = None,
+        progress: Progress | None = None,
+    ) -> Report:
         """Return accuracy and cost on images."""
-        return report(model, test.images, test.labels)
+        return report(model, test.images, test.labels, progress=progress)
 
 
 def fit(

@@ -1,4 +1,4 @@
-"""Progress on the terminal: a bar with the time left; a line per epoch where stderr is a file.
+"""Progress on the terminal: a bar with the time left; of trainings a line per epoch where stderr is a file.
 
 Whatever happens to the terminal, the training goes on: what cannot be written is dropped.
 """
@@ -6,8 +6,10 @@ Whatever happens to the terminal, the training goes on: what cannot be written i
 import os
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
+from time import monotonic
 from typing import Any, TextIO, cast
 
 from rich.console import Console, ConsoleOptions, RenderResult
@@ -21,6 +23,8 @@ from firstspike.support import LastingStream, one_line
 _BAR = 5, 40
 _TITLE_FROM = 40
 _TITLE_SHARE = 0.25
+# What is measured sooner needs no bar.
+_WORTH_A_BAR_SECONDS = 2.0
 
 
 def epochs(
@@ -47,6 +51,30 @@ def epochs(
                 # In one piece, so that an interruption leaves no half line.
                 lines.write(f"epoch {epoch + 1} of {total}  {'  '.join(figures)}\n")
                 lines.flush()
+
+
+@contextmanager
+def measuring(title: str, total: int, *, show: bool = True) -> Iterator[Callable[[int], None] | None]:
+    """Yield a function that moves a bar, to be told how many of `total` samples are measured.
+
+    The bar appears once the work has taken two seconds. None where it cannot be drawn.
+    """
+    stream = cast(TextIO, LastingStream(sys.stderr)) if show and sys.stderr is not None else None
+    if not watched(stream):
+        yield None
+        return
+    progress, began = bar(stream), monotonic()
+    task = progress.add_task(one_line(title), total=total, figures=())
+
+    def move(done: int) -> None:
+        progress.update(task, completed=done)
+        if monotonic() - began >= _WORTH_A_BAR_SECONDS:
+            progress.start()
+
+    try:
+        yield move
+    finally:
+        progress.stop()
 
 
 def nothing_left(title: str) -> None:

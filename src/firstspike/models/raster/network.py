@@ -152,6 +152,10 @@ class RasterNetwork(torch.nn.Module):
 
 def _spikes(above: Tensor) -> Spikes:
     """The spikes of neurons that are at threshold at some steps, bool ``(T, batch, ...)``."""
-    first = above.to(torch.uint8).argmax(0)
-    times = torch.where(above.any(0), first, len(above)).to(torch.float32)
+    # Step by step: argmax along the first axis takes many times as long.
+    seen = torch.zeros_like(above[0])
+    times = torch.full_like(seen, len(above), dtype=torch.float32)
+    for step in above:
+        seen |= step
+        times -= seen.to(torch.float32)
     return Spikes.trusted(times, len(above))
