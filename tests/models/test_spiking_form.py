@@ -189,6 +189,15 @@ def test_the_report_counts_what_the_spikes_say():
     assert report.accuracy == pytest.approx(float(((totals.argmax(1) == labels) & alone).float().mean()))
     assert report.tie_rate == pytest.approx(float((~alone).float().mean()))
     assert sum(report.steps_share) == pytest.approx(1)
+    decided = spiking_form(net).decoder.spikes.decide(net.trace(images())[-1])
+    for step, (mean, worst) in enumerate(
+        zip(report.accuracy_by_step, report.worst_accuracy_by_step, strict=True)
+    ):
+        by_then = (decided.label == labels) & (decided.steps <= step)
+        assert mean == pytest.approx(float(by_then.float().mean()))
+        shares = [float(by_then[labels == c].float().mean()) for c in labels.unique()]
+        assert worst == pytest.approx(min(shares))
+    assert report.accuracy_by_step[-1] == pytest.approx(report.accuracy)
     assert report.multiply_adds == 2 * 6 * 34**2
     adds = 0.9 * (report.synops + report.membrane_updates)
     assert report.energy_pj == pytest.approx(adds + 4.6 * report.multiply_adds)

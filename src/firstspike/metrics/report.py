@@ -53,6 +53,8 @@ class Report:
         steps_to_decision: mean step, on the input's clock, after which the decision stands.
         steps_share: share of images decided after each step, from the first input step on; one that never
             is counts at the end of the output's window.
+        accuracy_by_step, worst_accuracy_by_step: share decided rightly by each step, of all images and
+            of the class that has least of them by then: what a deadline there would leave.
         last_step: steps until the last layer's window ends, or the phase of it in which the layer fires.
         spikes_per_hidden_neuron: mean spikes of a hidden neuron over the whole window, at most 1.
         spikes_per_neuron: of all places of a one-step network; fractions count as such.
@@ -80,6 +82,8 @@ class Report:
     count: int
     steps_to_decision: float | None = None
     steps_share: tuple[float, ...] | None = None
+    accuracy_by_step: tuple[float, ...] | None = None
+    worst_accuracy_by_step: tuple[float, ...] | None = None
     last_step: int | None = None
     spikes_per_hidden_neuron: float | None = None
     spikes_per_neuron: float | None = None
@@ -228,11 +232,12 @@ def _by_spikes(form: SpikingForm, samples: _Samples) -> Report:
     count = len(labels)
     by_first_spike = decoder == FirstSpike()
     membrane_right, strict, papers = 0, Score.none(decoder.spikes.rule), Score.none(PAPERS.rule)
-    steps, fired, spikes, operations = [], [], [], []
+    steps, rights, fired, spikes, operations = [], [], [], [], []
     for part, part_labels in samples.batches(max(1, _TIMES_AT_ONCE // max(sizes))):
         traced, membrane = stack.read(form.encode(part))
         verdict = decoder.spikes.decide(traced[-1])
         strict += verdict.score(part_labels)
+        rights.append(verdict.right(part_labels))
         if by_first_spike:
             papers += PAPERS.decide(traced[-1]).score(part_labels)
         membrane = decoder.mean_membrane(membrane)
@@ -256,6 +261,13 @@ def _by_spikes(form: SpikingForm, samples: _Samples) -> Report:
     if form.current_multiply_adds:
         updates += math.prod(form.in_shape) * stack.steps
     of_class = [labels == c for c in range(classes)]
+
+    def shares(chosen: Tensor, among: int) -> Tensor:
+        """How many of these samples have decided at each step, as shares of so many."""
+        return torch.bincount(all_steps[chosen].long(), minlength=stack.last_step + 1) / among
+
+    right = torch.cat(rights)
+    by_class = [shares(right & c, int(c.sum())).cumsum(0) for c in of_class if c.any()]
     return Report(
         accuracy=strict.accuracy,
         tie_rate=strict.tie_rate,
@@ -266,9 +278,9 @@ def _by_spikes(form: SpikingForm, samples: _Samples) -> Report:
         accuracy_membrane=membrane_right / count,
         count=count,
         steps_to_decision=float(all_steps.mean()),
-        steps_share=tuple(
-            (torch.bincount(all_steps.long(), minlength=stack.last_step + 1) / count).tolist()
-        ),
+        steps_share=tuple(shares(torch.ones_like(right), count).tolist()),
+        accuracy_by_step=tuple(shares(right, count).cumsum(0).tolist()),
+        worst_accuracy_by_step=tuple(torch.stack(by_class).amin(0).tolist()),
         last_step=stack.last_step,
         spikes_per_hidden_neuron=float(per_layer[hidden].sum() / neurons[hidden].sum()) if hidden else None,
         spikes_per_neuron_by_layer=tuple((per_layer / neurons).tolist()),

@@ -1,7 +1,8 @@
 """The ANNs that deep networks of window neurons are measured against: the same layers without spikes."""
 
 from dataclasses import dataclass, replace
-from typing import Annotated, Any, cast
+from pathlib import Path
+from typing import Annotated, cast
 
 import torch
 from torch import Tensor
@@ -10,7 +11,7 @@ from torch.nn import functional as F
 from firstspike.data import ImageSet
 from firstspike.decision import largest
 from firstspike.metrics.cost import MULTIPLY_ADD_PJ
-from firstspike.metrics.report import Report
+from firstspike.metrics.report import Progress, Report
 from firstspike.models.layout import Full, parse_layout
 from firstspike.models.window import PARTS, AnnNetwork, WindowLayer
 from firstspike.recipes.base import DeepClassifier, Preset, maps
@@ -71,13 +72,23 @@ class AnnRecipe(DeepClassifier):
         """Return the layers, each with its normalisation."""
         return [module for module in model.modules() if isinstance(module, WindowLayer)]
 
-    def report(self, model: torch.nn.Module, test: ImageSet, data_dir: Any = None) -> Report:
+    def report(
+        self,
+        model: torch.nn.Module,
+        test: ImageSet,
+        data_dir: Path | None = None,
+        progress: Progress | None = None,
+    ) -> Report:
         """Return the accuracy, and the cost in multiply-adds."""
         network = cast(AnnNetwork, model).eval()
         network.dtype = torch.float32
         images = maps(test.images)
-        with torch.no_grad():
-            found = [largest(network(part)) for part in images.split(_BATCH)]
+        found: list[Tensor] = []
+        for part in images.split(_BATCH):
+            with torch.no_grad():
+                found.append(largest(network(part)))
+            if progress is not None:
+                progress(_BATCH * (len(found) - 1) + len(part))
         shapes = [*network.parts, Full(network.num_classes)]
         dense = sum(part.multiply_adds(shape) for part, shape in zip(shapes, network.shapes, strict=True))
         return Report(
