@@ -10,6 +10,7 @@ from safetensors.torch import load, save
 from torch import nn
 
 from firstspike.recipes.optimizers import AdamW, Muon, OrthogonalMomentum, Sgd, orthogonal
+from firstspike.support import InputError
 from firstspike.training.optimizer import expected_tensors, load_optimizer, optimizer_tensors, set_rate
 
 SHAPES = [(8, 20), (20, 8), (12, 12), (1, 9), (9, 1)]
@@ -213,3 +214,8 @@ def test_it_goes_on_from_a_file_to_the_same_bits(steps):
 def test_numbers_out_of_range_are_refused(kind, wrong):
     with refused(ValueError, f"{kind.__name__}.{next(iter(wrong))} must be"):
         kind(**wrong)
+
+
+def test_nesterov_needs_a_momentum():
+    with refused(InputError, "Sgd.nesterov", "momentum above 0"):
+        Sgd(momentum=0.0, nesterov=True)

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from firstspike.recipes.fields import Checked, Count, Positive, ShareBelowOne
+from firstspike.support import InputError
 
 # One Newton-Schulz step maps a singular value s to a s + b s^3 + c s^5.
 NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)
@@ -38,6 +39,11 @@ class Sgd(Checked):
     momentum: ShareBelowOne = 0.9
     nesterov: bool = False
     bias_rate: Positive = 1.0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.nesterov and not self.momentum:
+            raise InputError("Sgd.nesterov looks ahead by the momentum; give a momentum above 0")
 
     def of(self, model: torch.nn.Module, rate: float, weight_decay: float) -> torch.optim.Optimizer:
         """Return the optimiser of a model's parameters."""
