@@ -212,9 +212,12 @@ with processes.joined("cpu"):
         found.append((torch.load(out / "gradients.pt"), RunFolder.open(out).load_state()))
     (one, first), (two, second) = found
     assert len(one) == len(two) == 2 * 4
-    scale = float(one[0].norm())
-    assert float((one[0] - two[0]).norm()) < 1e-5 * scale
-    # Rounding may flip a spike in a later step; the course stays the same.
+    apart = [float((a - b).norm() / a.norm()) for a, b in zip(one, two, strict=True)]
+    # One-step neurons and Muon make more of rounding: a spike flips, small singular values are lifted.
+    # Images changed otherwise would put half of the second gradient apart.
+    exact = 1 if kind in ("onestep", "quick") else len(apart)
+    assert max(apart[:exact]) < 1e-5
+    assert apart[1] < 0.05
     assert abs(first.records[-1]["loss"] - second.records[-1]["loss"]) < 0.02 * first.records[-1]["loss"]
 
 

@@ -135,7 +135,7 @@ def _train(
                 own = processes.share(len(batch))
                 part, part_labels = changed[own].to(device), labels[batch][own].to(device)
                 descend = _descent(model, optimizers, len(part) / len(batch))
-                with processes.own_randomness(), losses.blamed(model):
+                with processes.own_randomness(index), losses.blamed(model):
                     losses.add(recipe.step(model, part, part_labels, descend), len(part))
                 if not recipe.look_ahead:
                     update_average(modules["average"], kept, recipe.ema)
