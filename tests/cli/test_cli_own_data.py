@@ -182,7 +182,7 @@ REFUSED = {
     "whitening later": ("window-mnist --data {archive} --set layout=8C3-W2", "put it first"),
     "whitening": ("window-mnist --data {archive} --set layout=W9-8C3", "does not fit an image of 8 x 8"),
     "pooling first": (
-        "ettfs-fashion-mnist --data {archive} --set pool_first=true --set layout=8C3-E2",
+        "ettfs-fashion-mnist --data {archive} --set pool_first=true --set weights.norm=weight",
         'norm="batch"',
     ),
     "a reflected border": (
