@@ -23,6 +23,7 @@ from firstspike.data import ImageSet, dataset, load
 from firstspike.models.gan import SpikingGenerator
 from firstspike.models.patches.network import OneStepNetwork
 from firstspike.models.spiking_form import spiking_form
+from firstspike.models.window import AnnNetwork
 from firstspike.nn import Stack
 from firstspike.recipes import PRESETS
 from firstspike.recipes.base import Preset, maps
@@ -60,6 +61,7 @@ def golden(entry: Preset) -> dict[str, str]:
     train = drawn(recipe.dataset, 2 * size)
     with seeded(0, "initial"):
         model = recipe.build(tuple(maps(train.images[:1]).shape[1:]), train.num_classes)
+        recipe.prepare(model, train)
     values = {"initial": weights(model)}
     optimizers = recipe.optimizers(model)
     # All classes, also for a recipe that learns one digit: two batches of it are more than are drawn.
@@ -74,7 +76,7 @@ def golden(entry: Preset) -> dict[str, str]:
 
     with seeded(0, "epoch", 0):
         for batch in torch.arange(2 * size).split(size):
-            recipe.step(model, recipe.augment(inputs[batch]), labels[batch], descend)
+            recipe.step(model, recipe.augment(inputs[batch], batch, 0), labels[batch], descend)
     values["stepped"] = weights(model)
     model.eval()
     with torch.no_grad():
@@ -86,7 +88,7 @@ def activity(recipe, network: torch.nn.Module, train: ImageSet) -> dict[str, str
     if isinstance(network, Stack):
         traced, membrane = network.read(recipe.encode(train.images[:8]))
         return {"times": ordered(s.times for s in traced), "membrane": ordered([membrane])}
-    if isinstance(network, OneStepNetwork):
+    if isinstance(network, OneStepNetwork | AnnNetwork):
         network.dtype = torch.float32
         return {"times": ordered([network(maps(train.images[:2]))])}
     if hasattr(network, "noise"):

@@ -4,6 +4,7 @@ from firstspike.neurons import Window
 from firstspike.recipes.base import Augmentation, FirstSpikeLoss
 from firstspike.recipes.ettfs import EttfsRecipe
 from firstspike.recipes.one_step import OneStepRecipe
+from firstspike.recipes.optimizers import Muon
 from firstspike.recipes.shallow import ShallowRecipe
 from firstspike.recipes.window import WindowRecipe
 
@@ -31,4 +32,18 @@ WINDOW = WindowRecipe(
     augmentation=Augmentation(rotation_deg=5, scale=0.05),
 )
 ONE_STEP = OneStepRecipe(dataset="digits", layout="12C3-D-16G-16L3", head_size=2, batch_size=32, rate=1e-2)
-DEEP = {"ettfs": ETTFS, "window": WINDOW, "onestep": ONE_STEP}
+# What trains a deep network in few epochs, all of it.
+QUICK = WindowRecipe(
+    dataset="digits",
+    layout="W2-16C3-E2-24C3-E3",
+    pool_first=True,
+    identity_start=True,
+    epochs=4,
+    batch_size=32,
+    optimizer=Muon(),
+    rate=0.1,
+    ema=0.5,
+    look_ahead=3,
+    augmentation=Augmentation(shift_px=1, border="reflect", flip="alternating"),
+)
+DEEP = {"ettfs": ETTFS, "window": WINDOW, "onestep": ONE_STEP, "quick": QUICK}

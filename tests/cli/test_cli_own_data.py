@@ -172,13 +172,26 @@ REFUSED = {
     "no path": ("aggressive-ttfs-window --data ", "expected one argument"),
     "one class": ("aggressive-ttfs-window --data {pictures}/one", "found none"),
     "a file": ("aggressive-ttfs-window --data broken/zero/000.png", "is no .npz file"),
-    "pooling": ("window-cifar10 --data {archive}", "pooling over 4 x 4 does not divide"),
+    "pooling": ("window-cifar10 --data {archive}", "pooling over 2 x 2 does not fit a map of 1 x 1"),
     "head": ("onestep-mnist --data {archive}", "a head of 7 x 7 parts is larger than the last map"),
     "digit": ("ann-gan --data {archive}", "give --digit 0 ... 2"),
     "another digit": ("ann-gan --data {archive} --digit 3", "--digit must be 0 ... 2, found 3"),
     "a GAN of numbers": ("spiking-gan-conditional --data table.npz", "grey images of 4 x 4"),
     "a GAN of colours": ("spiking-gan-conditional --data colour.npz", "grey images of 4 x 4"),
-    "numbers under convolutions": ("window-mnist --data table.npz", "does not divide a map of 1 x 4"),
+    "numbers under convolutions": ("window-mnist --data table.npz", "does not fit a map of 1 x 4"),
+    "whitening later": ("window-mnist --data {archive} --set layout=8C3-W2", "put it first"),
+    "whitening": ("window-mnist --data {archive} --set layout=W9-8C3", "does not fit an image of 8 x 8"),
+    "pooling first": (
+        "ettfs-fashion-mnist --data {archive} --set pool_first=true --set weights.norm=weight",
+        'norm="batch"',
+    ),
+    "a reflected border": (
+        "window-cifar10 --data {archive} --set augmentation.rotation_deg=5",
+        'border="black"',
+    ),
+    "no epoch": ("window-cifar10 --data {archive} --epochs 0", "--epochs"),
+    "no map": ("window-mnist --data {archive} --set layout=0C3", "has a size of 0"),
+    "no neuron": ("window-mnist --data {archive} --set layout=8C3-F0", "has a size of 0"),
     "no image": ("aggressive-ttfs-window --data broken", "broken/zero/000.png is damaged"),
 }
 

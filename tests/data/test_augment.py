@@ -2,11 +2,13 @@
 
 import math
 
+import numpy as np
 import pytest
 import torch
 
 from firstspike.data import load
-from firstspike.data.augment import cut_out, distort, flip_horizontally
+from firstspike.data.augment import cut_out, distort, flip_alternately, flip_horizontally
+from firstspike.recipes.base import Augmentation
 from firstspike.support import InputError
 
 EVERYTHING = {"shift_px": 1.5, "rotation_deg": 10, "scale": 0.1, "shear": 0.1, "elastic_px": 1.0}
@@ -205,7 +207,14 @@ def test_a_cut_is_one_black_square_whose_middle_is_anywhere(size, channels):
     assert found == expected
 
 
-@pytest.mark.parametrize("change", [flip_horizontally, lambda images: cut_out(images, 2)])
+@pytest.mark.parametrize(
+    "change",
+    [
+        flip_horizontally,
+        lambda images: flip_alternately(images, torch.arange(3), 0),
+        lambda images: cut_out(images, 2),
+    ],
+)
 def test_numbers_of_a_table_are_no_image(change):
     with pytest.raises(InputError, match=r"uint8 images, found torch.float32; train without it"):
         change(torch.rand(3, 1, 5))
@@ -214,3 +223,73 @@ def test_numbers_of_a_table_are_no_image(change):
 def test_a_cut_of_no_size_is_no_change():
     images = torch.randint(0, 256, (4, 3, 5, 5), dtype=torch.uint8)
     assert cut_out(images, 0).equal(images)
+
+
+@pytest.mark.parametrize("count", [100, 257, 1500, 50_000])
+def test_alternating_mirrors_show_each_image_once_each_way_in_two_epochs(count):
+    # In each image one pixel, to the left, says which way round it is.
+    images = torch.zeros(count, 1, 2, dtype=torch.uint8)
+    images[:, :, 0] = 255
+    places = torch.arange(count)
+    seen = []
+    for epoch in range(4):
+        flipped = flip_alternately(images, places, epoch)[:, 0, 1] == 255
+        assert 0.45 < flipped.float().mean().item() < 0.55
+        # In another order of other batches, the same images.
+        order = torch.randperm(count, generator=torch.Generator().manual_seed(epoch))
+        for batch in order.split(30):
+            mirrored = flip_alternately(images[batch], batch, epoch)[:, 0, 1] == 255
+            assert mirrored.equal(flipped[batch])
+        seen.append(flipped)
+    assert seen[0].equal(~seen[1])
+    assert seen[2].equal(seen[0])
+    assert seen[3].equal(seen[1])
+    # Neither every other one nor the first ones: each hundred has both.
+    for part in seen[0].split(100)[: count // 100]:
+        assert 30 <= int(part.sum()) <= 70
+        assert not part[::2].all()
+        assert part[::2].any()
+
+
+def test_an_image_of_several_channels_is_mirrored_as_a_whole():
+    images = torch.randint(0, 256, (8, 3, 4, 5), dtype=torch.uint8)
+    flipped = flip_alternately(images, torch.arange(8), 0)
+    other = flip_alternately(images, torch.arange(8), 1)
+    for image, one, two in zip(images, flipped, other, strict=True):
+        pair = [one, two] if one.equal(image) else [two, one]
+        assert pair[0].equal(image)
+        assert pair[1].equal(image.flip(-1))
+
+
+@pytest.mark.parametrize(
+    ("shape", "limit"), [((4, 6), 2), ((3, 5, 4), 1), ((5, 5), 4), ((2, 3, 2), 7), ((1, 4), 2)]
+)
+def test_a_reflected_border_is_numpys(shape, limit):
+    image = torch.randint(1, 256, shape, generator=torch.Generator().manual_seed(0)).to(torch.uint8)
+    *channels, height, width = shape
+    around = [(0, 0)] * len(channels) + [(limit, limit)] * 2
+    padded = np.pad(image.numpy(), around, mode="reflect")
+    expected = {
+        padded[..., down : down + height, right : right + width].tobytes()
+        for down in range(2 * limit + 1)
+        for right in range(2 * limit + 1)
+    }
+    torch.manual_seed(0)
+    images = image.expand(4000, *shape)
+    moved = distort(images, shift_px=limit + 0.5, border="reflect")
+    assert moved.shape == images.shape
+    assert {one.numpy().tobytes() for one in moved} == expected
+    # The same random numbers as beside a black border.
+    torch.manual_seed(0)
+    black = distort(images, shift_px=limit + 0.5)
+    assert moved[black != 0].equal(black[black != 0])
+
+
+@pytest.mark.parametrize("name", [name for name in EVERYTHING if name != "shift_px"])
+def test_a_reflected_border_is_for_shifts_alone(name):
+    images = torch.zeros(2, 4, 4, dtype=torch.uint8)
+    with pytest.raises(InputError, match=r'shift alone.*border="black"'):
+        distort(images, shift_px=1, border="reflect", **{name: 0.5})
+    with pytest.raises(InputError, match="shift alone"):
+        Augmentation(border="reflect", **{name: 0.5})
+    assert Augmentation(border="reflect", shift_px=2)(images, torch.arange(2), 0).equal(images)

@@ -24,9 +24,9 @@ def report(layout, head_size=1, **neuron):
     return net.eval(), measure(net, images(), torch.arange(7) % 3, batch_size=3)
 
 
-def walked(net):
+def walked(net, shown=None):
     with torch.no_grad():
-        return net.trace(images())
+        return net.trace(images() if shown is None else shown)
 
 
 # A transposed convolution of ones says how many targets each place has.
@@ -175,3 +175,54 @@ def test_nothing_to_report_on():
     net = OneStepNetwork("4C3", (1, 6, 6), 3, PatchCarry())
     with pytest.raises(ValueError, match="no samples"):
         measure(net, images()[:0], torch.zeros(0, dtype=torch.int64))
+
+
+def taps(side, kernel, places):
+    """For each place of an axis, how many of the kernel's positions there hit it; padding hits none."""
+    hit = [0] * side
+    for start in range(places):
+        for offset in range(kernel):
+            place = start + offset - (kernel - 1) // 2
+            if 0 <= place < side:
+                hit[place] += 1
+    return torch.tensor(hit, dtype=torch.float64)
+
+
+@pytest.mark.parametrize("side", [10, 11])
+def test_a_whitened_and_pooled_network_by_a_naive_count(side):
+    torch.manual_seed(0)
+    net = OneStepNetwork("W2-4C3-E2-5C3-6C3-E2", (1, side, side), 3, PatchCarry(grid=1, carried="none"))
+    shown = images(shape=(1, side, side))
+    net(shown)
+    found = measure(net.eval(), shown, torch.arange(7) % 3, batch_size=3)
+    pixels, *spikes, last = walked(net, shown)
+    # 2 x 2 patches of one channel give 8 maps; pooling leaves a row and a column over where it must.
+    inner = side - 1
+    half, quarter = inner // 2, inner // 4
+    shapes = [(8, inner), (4, half), (5, half), (6, quarter)]
+    assert [tuple(s.shape[1:3]) for s in (*spikes, last)] == shapes
+
+    def fan_out(maps, targets, kernel, places):
+        hit = taps(maps.shape[-1], kernel, places)
+        return float(((maps != 0).sum((0, 1)) * hit[:, None] * hit).sum()) * targets
+
+    # The whitening receives numbers, none of them 0, and so does the head.
+    numbers = fan_out(pixels, 8, 2, inner)
+    assert numbers == 7 * 8 * 4 * inner**2
+    means = float((last.sum((2, 3)) > 0).sum()) * 3
+    assert found.multiply_adds == pytest.approx((numbers + means) / 7)
+    # Convolutions compute every place, also those that are pooled away or left over.
+    added = (
+        fan_out(spikes[0], 4, 3, inner)
+        + fan_out(spikes[1], 5, 3, half)
+        + fan_out(spikes[2], 6, 3, half)
+        + float(last.sum())
+    )
+    assert found.synops == pytest.approx(added / 7)
+    full = [taps(length, 3, length).sum() ** 2 for length in (inner, half)]
+    dense = 8 * 4 * inner**2 + 8 * 4 * full[0] + 4 * 5 * full[1] + 5 * 6 * full[1] + 6 * 3
+    assert found.dense_multiply_adds == int(dense)
+    # A shift for each neuron, and three comparisons to find the largest of four currents.
+    neurons = [maps * length**2 for maps, length in shapes]
+    assert found.neuron_operations["additions"] == sum(neurons) + 3 * (neurons[1] + neurons[3])
+    assert found.neuron_operations["multiply_adds"] == 0

@@ -10,12 +10,14 @@ from pathlib import Path
 import pytest
 import torch
 from builders import refused
-from small_recipes import DEEP, ETTFS, WINDOW
+from small_recipes import DEEP, ETTFS, ONE_STEP, QUICK, WINDOW
 
 from firstspike.data import ImageSet
 from firstspike.decision import Membrane, Votes
 from firstspike.models.raster.settings import RasterWeights
+from firstspike.models.whitening import whitening_filters
 from firstspike.recipes import PRESETS
+from firstspike.recipes.ann import AnnRecipe
 from firstspike.recipes.base import Augmentation
 from firstspike.support import InputError
 from firstspike.training import loop
@@ -25,7 +27,7 @@ from firstspike.training.run_folder import RunFolder
 # A core that is shared makes two threads wait for each other.
 pytestmark = pytest.mark.usefixtures("one_thread")
 
-SPIKING = {"ettfs": ETTFS, "window": WINDOW}
+SPIKING = {"ettfs": ETTFS, "window": WINDOW, "quick": QUICK}
 
 
 def trained(path, config, train, validation, seed=0):
@@ -73,8 +75,10 @@ def test_every_variant_learns(tmp_path, config, train, validation):
 def test_a_run_killed_in_the_schedule_goes_on_to_the_same_bits(
     tmp_path, kind, train, validation, monkeypatch
 ):
-    augmentation = Augmentation(shift_px=1, flip=True, cutout_px=2)
-    config = dataclasses.replace(SPIKING[kind], epochs=3, augmentation=augmentation)
+    config = dataclasses.replace(SPIKING[kind], epochs=3)
+    if kind != "quick":
+        changes = Augmentation(shift_px=1, flip=True, cutout_px=2)
+        config = dataclasses.replace(config, augmentation=changes)
     few = ImageSet("digits", "train", train.images[:200], train.labels[:200], 10)
     whole = trained(tmp_path / "whole", config, few, validation)
     step, calls = loop.set_rate, []
@@ -95,6 +99,36 @@ def test_a_run_killed_in_the_schedule_goes_on_to_the_same_bits(
     one, two = whole.load_state(), parts.load_state()
     assert one.tensors.keys() == two.tensors.keys()
     assert all(torch.equal(one.tensors[name], two.tensors[name]) for name in one.tensors)
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        QUICK,
+        dataclasses.replace(ETTFS, layout="W2-8C3-E2", weights=RasterWeights(norm="batch")),
+        dataclasses.replace(ONE_STEP, layout="W2-8C3-E2-8C3"),
+        AnnRecipe(dataset="digits", layout="W2-8C3-E2", batch_size=32, weight_decay=0.1),
+    ],
+    ids=["window", "ettfs", "onestep", "ann"],
+)
+def test_whitening_is_of_the_training_images_and_stays(tmp_path, config, train, validation):
+    """In the model, in the averages, after a resume, and in the run that is read again."""
+    few = ImageSet("digits", "train", train.images[:100], train.labels[:100], 10)
+    filters = whitening_filters(few.images.unsqueeze(1) / 255, 2)
+    run = RunFolder.create(tmp_path / "run", "x", dataclasses.replace(config, epochs=2), 0)
+
+    def stop(epoch, model):
+        if epoch == 1:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        train_recipe(run, few, validation, show_progress=False, watch=stop)
+    train_recipe(run, few, validation, show_progress=False)
+    fixed = [t for t in run.load_state().tensors.values() if t.shape == filters.shape]
+    # Of the model, its average and the best: no optimiser holds anything of it.
+    assert len(fixed) == 3
+    assert all(t.equal(filters) for t in fixed)
+    assert next(run.load().parameters()).equal(filters)
 
 
 def test_more_steps_than_the_votes_tell_apart_are_refused():
@@ -138,8 +172,10 @@ from firstspike.training.run_folder import RunFolder
 torch.set_num_threads(1)
 kind, out = sys.argv[3], pathlib.Path(sys.argv[1])
 config = dataclasses.replace(
-    DEEP[kind], epochs=2, precision="float32", rate=1e-3, batch_size=64
+    DEEP[kind], epochs=2, precision="float32", batch_size=64
 )
+if kind != "quick":
+    config = dataclasses.replace(config, rate=1e-3)
 if kind == "window":
     config = dataclasses.replace(config, dropout=0.0)
 full = load("digits", "train")
@@ -148,7 +184,8 @@ gradients = []
 reduce = processes.sum_gradients
 def watched(model):
     reduce(model)
-    gradients.append(torch.cat([p.grad.flatten() for p in model.parameters()]).clone())
+    trained = [p for p in model.parameters() if p.requires_grad]
+    gradients.append(torch.cat([p.grad.flatten() for p in trained]).clone())
 processes.sum_gradients = watched
 with processes.joined("cpu"):
     if processes.first():
@@ -175,9 +212,12 @@ with processes.joined("cpu"):
         found.append((torch.load(out / "gradients.pt"), RunFolder.open(out).load_state()))
     (one, first), (two, second) = found
     assert len(one) == len(two) == 2 * 4
-    scale = float(one[0].norm())
-    assert float((one[0] - two[0]).norm()) < 1e-5 * scale
-    # Rounding may flip a spike in a later step; the course stays the same.
+    apart = [float((a - b).norm() / a.norm()) for a, b in zip(one, two, strict=True)]
+    # One-step neurons and Muon make more of rounding: a spike flips, small singular values are lifted.
+    # Images changed otherwise would put half of the second gradient apart.
+    exact = 1 if kind in ("onestep", "quick") else len(apart)
+    assert max(apart[:exact]) < 1e-5
+    assert apart[1] < 0.05
     assert abs(first.records[-1]["loss"] - second.records[-1]["loss"]) < 0.02 * first.records[-1]["loss"]
 
 
@@ -200,7 +240,8 @@ def test_compiled_layers_give_the_same_gradients(kind, train):
         model.zero_grad()
         loss = config.batch_loss(model, train.images[:32], train.labels[:32])
         loss.backward()
-        found.append((float(loss.detach()), torch.cat([p.grad.flatten() for p in model.parameters()])))
+        trained = [p for p in model.parameters() if p.requires_grad]
+        found.append((float(loss.detach()), torch.cat([p.grad.flatten() for p in trained])))
     (one, first), (two, second) = found
     assert two == pytest.approx(one, rel=1e-4)
     assert float((first - second).norm()) < 1e-3 * float(first.norm())

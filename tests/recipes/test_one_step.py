@@ -10,6 +10,7 @@ from firstspike.data import ImageSet
 from firstspike.models.patches.settings import PatchCarry
 from firstspike.recipes.base import Augmentation
 from firstspike.recipes.one_step import OneStepRecipe, mix
+from firstspike.recipes.optimizers import Sgd
 from firstspike.support import InputError
 from firstspike.training.evaluation import evaluate
 from firstspike.training.loop import train_recipe
@@ -37,7 +38,7 @@ def trained(path, config, train, validation):
         dataclasses.replace(SMALL, layout="16L3-8B-16C3", precision="float32", epochs=5),
         dataclasses.replace(SMALL, neuron=PatchCarry(grid=1, projection="sine_layer")),
         dataclasses.replace(SMALL, neuron=PatchCarry(fractional=True), dropout=0.1),
-        dataclasses.replace(SMALL, optimizer="sgd", rate=0.1, mixup=0.1, clip_norm=20, label_smoothing=0.1),
+        dataclasses.replace(SMALL, optimizer=Sgd(), rate=0.1, mixup=0.1, clip_norm=20, label_smoothing=0.1),
     ],
     ids=["cnn", "lstm", "swapped", "fractions", "sgd"],
 )
@@ -53,7 +54,7 @@ def test_it_learns_the_digits(tmp_path, config, train, validation):
 def test_a_run_goes_on_to_the_same_bits(tmp_path, train, validation):
     few = ImageSet("digits", "train", train.images[:150], train.labels[:150], 10)
     config = dataclasses.replace(
-        SMALL, epochs=3, optimizer="sgd", mixup=0.2, augmentation=Augmentation(shift_px=1, flip=True)
+        SMALL, epochs=3, optimizer=Sgd(), mixup=0.2, augmentation=Augmentation(shift_px=1, flip=True)
     )
     whole = trained(tmp_path / "whole", config, few, validation)
     parts = RunFolder.create(tmp_path / "parts", "x", config, 0, resume=True)
@@ -91,7 +92,7 @@ def test_mixed_labels_are_the_shares_of_the_mixed_images():
 
 
 def test_gradients_are_bounded_before_each_step(train):
-    config = dataclasses.replace(SMALL, optimizer="sgd", clip_norm=0.5, weight_decay=0.0)
+    config = dataclasses.replace(SMALL, optimizer=Sgd(), clip_norm=0.5, weight_decay=0.0)
     torch.manual_seed(0)
     model = config.build((1, 8, 8), train.num_classes)
     optimizer = config.optimizers(model)["optimizer"]
@@ -117,7 +118,14 @@ def test_diagnose_is_refused_for_one_step(tmp_path):
 
 @pytest.mark.parametrize(
     ("layout", "named"),
-    [("8C3-F9", "F9"), ("D-8C3", "first"), ("8C3s2-D", "nG")],
+    [
+        ("8C3-F9", "F9"),
+        ("D-8C3", "first"),
+        ("8C3s2-D", "nG"),
+        ("8C3-A2", "Ek behind nCk"),
+        ("8L3-E2", "Ek behind nCk"),
+        ("W2-E2-8C3", "Ek behind nCk"),
+    ],
 )
 def test_a_layout_that_cannot_be_is_refused(layout, named):
     with refused(InputError, "layout", named):

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import math
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -15,6 +16,7 @@ from firstspike.support import Diverged
 from firstspike.training import loop
 from firstspike.training.loop import train_recipe
 from firstspike.training.run_folder import RunFolder
+from firstspike.training.seeding import seeded
 
 # A core that is shared makes two threads wait for each other.
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -112,6 +114,61 @@ def test_the_average_is_the_hand_formula(tmp_path, few, validation, monkeypatch)
             average = 0.6 * average + 0.4 * weights[name]
         assert torch.allclose(tensors[f"average/{name}"], average, atol=1e-6)
         assert tensors[f"model/{name}"].equal(passed[-1][name])
+
+
+def test_look_ahead_is_a_loop_by_hand(tmp_path, few, validation):
+    """Slow weights move every third step and at an epoch's end, and the fast ones go back to them."""
+    config = dataclasses.replace(SMALL, epochs=2, ema=0.6, look_ahead=3, batch_size=20)
+    run = started(tmp_path / "run", config, seed=3)
+    train_recipe(run, few, validation, show_progress=False)
+
+    with seeded(3, "initial"):
+        model = config.build((1, 8, 8), 10)
+    slow = {name: p.detach().clone() for name, p in model.named_parameters()}
+    optimizer = config.optimizers(model)["optimizer"]
+    rate = optimizer.param_groups[0]["lr"]
+    moves = []
+    for epoch in range(2):
+        with seeded(3, "epoch", epoch):
+            for index, batch in enumerate(torch.randperm(100).split(20)):
+                for group in optimizer.param_groups:
+                    group["lr"] = rate * config.rate_factor(5 * epoch + index, 10)
+                shown = config.augment(few.images[batch], batch, epoch)
+                optimizer.zero_grad()
+                config.batch_loss(model, shown, few.labels[batch]).backward()
+                optimizer.step()
+                if index in (2, 4):
+                    moves.append((epoch, index))
+                    for name, fast in model.named_parameters():
+                        slow[name] = 0.6 * slow[name] + 0.4 * fast.detach()
+                        fast.data.copy_(slow[name])
+    assert len(moves) == 4
+    tensors = run.load_state().tensors
+    for name, weights in slow.items():
+        torch.testing.assert_close(tensors[f"model/{name}"], weights, atol=1e-5, rtol=1e-4)
+        assert tensors[f"average/{name}"].equal(tensors[f"model/{name}"])
+
+
+def test_look_ahead_ends_each_epoch_where_a_last_batch_is_left_out(tmp_path, few, validation, monkeypatch):
+    """As two processes leave out one of a single sample."""
+    many = SimpleNamespace(**vars(loop.processes) | {"count": lambda: 2})
+    monkeypatch.setattr(loop, "processes", many)
+    config = dataclasses.replace(SMALL, epochs=1, ema=0.6, look_ahead=10, batch_size=33)
+    run = started(tmp_path / "run", config)
+    shown = []
+    batch_loss = ShallowRecipe.batch_loss
+
+    def watched(self, model, images, labels):
+        shown.append(len(images))
+        return batch_loss(self, model, images, labels)
+
+    monkeypatch.setattr(ShallowRecipe, "batch_loss", watched)
+    train_recipe(run, few, validation, show_progress=False)
+    assert shown == [33, 33, 33]
+    tensors = run.load_state().tensors
+    for name, weights in tensors.items():
+        if name.startswith("model/"):
+            assert weights.equal(tensors[name.replace("model/", "average/")])
 
 
 @pytest.mark.parametrize("optimizer", ["adamw", "sgd"])

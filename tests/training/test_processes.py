@@ -1,6 +1,7 @@
 """What torchrun sets in the environment, whole or in part."""
 
 import pytest
+import torch
 
 from firstspike.recipes import preset
 from firstspike.support import InputError
@@ -58,3 +59,19 @@ def test_a_part_of_it_is_refused_before_anything_is_made(environment, tmp_path, 
         train(tmp_path / "run", "aggressive-ttfs-window", config, 0)
     assert "\n" not in str(caught.value)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_each_process_and_step_draws_numbers_of_its_own(monkeypatch):
+    monkeypatch.setattr(processes, "count", lambda: 2)
+    torch.manual_seed(0)
+    drawn = []
+    for rank in range(2):
+        monkeypatch.setattr(processes.distributed, "get_rank", lambda rank=rank: rank)
+        for step in range(3):
+            with processes.own_randomness(step):
+                drawn.append(float(torch.rand(())))
+    assert len(set(drawn)) == 6
+    # What is drawn behind it is what a process alone would draw.
+    shared = torch.rand(3)
+    torch.manual_seed(0)
+    assert torch.rand(3).equal(shared)

@@ -37,17 +37,20 @@ def distort(
         shear: largest shear.
         elastic_px: standard deviation of the displacement of a 5 x 5 grid of control points, bicubic
             in between.
-        border: what a shift alone brings in from outside: "black", or the image reflected at its edge.
+        border: what a shift comes upon outside: "black", or the image reflected at the middle of its
+            outermost pixels; for a shift without any other change only.
 
     Returns:
         uint8 of the same shape.
 
     Raises:
-        InputError: something is to be changed, and the images are not uint8.
+        InputError: something is to be changed, and the images are not uint8; a reflected border beside
+            other changes than a shift.
     """
     if not any((shift_px, rotation_deg, scale, shear, elastic_px)):
         return images
     check_bytes(images)
+    check_border(border, rotation_deg, scale, shear, elastic_px)
     count, height, width = len(images), *images.shape[-2:]
     if not any((rotation_deg, scale, shear, elastic_px)):
         return _shift_whole_pixels(images, math.floor(shift_px), border)
@@ -78,6 +81,15 @@ def check_bytes(images: Tensor) -> None:
     """Raise InputError for images that are not uint8, such as a table of numbers."""
     if images.dtype != torch.uint8:
         raise InputError(f"augmentation is for uint8 images, found {images.dtype}; train without it")
+
+
+def check_border(border: Border, *changes: float) -> None:
+    """Raise InputError for a reflected border where the image changes by more than a shift."""
+    if border == "reflect" and any(changes):
+        raise InputError(
+            'border="reflect" is for a shift alone, and rotation_deg, scale, shear or elastic_px is above '
+            '0; leave them at 0, or take border="black"'
+        )
 
 
 def flip_horizontally(images: Tensor, probability: float = 0.5) -> Tensor:
@@ -147,5 +159,5 @@ def _shift_whole_pixels(images: Tensor, limit: int, border: Border) -> Tensor:
 
 def _reflected(side: int, limit: int) -> Tensor:
     """Which place each one of an axis with a reflected border shows; the edge itself comes once."""
-    places = torch.arange(-limit, side + limit).abs()
-    return torch.where(places < side, places, 2 * (side - 1) - places).clamp(0, side - 1)
+    last = side - 1
+    return last - (torch.arange(-limit, side + limit) % max(2 * last, 1) - last).abs()

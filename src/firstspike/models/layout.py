@@ -59,7 +59,16 @@ class Whiten:
     kernel: int
 
     def conv(self, shape: Shape) -> Conv:
-        """Return the convolution that it is for an input ``(channels, height, width)``."""
+        """Return the convolution that it is for an input ``(channels, height, width)``.
+
+        Raises:
+            InputError: the input is smaller than a patch.
+        """
+        if min(shape[1:]) < self.kernel:
+            raise InputError(
+                f"whitening over patches of {self.kernel} x {self.kernel} does not fit an image of "
+                f"{shape[1]} x {shape[2]}"
+            )
         return Conv(2 * shape[0] * self.kernel**2, self.kernel, fixed=True)
 
     def out_shape(self, shape: Shape) -> Shape:

@@ -6,26 +6,25 @@ from torch import Tensor
 from firstspike.models.images import levels
 from firstspike.models.layout import Conv
 from firstspike.models.patches.network import OneStepNetwork
+from firstspike.models.raster.layers import RasterLayer
 from firstspike.models.raster.network import RasterNetwork
 from firstspike.models.whitening import whitening_filters
-from firstspike.models.window import WindowNetwork
+from firstspike.models.window import NormedNetwork
+from firstspike.nn.normed import NormedConnection
 
 
 @torch.no_grad()
 def start_as_identity(model: torch.nn.Module) -> None:
     """Make the first filters of each convolution pass its input maps on.
 
-    Those of odd size and one group, which give no fewer maps than they take; the other filters stay as they
-    were drawn.
+    Those of odd size above 1 that give no fewer maps than they take; their other filters stay as they were
+    drawn, and so does an LSTM.
     """
-    for weight in model.parameters():
-        if (
-            weight.dim() == 4
-            and weight.shape[2] % 2
-            and weight.shape[2] > 1
-            and len(weight) >= weight.shape[1]
-        ):
-            torch.nn.init.dirac_(weight[: weight.shape[1]])
+    for layer in model.modules():
+        if isinstance(layer, NormedConnection | RasterLayer) and layer.weight.dim() == 4:
+            outputs, inputs, kernel, _ = layer.weight.shape
+            if kernel % 2 and kernel > 1 and outputs >= inputs:
+                torch.nn.init.dirac_(layer.weight[:inputs])
 
 
 @torch.no_grad()
@@ -36,7 +35,7 @@ def whiten(model: torch.nn.Module, images: Tensor) -> None:
         model: a deep network.
         images: uint8 ``(batch, channels, height, width)`` of the training set.
     """
-    if isinstance(model, WindowNetwork | RasterNetwork | OneStepNetwork):
+    if isinstance(model, NormedNetwork | RasterNetwork | OneStepNetwork):
         first = model.parts[0]
         if isinstance(first, Conv) and first.fixed:
             values = levels(images).to(torch.float32) / 255

@@ -2,7 +2,10 @@
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
+# At a time, which bounds the memory.
+_CHUNK = 256
 # Keeps directions that hold next to nothing from being blown up; of values in 0 ... 1.
 _EPSILON = 3e-5
 
@@ -22,9 +25,14 @@ def whitening_filters(values: Tensor, kernel: int) -> Tensor:
         float32 ``(2 channels kernel^2, channels, kernel, kernel)``.
     """
     channels = values.shape[1]
-    patches = values.to(torch.float64).unfold(2, kernel, 1).unfold(3, kernel, 1)
-    rows = patches.permute(0, 2, 3, 1, 4, 5).reshape(-1, channels * kernel**2)
-    variances, directions = torch.linalg.eigh(torch.cov(rows.T))
+    size = channels * kernel**2
+    count, sums = 0, torch.zeros(size, dtype=torch.float64)
+    products = torch.zeros(size, size, dtype=torch.float64)
+    for part in values.split(_CHUNK):
+        rows = F.unfold(part.to(torch.float64), kernel).movedim(1, 2).flatten(0, 1)
+        count, sums, products = count + len(rows), sums + rows.sum(0), products + rows.T @ rows
+    mean = sums / count
+    variances, directions = torch.linalg.eigh(products / count - torch.outer(mean, mean))
     filters = (directions / (variances + _EPSILON).sqrt()).T.flip(0)
     # The sign of an eigenvector is the library's choice: its largest entry is made positive.
     largest = filters.gather(1, filters.abs().argmax(1, keepdim=True))

@@ -97,7 +97,8 @@ class NormedConnection(torch.nn.Module):
         on_grid: fold onto multiples of ``2^-GRID_BITS``.
         gain: train the normalisation's gain; otherwise it stays 1.
         pool: side of the squares of places of which the largest membrane alone goes on, before the
-            normalisation; without a trained gain that is the largest after it too.
+            normalisation; without a trained gain, as connections on the grid have it there, that is the
+            largest after it too.
     """
 
     def __init__(
@@ -118,13 +119,13 @@ class NormedConnection(torch.nn.Module):
 
     def forward(self, values: Tensor) -> Tensor:
         """Return normalised membranes ``(B, O, ...)`` for values ``(B, I, ...)``."""
-        if not self.training:
-            return self._pooled(connect(values, *self.folded(), stride=self.stride))
-        normalised: Tensor = self.norm(self._pooled(connect(values, self.weight, stride=self.stride)))
+        # In the weights, a trained gain below 0 would let the smallest go on.
+        folds = self.on_grid or self.pool == 1
+        if folds and not self.training:
+            return max_pool(connect(values, *self.folded(), stride=self.stride), self.pool)
+        pooled = max_pool(connect(values, self.weight, stride=self.stride), self.pool)
+        normalised: Tensor = self.norm(pooled)
         return normalised
-
-    def _pooled(self, membranes: Tensor) -> Tensor:
-        return F.max_pool2d(membranes, self.pool) if self.pool > 1 else membranes
 
     def folded(self) -> tuple[Tensor, Tensor]:
         """Return weight and bias with the normalisation by running statistics in them."""
@@ -146,6 +147,11 @@ def connect(values: Tensor, weight: Tensor, bias: Tensor | None = None, *, strid
     if weight.dim() == 2:
         return F.linear(values.flatten(1), weight, bias)
     return F.conv2d(values, weight, bias, stride=stride, padding=(weight.shape[-1] - 1) // 2)
+
+
+def max_pool(membranes: Tensor, size: int) -> Tensor:
+    """Return the largest of each ``size x size`` places of maps; rows and columns left over have none."""
+    return F.max_pool2d(membranes, size) if size > 1 else membranes
 
 
 def scaled(weight: Tensor, gain: Tensor) -> Tensor:

@@ -20,6 +20,8 @@ from firstspike.recipes.window import CIFAR
 
 _BATCH = 250
 
+_SOURCE = "Jordan 2024, arXiv 2404.00498 (layers and training); reference of equal size"
+
 
 @dataclass(frozen=True, kw_only=True)
 class AnnRecipe(DeepClassifier):
@@ -122,7 +124,7 @@ PRESETS = (
     Preset(
         "ann-cifar10",
         "the ReLU network of window-cifar10's layers, trained alike",
-        "reference of equal size",
+        _SOURCE,
         _ANN,
         one_dataset=True,
         note="no spikes",
@@ -130,7 +132,7 @@ PRESETS = (
     Preset(
         "ann-quantised-cifar10",
         "the same with the window neurons' clip and levels",
-        "reference of equal size",
+        _SOURCE,
         replace(_ANN, levels=CIFAR.steps),
         one_dataset=True,
         note="no spikes",

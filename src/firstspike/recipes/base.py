@@ -17,6 +17,7 @@ from torch import Tensor
 from firstspike.data import Dataset, ImageSet, dataset, load
 from firstspike.data.augment import (
     Border,
+    check_border,
     check_bytes,
     cut_out,
     distort,
@@ -267,7 +268,7 @@ class Augmentation(Checked):
 
     Attributes:
         shift_px, rotation_deg, scale, shear, elastic_px: the arguments of `distort`.
-        border: what a shift alone brings in from outside the image.
+        border: what a shift comes upon outside the image; "reflect" is for a shift alone.
         flip: flip images horizontally: each with probability 1/2, or "alternating": half of them in even
             epochs, the others in odd ones, so that two epochs show each image once each way.
         cutout_px: side of a black square at a random place; 0 for none.
@@ -281,6 +282,10 @@ class Augmentation(Checked):
     border: Border = "black"
     flip: bool | Literal["alternating"] = False
     cutout_px: Annotated[int, Range(0)] = 0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_border(self.border, self.rotation_deg, self.scale, self.shear, self.elastic_px)
 
     def __call__(self, images: Tensor, index: Tensor, epoch: int) -> Tensor:
         """Return images uint8 ``(batch, ..., height, width)``, changed at random.

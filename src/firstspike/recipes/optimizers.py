@@ -1,4 +1,4 @@
-"""Optimisers as values of a recipe, and the one that torch has for matrices only."""
+"""Optimisers as values of a recipe, and Muon for convolutions, which torch has for matrices only."""
 
 import math
 from collections.abc import Callable, Iterable
@@ -9,9 +9,12 @@ import torch
 from torch import Tensor
 
 from firstspike.recipes.fields import Checked, Count, Positive, ShareBelowOne
+from firstspike.support import InputError
 
 # One Newton-Schulz step maps a singular value s to a s + b s^3 + c s^5.
 NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)
+# Zeros stay zeros.
+_TINY = 1e-12
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,6 +40,11 @@ class Sgd(Checked):
     nesterov: bool = False
     bias_rate: Positive = 1.0
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.nesterov and not self.momentum:
+            raise InputError("Sgd.nesterov looks ahead by the momentum; give a momentum above 0")
+
     def of(self, model: torch.nn.Module, rate: float, weight_decay: float) -> torch.optim.Optimizer:
         """Return the optimiser of a model's parameters."""
         groups = parameter_groups(model, weight_decay)
@@ -49,6 +57,8 @@ class Sgd(Checked):
 @dataclass(frozen=True, kw_only=True)
 class Muon(Checked):
     """Orthogonalised momentum for the filters of convolutions, plain momentum for everything else.
+
+    See `OrthogonalMomentum`. The weight decay is that of fully connected weights.
 
     Attributes:
         momentum: share of the last step that is kept; Nesterov's.
@@ -85,14 +95,13 @@ class OrthogonalMomentum(torch.optim.Optimizer):
     """Steps along the orthogonalised momentum of each convolution (Muon, K. Jordan et al. 2024).
 
     A filter bank ``(O, I, k, k)``, seen as a matrix ``(O, I k^2)``, is first scaled to the norm
-    ``sqrt(O)``, which makes no difference to a normalised layer, so that the rate means the same for each
-    bank and all through the training. Other parameters take Nesterov's step. `torch.optim.Muon` is for
-    matrices only and does not scale them.
+    ``sqrt(O)``, which makes no difference to a layer whose membranes are normalised, so that the rate means
+    the same for each bank and all through the training. Other parameters take Nesterov's step.
+    `torch.optim.Muon` is for matrices only and does not scale them.
 
     Args:
-        params: parameters or groups; ``rate_scale`` and ``weight_decay`` of a group hold for what is no
-            filter bank.
-        lr: step of a filter bank.
+        params: parameters or groups with a ``weight_decay`` of their own.
+        lr: step of a filter bank; the rate of the others.
         momentum: Nesterov's.
         iterations: Newton-Schulz steps.
     """
@@ -120,7 +129,7 @@ class OrthogonalMomentum(torch.optim.Optimizer):
                 gathered = state["momentum"].mul_(group["momentum"]).add_(gradient)
                 step = gradient.add(gathered, alpha=group["momentum"])
                 if parameter.dim() == 4:
-                    parameter.mul_(math.sqrt(len(parameter)) / parameter.norm())
+                    parameter.mul_(math.sqrt(len(parameter)) / parameter.norm().clamp_min(_TINY))
                     step = orthogonal(step.flatten(1), group["iterations"]).view_as(step)
                 parameter.add_(step, alpha=-group["lr"])
 
@@ -129,7 +138,7 @@ def orthogonal(matrix: Tensor, iterations: int) -> Tensor:
     """Return about the nearest matrix with orthonormal rows, or columns if there are more rows.
 
     Newton-Schulz steps of fifth order on the matrix divided by its Frobenius norm: singular vectors stay,
-    and singular values that are not tiny come to lie between 0.7 and 1.2.
+    and after three steps singular values of 2 % of that norm or more lie between 0.68 and 1.21.
 
     Args:
         matrix: ``(O, I)``.
@@ -138,7 +147,7 @@ def orthogonal(matrix: Tensor, iterations: int) -> Tensor:
     a, b, c = NEWTON_SCHULZ
     wide = len(matrix) <= matrix.shape[1]
     found = matrix if wide else matrix.T
-    found = found / found.norm().clamp_min(1e-12)
+    found = found / found.norm().clamp_min(_TINY)
     for _ in range(iterations):
         square = found @ found.T
         found = a * found + (b * square + c * square @ square) @ found

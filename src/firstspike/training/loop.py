@@ -123,20 +123,19 @@ def _train(
         model.train()
         losses = _Losses(epoch + 1)
         with seeded(run.seed, "epoch", epoch):
-            batches = torch.randperm(len(inputs)).split(recipe.batch_size)
+            batches = list(torch.randperm(len(inputs)).split(recipe.batch_size))
             if recipe.drops_last and len(batches) > 1 and len(batches[-1]) < recipe.batch_size:
                 batches = batches[:-1]
+            batches = [batch for batch in batches if len(batch) >= processes.count()]
             for index, batch in enumerate(batches):
                 factor = recipe.rate_factor(epoch * len(batches) + index, recipe.epochs * len(batches))
                 for name, optimizer in optimizers.items():
                     set_rate(optimizer, rates[name] * factor)
                 changed = recipe.augment(inputs[batch], batch, epoch)
-                if len(batch) < processes.count():
-                    continue
                 own = processes.share(len(batch))
                 part, part_labels = changed[own].to(device), labels[batch][own].to(device)
                 descend = _descent(model, optimizers, len(part) / len(batch))
-                with processes.own_randomness(), losses.blamed(model):
+                with processes.own_randomness(index), losses.blamed(model):
                     losses.add(recipe.step(model, part, part_labels, descend), len(part))
                 if not recipe.look_ahead:
                     update_average(modules["average"], kept, recipe.ema)

@@ -95,14 +95,20 @@ def share(batch: int) -> slice:
 
 
 @contextmanager
-def own_randomness() -> Iterator[None]:
-    """Draw other random numbers than the other processes, and leave the shared course of them alone."""
+def own_randomness(step: int) -> Iterator[None]:
+    """Draw other random numbers than the other processes, and leave the shared course of them alone.
+
+    So what every process draws, such as the images' changes, is what one alone would draw.
+
+    Args:
+        step: of those that begin at the same place of the shared course.
+    """
     if count() == 1:
         yield
         return
-    drawn = int(torch.randint(2**62, ()))
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(drawn + distributed.get_rank())
+        drawn = int(torch.randint(2**62, ()))
+        torch.manual_seed(drawn + step * count() + distributed.get_rank())
         yield
 
 

@@ -38,7 +38,7 @@ def network(layout=EVERYTHING, shape=(2, 9, 12), **neuron):
         ("8G-8C3", "first part must be"),
         ("8C3-8R", "cannot have '8R'"),
         ("8C3-F10", "cannot have 'F10'"),
-        ("8C3-A2-8C3", "cannot have 'A2'"),
+        ("8C3-A2-8C3", "Ek behind nCk"),
         ("8C3s2", "stride 1"),
     ],
 )

@@ -43,7 +43,8 @@ class OneStepNetwork(torch.nn.Module):
 
     Args:
         layout: the hidden layers, as `firstspike.models.layout.parse_layout` reads them: convolutions and
-            LSTMs, of which one comes first, dense layers at each place, and patch merging.
+            LSTMs, of which one comes first or whitening, dense layers at each place, patch merging, and
+            earliest-spike pooling behind a convolution, of whose currents it takes the largest.
         in_shape: ``(channels, height, width)`` of an image.
         num_classes: number of outputs.
         neuron: of every layer.

@@ -91,12 +91,13 @@ def one_step_parts(layout: str) -> list[PatchPart]:
     """Return the parts of a one-step network's layout.
 
     Raises:
-        InputError: a part that such a network does not have, a convolution with a stride, or a first part
-            that is neither a convolution nor an LSTM.
+        InputError: a part that such a network does not have, a convolution with a stride, a first part that
+            is neither a convolution nor an LSTM, or another pooling than earliest-spike pooling behind a
+            convolution.
     """
     parts = parse_layout(layout, PARTS)
     if not isinstance(parts[0], Conv | Whiten | Recurrent):
-        raise InputError(f"layout {layout!r}: the first part must be a convolution or an LSTM")
+        raise InputError(f"layout {layout!r}: the first part must be a convolution, whitening or an LSTM")
     for part, following in pairwise(parts):
         if isinstance(following, Pool) and (following.kind == "average" or not isinstance(part, Conv)):
             raise InputError(

@@ -13,7 +13,14 @@ from torch.utils.checkpoint import checkpoint
 
 from firstspike.models.raster.fire import fire
 from firstspike.models.raster.settings import RasterNeuron, RasterWeights
-from firstspike.nn.normed import BatchNorm, connect, convolution_memory, round_to_grid, scaled
+from firstspike.nn.normed import (
+    BatchNorm,
+    connect,
+    convolution_memory,
+    max_pool,
+    round_to_grid,
+    scaled,
+)
 
 
 class RasterLayer(torch.nn.Module):
@@ -29,8 +36,9 @@ class RasterLayer(torch.nn.Module):
         stride: of a convolution, whose padding is ``(k - 1) // 2``.
         input_size: how many spikes the pooling before this layer adds up; their mean is what it receives.
         pool: average pooling of the fired spikes, without the division.
-        pool_first: side of the squares of places of which the largest membrane alone goes on, before a
-            batch normalisation without a trained gain; 0 for a trained gain and every membrane.
+        gain: train the batch normalisation's gain; otherwise it stays 1.
+        largest: side of the squares of places of which the largest membrane alone goes on, before the batch
+            normalisation; without a trained gain that is the largest after it too.
         current: the input is no raster but a constant current ``x`` of shape ``(B, I, ...)``, and
             ``H[t] = (t + 1) X`` with ``X = g (W x) + b``.
     """
@@ -45,7 +53,8 @@ class RasterLayer(torch.nn.Module):
         stride: int = 1,
         input_size: int = 1,
         pool: int = 1,
-        pool_first: int = 0,
+        gain: bool = True,
+        largest: int = 1,
         current: bool = False,
     ) -> None:
         super().__init__()
@@ -57,14 +66,14 @@ class RasterLayer(torch.nn.Module):
             raise ValueError("weight normalisation needs two inputs or more; it makes a single weight 0")
         self.steps, self.neuron, self.weights = steps, neuron, weights
         self.stride, self.input_size, self.pool, self.current = stride, input_size, pool, current
-        self.pool_first = pool_first
+        self.largest = largest
         self._spread = math.sqrt((steps if weights.init == "ettfs" else 1) / math.prod(shape[1:]))
         bound = math.sqrt(3) * self._spread
         weight = torch.empty(*shape).uniform_(-bound, bound)
         self.weight = torch.nn.Parameter(convolution_memory(weight))
         self.gain: Tensor | None = None
         self.shift: Tensor | None = None
-        self.norm = BatchNorm(shape[0], gain=not pool_first) if weights.norm == "batch" else None
+        self.norm = BatchNorm(shape[0], gain=gain) if weights.norm == "batch" else None
         if self.norm is None and weights.affine != "none":
             count = shape[0] if weights.affine == "channel" else 1
             self.gain = torch.nn.Parameter(torch.ones(count))
@@ -100,19 +109,19 @@ class RasterLayer(torch.nn.Module):
 
         Args:
             spikes: the input.
-            pooled: take the largest, as `pool_first` says.
+            pooled: take the largest of squares of places, if the layer does.
         """
-        pool = self.pool_first if pooled else 1
+        size = self.largest if pooled else 1
         values = spikes if self.current else spikes.flatten(0, 1)
         ramps = self.weights.shift == "per_step" and not self.current
         start = None
         if self.training and self.norm is not None:
-            drive = self.norm(
-                _largest(connect(values, self.weight / self.input_size, stride=self.stride), pool)
-            )
+            drive = connect(values, self.weight / self.input_size, stride=self.stride)
+            drive = self.norm(max_pool(drive, size))
         else:
             weight, start = self.folded()
-            drive = _largest(connect(values, weight, None if ramps else start, stride=self.stride), pool)
+            drive = connect(values, weight, None if ramps else start, stride=self.stride)
+            drive = max_pool(drive, size)
         if self.current:
             return drive * _clock(self.steps, drive.dim() + 1, drive)
         drive = drive.unflatten(0, spikes.shape[:2])
@@ -131,11 +140,6 @@ class RasterLayer(torch.nn.Module):
     def extra_repr(self) -> str:
         """Return the sizes and settings, for printing."""
         return f"{tuple(self.weight.shape)}, stride={self.stride}, {self.neuron}, {self.weights}"
-
-
-def _largest(drive: Tensor, size: int) -> Tensor:
-    """The largest of each ``size x size`` places."""
-    return F.max_pool2d(drive, size) if size > 1 else drive
 
 
 def _clock(steps: int, dims: int, like: Tensor) -> Tensor:

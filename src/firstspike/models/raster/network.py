@@ -13,6 +13,7 @@ from firstspike.models.layout import Conv, Full, Pool, Shape, built, layout_shap
 from firstspike.models.raster.layers import RasterLayer, earliest_pool
 from firstspike.models.raster.settings import PARTS, RasterNeuron, RasterWeights
 from firstspike.spikes import Spikes, encode_latency
+from firstspike.support import InputError
 
 
 class RasterNetwork(torch.nn.Module):
@@ -20,7 +21,7 @@ class RasterNetwork(torch.nn.Module):
 
     Args:
         layout: the hidden layers, as `firstspike.models.layout.parse_layout` reads them: convolutions,
-            pooling and full connections.
+            whitening, pooling and full connections.
         in_shape: ``(channels, height, width)`` of the input.
         num_classes: number of classes.
         steps: ``T``.
@@ -37,8 +38,9 @@ class RasterNetwork(torch.nn.Module):
     takes.
 
     Raises:
-        InputError: a layout of other parts, or one that cannot take images of this size.
-        ValueError: an unknown code; `pool_first` without batch normalisation.
+        InputError: a layout of other parts, or one that cannot take images of this size; `pool_first`
+            without batch normalisation; whitening with weight normalisation.
+        ValueError: an unknown code.
     """
 
     def __init__(
@@ -58,13 +60,19 @@ class RasterNetwork(torch.nn.Module):
         if code not in ("current", "latency"):
             raise ValueError(f"code must be 'current' or 'latency', found {code!r}")
         if pool_first and weights.norm != "batch":
-            raise ValueError(
-                f"pool_first is for norm 'batch', whose gain it takes as 1; found {weights.norm!r}"
+            raise InputError(
+                f"pool_first is for a batch normalisation, found norm={weights.norm!r}; take "
+                'norm="batch", or leave pool_first out'
             )
         self.layout, self.in_shape, self.num_classes = layout, in_shape, num_classes
         self.steps, self.neuron, self.decoder, self.code = steps, neuron, decoder, code
         self.dtype = torch.float32
         hidden: list[Conv | Pool | Full] = built(parse_layout(layout, PARTS), in_shape)
+        if weights.norm == "weight" and isinstance(hidden[0], Conv) and hidden[0].fixed:
+            raise InputError(
+                f"layout {layout!r}: weight normalisation would change the filters of a whitening; take "
+                'norm="batch"'
+            )
         self.parts = [*hidden, Full(num_classes * decoder.neurons_per_class)]
         self.shapes = layout_shapes(self.parts, in_shape)
         layers: list[RasterLayer] = []
@@ -88,7 +96,8 @@ class RasterNetwork(torch.nn.Module):
                     stride=part.stride if isinstance(part, Conv) else 1,
                     input_size=input_size,
                     pool=pool,
-                    pool_first=earliest if pool_first else 0,
+                    gain=not pool_first,
+                    largest=earliest if pool_first else 1,
                     current=code == "current" and not layers,
                 )
             )
@@ -105,12 +114,12 @@ class RasterNetwork(torch.nn.Module):
 
     @torch.no_grad()
     def trace(self, images: Any) -> list[Spikes]:
-        """Return the spikes of every layer."""
+        """Return the spikes of every layer, pooled where the largest membranes alone went on."""
         return [_spikes(layer.membrane(received) >= 1) for layer, received in self._walk(images)]
 
     @torch.no_grad()
     def membranes(self, images: Any) -> list[Tensor]:
-        """Return the membranes ``(T, batch, ...)`` of every layer."""
+        """Return the membranes ``(T, batch, ...)`` of every layer, as `trace` its spikes."""
         return [layer.membrane(received) for layer, received in self._walk(images)]
 
     @torch.no_grad()
@@ -135,7 +144,7 @@ class RasterNetwork(torch.nn.Module):
                 continue
             layer = next(layers)  # type: ignore[assignment]
             assert isinstance(layer, RasterLayer)
-            pooled = layer.pool_first > 1
+            pooled = layer.largest > 1
             yield layer, values
 
     def _encode(self, images: Tensor) -> Tensor:
