@@ -202,8 +202,8 @@ class NormedNetwork(torch.nn.Module):
             # Half-way up its range, from where an output can go both ways.
             self.output.bias.fill_(0.5)
 
-    def activation(self, membrane: Tensor) -> Tensor:
-        """Return the values that a hidden layer with these membranes passes on."""
+    def activation(self, membrane: Tensor, depth: int) -> Tensor:
+        """Return the values that hidden layer `depth` with these membranes passes on."""
         raise NotImplementedError
 
     @torch.no_grad()
@@ -219,7 +219,7 @@ class NormedNetwork(torch.nn.Module):
 
         def fired(membrane: Tensor) -> Tensor:
             membranes.append(membrane)
-            values.append(self.activation(membrane))
+            values.append(self.activation(membrane, len(values) - 1))
             return values[-1]
 
         blocks = iter(self.blocks)
@@ -264,6 +264,8 @@ class WindowNetwork(NormedNetwork):
         layout, in_shape, num_classes, dropout, pool_first: see `NormedNetwork`.
         in_steps: window of the input, in which each pixel spikes at most once.
         steps: window of every hidden layer.
+        first_steps: window of the first hidden layer, if it is another one: what a whitening loses to few
+            levels no later layer brings back.
         out_steps: window of the output.
         clip: membrane, after batch normalisation, at which a hidden neuron fires at step 0.
     """
@@ -278,18 +280,20 @@ class WindowNetwork(NormedNetwork):
         steps: int,
         out_steps: int,
         clip: float,
+        first_steps: int | None = None,
         dropout: float = 0.0,
         pool_first: bool = False,
     ) -> None:
         super().__init__(
             layout, in_shape, num_classes, in_steps=in_steps, dropout=dropout, pool_first=pool_first
         )
-        self.steps, self.clip, self.unit = steps, clip, clip
+        self.clip, self.unit = clip, clip
+        self.windows = [first_steps or steps, *[steps] * (len(self.layers) - 1)]
         self.output_neuron = Window.output(out_steps)
 
-    def activation(self, membrane: Tensor) -> Tensor:
+    def activation(self, membrane: Tensor, depth: int) -> Tensor:
         """Return the values ``v = 1 - t / T`` of the spikes of neurons with these membranes."""
-        return quantise(membrane, self.steps, self.clip)
+        return quantise(membrane, self.windows[depth], self.clip)
 
     def forward(self, images: Any) -> Spikes:
         """Return output spikes ``(batch, classes)`` for images ``(batch, channels, y, x)``."""
@@ -298,7 +302,7 @@ class WindowNetwork(NormedNetwork):
     def trace(self, images: Any) -> tuple[list[Tensor], Spikes]:
         """Return the values of the input and of every hidden layer, and the output's spikes."""
         values, membranes = self._walk(images)
-        return values, self.output_neuron.quantise(membranes[-1], self.steps)
+        return values, self.output_neuron.quantise(membranes[-1], self.windows[-1])
 
 
 class AnnNetwork(NormedNetwork):
@@ -306,8 +310,9 @@ class AnnNetwork(NormedNetwork):
 
     Args:
         layout, in_shape, num_classes, in_steps, dropout, pool_first: see `NormedNetwork`.
-        levels: of the clipped ReLU of a window neuron; 0 for a plain ReLU.
-        clip: of the levels.
+        clip: what values are in units of, as those of window neurons are.
+        levels, first_levels: of the ReLU clipped there that a window neuron computes, in the first hidden
+            layer if not `levels`; 0 for a plain ReLU.
     """
 
     def __init__(
@@ -317,22 +322,23 @@ class AnnNetwork(NormedNetwork):
         num_classes: int,
         *,
         in_steps: int,
-        levels: int,
         clip: float,
+        levels: int = 0,
+        first_levels: int = 0,
         dropout: float = 0.0,
         pool_first: bool = False,
     ) -> None:
         super().__init__(
             layout, in_shape, num_classes, in_steps=in_steps, dropout=dropout, pool_first=pool_first
         )
-        self.levels, self.clip = levels, clip
-        self.unit = clip if levels else 1.0
+        self.clip, self.unit = clip, clip
+        self.levels = [first_levels or levels, *[levels] * (len(self.layers) - 1)]
 
-    def activation(self, membrane: Tensor) -> Tensor:
-        """Return the values that a hidden layer with these membranes passes on."""
-        if not self.levels:
-            return F.relu(membrane)
-        return quantise(membrane, self.levels, self.clip)
+    def activation(self, membrane: Tensor, depth: int) -> Tensor:
+        """Return the values that hidden layer `depth` with these membranes passes on."""
+        if not self.levels[depth]:
+            return F.relu(membrane) / self.clip
+        return quantise(membrane, self.levels[depth], self.clip)
 
     def forward(self, images: Any) -> Tensor:
         """Return logits ``(batch, classes)`` for images ``(batch, channels, y, x)``."""
