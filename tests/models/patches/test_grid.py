@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from firstspike.models.patches.grid import cover, merge_patches, patch_grid, split_patches
@@ -11,6 +11,7 @@ from firstspike.support import InputError
 SIZES = st.integers(1, 40)
 
 
+@settings(deadline=None)
 @given(height=SIZES, width=SIZES, grid=st.integers(1, 5), dilated=st.booleans())
 def test_patches_cover_every_place_and_stay_inside(height, width, grid, dilated):
     if min(height, width) < grid:
@@ -25,6 +26,7 @@ def test_patches_cover_every_place_and_stay_inside(height, width, grid, dilated)
         assert 0 <= left <= width - patches.sides[1]
 
 
+@settings(deadline=None)
 @given(height=SIZES, width=SIZES, grid=st.integers(1, 5), dilated=st.booleans())
 def test_merging_what_was_split_gives_the_map_back(height, width, grid, dilated):
     grid = min(grid, height, width)
