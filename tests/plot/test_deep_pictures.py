@@ -2,7 +2,7 @@
 
 import pytest
 
-from firstspike.plot.deep import depth_curves, latency_shares, layer_bars
+from firstspike.plot.deep import deadline_curves, depth_curves, latency_shares, layer_bars
 
 
 def test_a_line_per_start_over_the_layers():
@@ -19,6 +19,15 @@ def test_shares_add_up_step_by_step():
     assert line.get_ydata().tolist() == [0.25, 0.75, 0.75, 0.875]
 
 
+def test_what_a_deadline_leaves_is_drawn_with_its_worst_class():
+    figure = deadline_curves({"net": ([0.0, 0.5, 0.75], [0.0, 0.25, 0.5])}, title="until")
+    mean, worst = figure.axes[0].get_lines()
+    assert mean.get_ydata().tolist() == [0.0, 0.5, 0.75]
+    assert worst.get_ydata().tolist() == [0.0, 0.25, 0.5]
+    assert mean.get_color() == worst.get_color()
+    assert mean.get_label() == "net"
+
+
 def test_a_panel_per_network_and_a_bar_per_layer():
     figure = layer_bars({"a": [0.2, 0.3], "b": [0.1, 0.5, 1.0]}, quantity="spikes")
     heights = [[bar.get_height() for bar in axes.patches] for axes in figure.axes]
@@ -32,3 +41,5 @@ def test_nothing_to_draw_is_refused(empty):
             draw()
     with pytest.raises(ValueError, match="needs"):
         layer_bars(empty, quantity="x")
+    with pytest.raises(ValueError, match="needs"):
+        deadline_curves({name: (values, values) for name, values in empty.items()})

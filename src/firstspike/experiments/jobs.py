@@ -49,6 +49,7 @@ class Run:
         digits: one run for each of these classes, for presets that learn one; none for all others.
         seeds: so many of the experiment's seeds at most, None for all.
         optional: left out where its data set is not to be had.
+        minutes: what one takes on one core, as measured; 0 where nobody did.
     """
 
     preset: str
@@ -59,6 +60,7 @@ class Run:
     digits: tuple[int, ...] | None = None
     seeds: int | None = None
     optional: bool = False
+    minutes: float = 0.0
 
     @property
     def name(self) -> str:
@@ -154,7 +156,8 @@ def _drop_without_data(jobs: dict[str, list[Job]], options: Options) -> None:
 def _train(waiting: Sequence[Job], total: int, options: Options, device: str) -> None:
     # What is measured afterwards must not depend on how many runs were trained side by side.
     torch.set_num_threads(1)
-    print(f"{total} runs, {len(waiting)} to train, {options.jobs} at a time", file=sys.stderr)
+    expected = "" if device != "cpu" else expected_time(waiting, options)
+    print(f"{total} runs, {len(waiting)} to train, {options.jobs} at a time{expected}", file=sys.stderr)
     context = multiprocessing.get_context("spawn")
     with (
         bar(sys.stderr if watched(sys.stderr) else None) as progress,
@@ -174,6 +177,14 @@ def _train(waiting: Sequence[Job], total: int, options: Options, device: str) ->
             for worker in multiprocessing.active_children():
                 worker.terminate()
             raise
+
+
+def expected_time(waiting: Sequence[Job], options: Options) -> str:
+    """Return how long these runs take on a CPU, in words; "" where nobody measured, or for other epochs."""
+    minutes = [job.run.minutes for job in waiting]
+    if options.epochs is not None or not minutes or not all(minutes):
+        return ""
+    return f"; about {sum(minutes) / options.jobs / 60:.1f} hours on as many idle cores"
 
 
 def _begin_worker(command: str | None) -> None:

@@ -14,6 +14,7 @@ def learning_curves(
     records: Sequence[Mapping[str, Any]],
     panels: Mapping[str, Sequence[str]],
     *,
+    against: str = "epoch",
     title: str | None = None,
 ) -> Figure:
     """Return one panel per group of quantities, each quantity a line over epochs.
@@ -22,6 +23,7 @@ def learning_curves(
         records: one mapping per epoch with the number ``"epoch"`` and any quantities, as in
             ``metrics.jsonl``. A record may lack a quantity or hold None: its point is left out.
         panels: panel title to the keys drawn in it.
+        against: the quantity along the horizontal axis.
         title: stands above all.
 
     Raises:
@@ -29,7 +31,7 @@ def learning_curves(
     """
     if not records or not panels:
         raise ValueError("learning_curves needs at least one record and one panel")
-    known = sorted({key for record in records for key in record} - {"epoch"})
+    known = sorted({key for record in records for key in record} - {against})
     columns = 2 if len(panels) == 4 else min(3, len(panels))
     rows = -(-len(panels) // columns)
     figure = new_figure(2.9 * columns + 0.3, 2.2 * rows + 0.3 * (title is not None))
@@ -39,7 +41,7 @@ def learning_curves(
         axes.remove()
     for axes, (name, keys) in zip(grid, panels.items(), strict=False):
         for key in keys:
-            points = [(r["epoch"], r[key]) for r in records if r.get(key) is not None]
+            points = [(r[against], r[key]) for r in records if r.get(key) is not None]
             if not points:
                 raise ValueError(f"no record has {key!r}; they have {known}")
             epochs, values = zip(*points, strict=True)
@@ -51,7 +53,7 @@ def learning_curves(
                 markersize=4,
             )
         axes.set_title(name)
-        axes.set_xlabel("epoch")
+        axes.set_xlabel(against)
         axes.grid(axis="y")
         axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=6, min_n_ticks=1))
         if len(keys) > 1:

@@ -71,6 +71,37 @@ def latency_shares(shares: Mapping[str, Sequence[float]], *, title: str | None =
 
 
 @styled()
+def deadline_curves(
+    curves: Mapping[str, tuple[Sequence[float], Sequence[float]]], *, title: str | None = None
+) -> Figure:
+    """Return the accuracy that a deadline leaves: a line for all samples, a dotted one for the worst class.
+
+    Args:
+        curves: name to the share decided rightly by each step, of all samples and of the worst class, from
+            step 0 on.
+        title: stands above all.
+
+    Raises:
+        ValueError: nothing to draw.
+    """
+    if not curves or not all(len(values) for both in curves.values() for values in both):
+        raise ValueError("deadline_curves needs curves of one step or more")
+    figure = new_figure(5.2, 2.6 + 0.3 * (title is not None))
+    set_title(figure, title)
+    axes = figure.subplots()
+    for name, (mean, worst) in curves.items():
+        (line,) = axes.step(range(len(mean)), mean, where="post", label=name)
+        axes.step(range(len(worst)), worst, where="post", linestyle=":", color=line.get_color())
+    axes.set_xlabel("steps allowed, from the first input step")
+    axes.set_ylabel("accuracy (dotted: worst class)")
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.set_ylim(0, 1.02)
+    axes.grid(axis="y")
+    axes.legend(loc="center left", bbox_to_anchor=(1, 0.5))
+    return figure
+
+
+@styled()
 def layer_bars(groups: Mapping[str, Sequence[float]], *, quantity: str, title: str | None = None) -> Figure:
     """Return bars per layer, one panel per network.
 

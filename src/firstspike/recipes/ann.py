@@ -16,6 +16,7 @@ from firstspike.models.layout import Full, parse_layout
 from firstspike.models.window import PARTS, AnnNetwork, WindowLayer
 from firstspike.recipes.base import DeepClassifier, Preset, maps
 from firstspike.recipes.fields import Positive, Range, Share, ShareBelowOne, Steps
+from firstspike.recipes.natural import LAYOUT, TRAINING
 from firstspike.recipes.window import CIFAR
 
 _BATCH = 250
@@ -106,20 +107,13 @@ class AnnRecipe(DeepClassifier):
 
 _ANN = AnnRecipe(
     dataset="cifar-10",
-    layout=CIFAR.layout,
-    pool_first=CIFAR.pool_first,
+    layout=LAYOUT,
+    pool_first=True,
     in_steps=CIFAR.in_steps,
     clip=CIFAR.clip,
     sharpness=CIFAR.loss.sharpness,
     label_smoothing=CIFAR.loss.label_smoothing,
-    identity_start=CIFAR.identity_start,
-    optimizer=CIFAR.optimizer,
-    rate=CIFAR.rate,
-    weight_decay=CIFAR.weight_decay,
-    warmup=CIFAR.warmup,
-    batch_size=CIFAR.batch_size,
-    epochs=CIFAR.epochs,
-    augmentation=CIFAR.augmentation,
+    **TRAINING,
 )
 
 PRESETS = (

@@ -12,6 +12,7 @@ from firstspike.models.patches.network import OneStepNetwork
 from firstspike.models.patches.settings import PatchCarry, one_step_parts
 from firstspike.recipes.base import Augmentation, DeepClassifier, Preset, maps
 from firstspike.recipes.fields import Count, NotNegative, Share, ShareBelowOne
+from firstspike.recipes.natural import TRAINING
 from firstspike.recipes.optimizers import Sgd
 
 YAO = "Yao et al. 2023, arXiv 2401.10843 (one-step SNN)"
@@ -130,6 +131,12 @@ _PAPER = OneStepRecipe(
     warmup=0.02,
     epochs=300,
 )
+_CIFAR = OneStepRecipe(
+    dataset="cifar-10",
+    layout="64C3-64C3-E2-64C3-256C3-E2-256C3-256C3-E2-256C3",
+    label_smoothing=0.2,
+    **TRAINING,
+)
 _PAPER_LSTM = replace(_PAPER, layout=_LSTM)
 
 PRESETS = (
@@ -158,6 +165,25 @@ PRESETS = (
     ),
     Preset(
         "onestep-cifar10",
+        "six convolutions in one time step, an evening on two cores",
+        YAO,
+        _CIFAR,
+        paper={"accuracy": 0.9307},
+        target={"accuracy": 0.905},
+        one_dataset=True,
+        note="not the paper's network",
+    ),
+    Preset(
+        "onestep-cifar100",
+        "the network of onestep-cifar10 on CIFAR-100",
+        YAO,
+        replace(_CIFAR, dataset="cifar-100"),
+        paper={"accuracy": 0.7241},
+        one_dataset=True,
+        note="not measured here",
+    ),
+    Preset(
+        "onestep-cifar10-large",
         "12 convolutions in one time step",
         YAO,
         replace(_PAPER, dataset="cifar-10"),
@@ -167,7 +193,7 @@ PRESETS = (
         note="needs a GPU",
     ),
     Preset(
-        "onestep-lstm-cifar10",
+        "onestep-lstm-cifar10-large",
         "the paper's LSTM layout in one time step",
         YAO,
         replace(_PAPER_LSTM, dataset="cifar-10"),
@@ -177,7 +203,7 @@ PRESETS = (
         note="needs a GPU",
     ),
     Preset(
-        "onestep-cifar100",
+        "onestep-cifar100-large",
         "12 convolutions in one time step",
         YAO,
         replace(_PAPER, dataset="cifar-100"),
@@ -186,7 +212,7 @@ PRESETS = (
         note="needs a GPU",
     ),
     Preset(
-        "onestep-lstm-cifar100",
+        "onestep-lstm-cifar100-large",
         "the paper's LSTM layout in one time step",
         YAO,
         replace(_PAPER_LSTM, dataset="cifar-100"),

@@ -18,7 +18,7 @@ from firstspike.recipes.base import (
     maps,
 )
 from firstspike.recipes.fields import NotNegative, Positive, ShareBelowOne, Steps
-from firstspike.recipes.optimizers import Muon
+from firstspike.recipes.natural import LAYOUT, TRAINING
 from firstspike.spikes import Spikes
 from firstspike.support import InputError
 
@@ -128,20 +128,12 @@ _RESNET = replace(
 )
 CIFAR = WindowRecipe(
     dataset="cifar-10",
-    layout="W2-64C3-E2-64C3-256C3-E2-256C3-256C3-E2-256C3-E3",
-    steps=8,
+    layout=LAYOUT,
     in_steps=64,
     clip=3.0,
     pool_first=True,
-    identity_start=True,
     loss=FirstSpikeLoss(sharpness=8.0, label_delay=4.0, label_smoothing=0.2),
-    optimizer=Muon(head_rate=0.05),
-    rate=0.24,
-    weight_decay=0.0,
-    warmup=0.02,
-    batch_size=1000,
-    epochs=8,
-    augmentation=Augmentation(shift_px=2, border="reflect", flip="alternating"),
+    **TRAINING,
 )
 
 PRESETS = (

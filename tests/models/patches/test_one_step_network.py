@@ -49,7 +49,10 @@ def test_a_wrong_layout_is_one_clear_line(layout, message):
 
 
 def test_the_papers_layouts_have_their_convolutions_and_lstms():
-    for name, kind, wide in (("onestep-cifar10", Conv, 6), ("onestep-lstm-cifar10", Recurrent, 3)):
+    for name, kind, wide in (
+        ("onestep-cifar10-large", Conv, 6),
+        ("onestep-lstm-cifar10-large", Recurrent, 3),
+    ):
         parts = [p for p in one_step_parts(preset(name).recipe.layout) if isinstance(p, kind)]
         assert {p.kernel for p in parts} == {3}
         channels = [p.channels for p in parts]

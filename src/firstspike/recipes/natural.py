@@ -1,0 +1,20 @@
+"""What the presets for CIFAR share that train whole on two cores (K. Jordan 2024, arXiv 2404.00498)."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from firstspike.recipes.base import Augmentation
+from firstspike.recipes.optimizers import Muon
+
+LAYOUT = "W2-64C3-E2-64C3-256C3-E2-256C3-256C3-E2-256C3-E3"
+
+TRAINING: Mapping[str, Any] = {
+    "identity_start": True,
+    "optimizer": Muon(head_rate=0.05),
+    "rate": 0.24,
+    "weight_decay": 0.0,
+    "warmup": 0.02,
+    "batch_size": 1000,
+    "epochs": 8,
+    "augmentation": Augmentation(shift_px=2, border="reflect", flip="alternating"),
+}
