@@ -131,8 +131,8 @@ def _tables(measured: Measured) -> list[Table]:
         [
             *(f"{', '.join(names)}: {rule}." for rule, names in rules.items()),
             "One view of each image. The epoch is chosen on 5,000 validation images of the official "
-            "training set; the test set is read once. The papers' networks are larger and trained for 150 to 300 "
-            "epochs.",
+            "training set; the test set is read once. The papers' networks are larger and trained for 150 "
+            "to 300 epochs.",
             "Energy: additions at 0.9 pJ and multiply-adds at 4.6 pJ (45 nm, Horowitz 2014), no memory "
             "traffic. The ANNs have the window network's layers and its recipe, one with plain ReLUs, one "
             "with its neurons' clip and levels.",
