@@ -15,6 +15,7 @@ from firstspike.nn.normed import renew_statistics
 from firstspike.recipes.base import Recipe, maps
 from firstspike.support import Diverged, InputError
 from firstspike.training import processes
+from firstspike.training.memory import keep_freed_memory
 from firstspike.training.optimizer import (
     expected_tensors,
     load_optimizer,
@@ -94,6 +95,8 @@ def _train(
         with seeded(run.seed, "initial"):
             model = recipe.build(tuple(maps(train.images[:1]).shape[1:]), train.num_classes)
             recipe.prepare(model, train)
+    if device == "cpu":
+        keep_freed_memory()
     model = model.to(device)
     kept = recipe.kept(model)
     modules = {"model": model, "average": copy.deepcopy(kept), "best": copy.deepcopy(kept)}
