@@ -13,7 +13,7 @@ from firstspike.models.raster.settings import RasterNeuron, RasterWeights
 from firstspike.models.spiking_form import spiking_form
 from firstspike.models.window import AnnNetwork, WindowNetwork
 from firstspike.nn import EarliestPool2d
-from firstspike.nn.normed import NormedConnection
+from firstspike.nn.normed import BatchNorm, NormedConnection
 from firstspike.support import InputError
 
 # Odd sides: every pooling leaves rows or columns over.
@@ -24,6 +24,15 @@ RESIDUAL = "8C3-E2-8R-E2-12R-F9"
 
 def images(count=8, seed=1):
     return torch.randint(0, 256, (count, *IN_SHAPE), generator=seeded(seed)).to(torch.uint8)
+
+
+def take(network, other):
+    """Give a network the weights of another one, and what this adds to its variances."""
+    network.load_state_dict(other.state_dict())
+    for own, norm in zip(
+        *([m for m in net.modules() if isinstance(m, BatchNorm)] for net in (network, other)), strict=True
+    ):
+        own.epsilon = norm.epsilon
 
 
 def trained(network, logits):
@@ -89,7 +98,7 @@ def differ(times, steps):
 def test_window_networks(layout):
     first = trained(window(layout, pool_first=True), lambda out: -out.times / 8)
     last = window(layout, pool_first=False).eval()
-    last.load_state_dict(first.state_dict())
+    take(last, first)
     with torch.no_grad():
         (received, *values), out = first.trace(images())
         (_, *all_values), expected = last.trace(images())
@@ -97,7 +106,7 @@ def test_window_networks(layout):
     assert received.equal(last.trace(images())[0][0])
     assert [value.shape for value in values] == [value.shape for value in by_hand]
     assert all(value.equal(other) for value, other in zip(values, by_hand, strict=True))
-    assert all(differ(value, 4) for value in values)
+    assert all(differ(value, 3) for value in values)
     assert out.times.equal(expected.times)
     assert differ(out.times, 4)
 
@@ -118,7 +127,7 @@ def _pools(layer):
 def test_residual_blocks_are_pooled_behind_their_neurons():
     first = trained(window(RESIDUAL, pool_first=True), lambda out: -out.times / 8)
     last = window(RESIDUAL, pool_first=False).eval()
-    last.load_state_dict(first.state_dict())
+    take(last, first)
     out = first(images()).times
     assert out.equal(last(images()).times)
     assert differ(out, 4)
@@ -131,7 +140,7 @@ def test_residual_blocks_are_pooled_behind_their_neurons():
 def test_raster_networks(layout, code):
     first = trained(raster(layout, code, pool_first=True), lambda out: out)
     last = raster(layout, code, pool_first=False).eval()
-    last.load_state_dict(first.state_dict())
+    take(last, first)
     times = [spikes.times for spikes in first.trace(images())]
     every = [spikes.times for spikes in last.trace(images())]
     by_hand = behind(last, every, earliest)
@@ -174,10 +183,10 @@ def test_a_relu_network_pools_alike():
         for pool_first in (True, False)
     )
     trained(first, lambda out: out)
-    last.eval().load_state_dict(first.state_dict())
+    take(last.eval(), first)
     with torch.no_grad():
         assert first(images()).equal(last(images()))
-        assert float(first(images()).std()) > 0.1
+        assert float(first(images()).std()) > 0.05
 
 
 def test_what_is_normalised_in_training_are_the_largest():
@@ -187,7 +196,7 @@ def test_what_is_normalised_in_training_are_the_largest():
     pooled = highest(F.conv2d(values, connection.weight, padding=1), 2)
     assert pooled.shape == (4, 6, 3, 3)
     found = connection(values)
-    torch.testing.assert_close(found, F.batch_norm(pooled, None, None, training=True))
+    torch.testing.assert_close(found, F.batch_norm(pooled, None, None, training=True, eps=1e-3))
     torch.testing.assert_close(connection.norm.running_mean, 0.1 * pooled.mean((0, 2, 3)))
 
 

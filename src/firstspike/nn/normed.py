@@ -11,6 +11,9 @@ from torch import Tensor, distributed
 from torch.nn import functional as F
 
 EPSILON = 1e-5
+# Where nothing but the variance scales a map: one that hardly ever changes would be blown up to weights
+# whose sums float32 rounds.
+_EPSILON_ALONE = 1e-3
 _MOMENTUM = 0.1
 # Weights on the grid are multiples of 2^-GRID_BITS. Sums of 0/1 spikes are then exact in float32 in any
 # order, so that layers on spike times fire at the very same steps.
@@ -24,7 +27,7 @@ class BatchNorm(torch.nn.Module):
 
     Args:
         features: number of maps or neurons.
-        gain: train a gain; otherwise it stays 1.
+        gain: train a gain; otherwise it stays 1, and what is added to the variance is 1e-3 instead of 1e-5.
     """
 
     running_mean: Tensor
@@ -37,6 +40,7 @@ class BatchNorm(torch.nn.Module):
         self.register_buffer("running_mean", torch.zeros(features))
         self.register_buffer("running_var", torch.ones(features))
         self.momentum = _MOMENTUM
+        self.epsilon = EPSILON if gain else _EPSILON_ALONE
 
     def forward(self, values: Tensor) -> Tensor:
         """Return ``(B, features, ...)`` normalised, in training by the mean and variance of this batch.
@@ -58,7 +62,7 @@ class BatchNorm(torch.nn.Module):
                 self.bias,
                 training=True,
                 momentum=self.momentum,
-                eps=EPSILON,
+                eps=self.epsilon,
             )
         from torch.distributed.nn.functional import all_reduce
 
@@ -72,12 +76,12 @@ class BatchNorm(torch.nn.Module):
         with torch.no_grad():
             self.running_mean.lerp_(mean, self.momentum)
             self.running_var.lerp_(variance * count / (count - 1), self.momentum)
-        scaled = centred * ((variance + EPSILON).rsqrt() * self.weight).reshape(shape)
+        scaled = centred * ((variance + self.epsilon).rsqrt() * self.weight).reshape(shape)
         return (scaled + self.bias.reshape(shape)).to(values.dtype)
 
     def folded(self) -> tuple[Tensor, Tensor]:
         """Return the gain and shift that normalise by the running statistics, each ``(features,)``."""
-        gain = self.weight * (self.running_var + EPSILON).rsqrt()
+        gain = self.weight * (self.running_var + self.epsilon).rsqrt()
         return gain, self.bias - gain * self.running_mean
 
     def _load_from_state_dict(
