@@ -134,6 +134,7 @@ _PAPER = OneStepRecipe(
 _CIFAR = OneStepRecipe(
     dataset="cifar-10",
     layout="64C3-64C3-E2-64C3-256C3-E2-256C3-256C3-E2-256C3",
+    neuron=PatchCarry(width=2.0),
     label_smoothing=0.2,
     **TRAINING,
 )
