@@ -24,11 +24,11 @@ from firstspike.recipes.window import WindowRecipe
 
 # What a run takes on one core with bfloat16 units, in minutes.
 MINUTES = {
-    "window-cifar10": 17.0,
-    "ettfs-cifar10": 40.0,
-    "onestep-cifar10": 30.0,
-    "ann-cifar10": 15.0,
-    "ann-quantised-cifar10": 17.0,
+    "window-cifar10": 32.0,
+    "ettfs-cifar10": 70.0,
+    "onestep-cifar10": 45.0,
+    "ann-cifar10": 28.0,
+    "ann-quantised-cifar10": 32.0,
 }
 LARGE = (
     "window-cifar10-large",

@@ -15,6 +15,6 @@ TRAINING: Mapping[str, Any] = {
     "weight_decay": 0.0,
     "warmup": 0.02,
     "batch_size": 1000,
-    "epochs": 8,
+    "epochs": 16,
     "augmentation": Augmentation(shift_px=2, border="reflect", flip="alternating"),
 }
