@@ -10,7 +10,6 @@ from small_recipes import QUICK
 
 from firstspike.data import ImageSet
 from firstspike.metrics.cost import MULTIPLY_ADD_PJ
-from firstspike.models.spiking_form import spiking_form
 from firstspike.models.window import AnnNetwork, WindowNetwork
 from firstspike.recipes import PRESETS, preset
 from firstspike.recipes.ann import AnnRecipe
@@ -24,7 +23,7 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 SHARED = {
     field.name: getattr(QUICK, field.name)
     for field in dataclasses.fields(AnnRecipe)
-    if field.name not in ("levels", "first_levels", "sharpness", "label_smoothing")
+    if field.name not in ("levels", "sharpness", "label_smoothing")
 }
 SMALL = AnnRecipe(**SHARED)
 
@@ -63,24 +62,8 @@ def test_with_levels_its_layers_are_those_of_window_neurons(train):
     pairs = zip(window.eval().membranes(shown), ann.eval().membranes(shown), strict=True)
     assert all(one.equal(two) for one, two in pairs)
     # Without, membranes pass on what is above 0, in units of the clip.
-    relu = SMALL.build((1, 8, 8), 10).activation(torch.tensor([-1.0, 0.3, 7.0]), 0)
+    relu = SMALL.build((1, 8, 8), 10).activation(torch.tensor([-1.0, 0.3, 7.0]))
     torch.testing.assert_close(relu, torch.tensor([0.0, 0.3, 7.0]) / SMALL.clip)
-
-
-def test_the_first_layer_may_have_levels_of_its_own(train):
-    torch.manual_seed(0)
-    window = dataclasses.replace(QUICK, first_steps=16).build((1, 8, 8), 10)
-    ann = dataclasses.replace(SMALL, levels=QUICK.steps, first_levels=16).build((1, 8, 8), 10)
-    ann.load_state_dict(window.state_dict())
-    shown = train.images[:20].unsqueeze(1)
-    (_, first, *_), out = window.eval().trace(shown)
-    assert (first * 16 == (first * 16).round()).all()
-    assert not (first * QUICK.steps == (first * QUICK.steps).round()).all()
-    pairs = zip(window.membranes(shown), ann.eval().membranes(shown), strict=True)
-    assert all(one.equal(two) for one, two in pairs)
-    form = spiking_form(window)
-    assert form.stack(form.encode(shown)).times.equal(out.times)
-    assert form.stack.windows[1] == 16
 
 
 CIFAR = sorted(name for name in PRESETS if name.startswith(("window-cifar", "ann-")) and "gan" not in name)

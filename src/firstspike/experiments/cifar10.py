@@ -22,7 +22,7 @@ from firstspike.recipes.ann import AnnRecipe
 from firstspike.recipes.one_step import OneStepRecipe
 from firstspike.recipes.window import WindowRecipe
 
-# What a run takes on one core with bfloat16 units, in minutes.
+# What a run takes on one core with bfloat16 units, in minutes, from the time of its first epochs.
 MINUTES = {
     "window-cifar10": 32.0,
     "ettfs-cifar10": 70.0,

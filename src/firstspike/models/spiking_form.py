@@ -92,7 +92,7 @@ def _from_raster(network: RasterNetwork) -> SpikingForm:
 
 
 def _from_window(network: WindowNetwork) -> SpikingForm:
-    windows = iter(network.windows)
+    hidden = Window(low=0.0, high=network.clip, steps=network.steps)
     layers: list[Layer | EarliestPool2d] = []
     blocks = iter(network.blocks)
 
@@ -101,8 +101,7 @@ def _from_window(network: WindowNetwork) -> SpikingForm:
     ) -> Layer:
         (weight, bias), side = source.folded(), source.average
         # Training rounds to the nearest level, a window neuron down to the next.
-        hidden = Window(low=0.0, high=network.clip, steps=next(windows))
-        half_level = network.clip / cast(int, hidden.steps) / 2
+        half_level = network.clip / network.steps / 2
         layer = Layer(_wiring(part, shape, side), hidden, shortcuts=shortcuts)
         return _filled(layer, _spread(part, shape, side, weight / side**2), bias + half_level)
 

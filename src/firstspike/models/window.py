@@ -17,6 +17,7 @@ from torch.nn import functional as F
 
 from firstspike.kernels.cpu import quantise as kernel
 from firstspike.kernels.untraced import untraced
+from firstspike.models.arrays import to_array, to_tensor
 from firstspike.models.images import check_maps
 from firstspike.models.layout import (
     Conv,
@@ -67,13 +68,11 @@ class _Compiled(torch.autograd.Function):
 
 def _array(values: Tensor) -> np.ndarray:
     """Values as the kernel takes them: maps channels last, a view where memory is so."""
-    last = (values.permute(0, 2, 3, 1) if values.dim() == 4 else values).detach().contiguous()
-    return (last.view(torch.uint16) if last.dtype == torch.bfloat16 else last).numpy()
+    return to_array((values.permute(0, 2, 3, 1) if values.dim() == 4 else values).detach().contiguous())
 
 
 def _tensor(array: np.ndarray, like: Tensor) -> Tensor:
-    last = torch.from_numpy(array)
-    last = last.view(torch.bfloat16) if like.dtype == torch.bfloat16 else last
+    last = to_tensor(array, like.dtype)
     return last.permute(0, 3, 1, 2) if like.dim() == 4 else last
 
 
@@ -143,7 +142,8 @@ class ResidualBlock(torch.nn.Module):
 class NormedNetwork(torch.nn.Module):
     """Images in, membranes of the output out, through normalised layers given by a layout.
 
-    A subclass gives the activation. The field `dtype` is the precision of hidden values and membranes
+    What a hidden layer passes on is a ReLU in units of `clip`, clipped there and rounded to `levels` as a
+    window neuron's is, or as it is. The field `dtype` is the precision of hidden values and membranes
     during training, as for `RasterNetwork`. Images are what `firstspike.spikes.as_images` takes.
 
     Args:
@@ -152,6 +152,8 @@ class NormedNetwork(torch.nn.Module):
         in_shape: ``(channels, height, width)`` of the input.
         num_classes: number of outputs.
         in_steps: levels of the input's intensities.
+        clip: membrane, after batch normalisation, that a value of 1 stands for.
+        levels: of hidden values; 0 for plain ReLUs.
         dropout: share of the output layer's inputs cut off during training.
         pool_first: take the largest membranes behind a convolution before they are normalised and
             activated, where earliest-spike pooling follows. Gains are 1 then, so these are the membranes
@@ -161,9 +163,6 @@ class NormedNetwork(torch.nn.Module):
         InputError: a layout of other parts, or one that cannot take images of this size.
     """
 
-    # The membrane that a value of 1 brings to a neuron past a residual block.
-    unit = 1.0
-
     def __init__(
         self,
         layout: str,
@@ -171,12 +170,14 @@ class NormedNetwork(torch.nn.Module):
         num_classes: int,
         *,
         in_steps: int,
+        clip: float,
+        levels: int = 0,
         dropout: float = 0.0,
         pool_first: bool = False,
     ) -> None:
         super().__init__()
         self.layout, self.in_shape, self.num_classes = layout, in_shape, num_classes
-        self.in_steps, self.dropout = in_steps, dropout
+        self.in_steps, self.clip, self.levels, self.dropout = in_steps, clip, levels, dropout
         self.dtype = torch.float32
         self.parts: list[Conv | Residual | Pool | Full] = built(parse_layout(layout, PARTS), in_shape)
         self.shapes = layout_shapes(self.parts, in_shape)
@@ -202,9 +203,11 @@ class NormedNetwork(torch.nn.Module):
             # Half-way up its range, from where an output can go both ways.
             self.output.bias.fill_(0.5)
 
-    def activation(self, membrane: Tensor, depth: int) -> Tensor:
-        """Return the values that hidden layer `depth` with these membranes passes on."""
-        raise NotImplementedError
+    def activation(self, membrane: Tensor) -> Tensor:
+        """Return the values that a hidden layer with these membranes passes on."""
+        if self.levels:
+            return quantise(membrane, self.levels, self.clip)
+        return F.relu(membrane) / self.clip
 
     @torch.no_grad()
     def membranes(self, images: Any) -> list[Tensor]:
@@ -219,7 +222,7 @@ class NormedNetwork(torch.nn.Module):
 
         def fired(membrane: Tensor) -> Tensor:
             membranes.append(membrane)
-            values.append(self.activation(membrane, len(values) - 1))
+            values.append(self.activation(membrane))
             return values[-1]
 
         blocks = iter(self.blocks)
@@ -232,7 +235,7 @@ class NormedNetwork(torch.nn.Module):
             block = next(blocks)
             pooled = isinstance(block, WindowLayer) and block.pool > 1
             if isinstance(block, ResidualBlock):
-                past = received * self.unit if block.past is None else block.past(received)
+                past = received * self.clip if block.past is None else block.past(received)
                 received = fired(block.second(fired(block.first(received))) + past)
             else:
                 received = fired(block(received))
@@ -260,12 +263,12 @@ class NormedNetwork(torch.nn.Module):
 class WindowNetwork(NormedNetwork):
     """Images in, spikes of the output neurons out, through layers of window neurons.
 
+    A hidden value is ``v = 1 - t / T`` of a spike at step ``t``.
+
     Args:
         layout, in_shape, num_classes, dropout, pool_first: see `NormedNetwork`.
         in_steps: window of the input, in which each pixel spikes at most once.
         steps: window of every hidden layer.
-        first_steps: window of the first hidden layer, if it is another one: what a whitening loses to few
-            levels no later layer brings back.
         out_steps: window of the output.
         clip: membrane, after batch normalisation, at which a hidden neuron fires at step 0.
     """
@@ -280,20 +283,21 @@ class WindowNetwork(NormedNetwork):
         steps: int,
         out_steps: int,
         clip: float,
-        first_steps: int | None = None,
         dropout: float = 0.0,
         pool_first: bool = False,
     ) -> None:
         super().__init__(
-            layout, in_shape, num_classes, in_steps=in_steps, dropout=dropout, pool_first=pool_first
+            layout,
+            in_shape,
+            num_classes,
+            in_steps=in_steps,
+            clip=clip,
+            levels=steps,
+            dropout=dropout,
+            pool_first=pool_first,
         )
-        self.clip, self.unit = clip, clip
-        self.windows = [first_steps or steps, *[steps] * (len(self.layers) - 1)]
+        self.steps = steps
         self.output_neuron = Window.output(out_steps)
-
-    def activation(self, membrane: Tensor, depth: int) -> Tensor:
-        """Return the values ``v = 1 - t / T`` of the spikes of neurons with these membranes."""
-        return quantise(membrane, self.windows[depth], self.clip)
 
     def forward(self, images: Any) -> Spikes:
         """Return output spikes ``(batch, classes)`` for images ``(batch, channels, y, x)``."""
@@ -302,43 +306,11 @@ class WindowNetwork(NormedNetwork):
     def trace(self, images: Any) -> tuple[list[Tensor], Spikes]:
         """Return the values of the input and of every hidden layer, and the output's spikes."""
         values, membranes = self._walk(images)
-        return values, self.output_neuron.quantise(membranes[-1], self.windows[-1])
+        return values, self.output_neuron.quantise(membranes[-1], self.steps)
 
 
 class AnnNetwork(NormedNetwork):
-    """Images in, class logits out, through the layers of a `WindowNetwork` without spikes.
-
-    Args:
-        layout, in_shape, num_classes, in_steps, dropout, pool_first: see `NormedNetwork`.
-        clip: what values are in units of, as those of window neurons are.
-        levels, first_levels: of the ReLU clipped there that a window neuron computes, in the first hidden
-            layer if not `levels`; 0 for a plain ReLU.
-    """
-
-    def __init__(
-        self,
-        layout: str,
-        in_shape: Shape,
-        num_classes: int,
-        *,
-        in_steps: int,
-        clip: float,
-        levels: int = 0,
-        first_levels: int = 0,
-        dropout: float = 0.0,
-        pool_first: bool = False,
-    ) -> None:
-        super().__init__(
-            layout, in_shape, num_classes, in_steps=in_steps, dropout=dropout, pool_first=pool_first
-        )
-        self.clip, self.unit = clip, clip
-        self.levels = [first_levels or levels, *[levels] * (len(self.layers) - 1)]
-
-    def activation(self, membrane: Tensor, depth: int) -> Tensor:
-        """Return the values that hidden layer `depth` with these membranes passes on."""
-        if not self.levels[depth]:
-            return F.relu(membrane) / self.clip
-        return quantise(membrane, self.levels[depth], self.clip)
+    """Images in, class logits out, through the layers of a `WindowNetwork` without spikes."""
 
     def forward(self, images: Any) -> Tensor:
         """Return logits ``(batch, classes)`` for images ``(batch, channels, y, x)``."""

@@ -30,9 +30,7 @@ class AnnRecipe(DeepClassifier):
 
     Attributes:
         layout: the hidden layers, see `firstspike.models.layout.parse_layout`.
-        pool_first: see `firstspike.models.window.NormedNetwork`.
-        in_steps: levels of the input's intensities.
-        clip, levels, first_levels: see `firstspike.models.window.AnnNetwork`.
+        pool_first, in_steps, clip, levels: see `firstspike.models.window.NormedNetwork`.
         dropout: share of the output layer's inputs cut off during training.
         sharpness: what the output's membranes are multiplied by in the cross-entropy.
         label_smoothing: of the cross-entropy.
@@ -42,7 +40,6 @@ class AnnRecipe(DeepClassifier):
     pool_first: bool = False
     in_steps: Steps = 64
     levels: Annotated[int, Range(0, 128)] = 0
-    first_levels: Annotated[int, Range(0, 128)] = 0
     clip: Positive = 2.0
     dropout: ShareBelowOne = 0.0
     sharpness: Positive = 8.0
@@ -60,7 +57,6 @@ class AnnRecipe(DeepClassifier):
             classes,
             in_steps=self.in_steps,
             levels=self.levels,
-            first_levels=self.first_levels,
             clip=self.clip,
             dropout=self.dropout,
             pool_first=self.pool_first,

@@ -108,6 +108,14 @@ class Recipe(Checked, ABC):
     ema: ShareBelowOne = 0.0
     look_ahead: Annotated[int, Range(0)] = 0
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.look_ahead and not self.ema:
+            raise InputError(
+                "look_ahead sets the weights back to their average, which is these themselves without ema; "
+                "give ema, such as 0.8, or leave look_ahead at 0"
+            )
+
     # Whether it can be trained; what cannot was made elsewhere, and is measured on any data.
     trainable: ClassVar[bool] = True
     # Whether a last batch of fewer samples is left out, where there are others.

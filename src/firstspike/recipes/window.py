@@ -34,7 +34,6 @@ class WindowRecipe(SpikeClassifier):
 
     Attributes:
         in_steps, out_steps: windows of the input and of the output layer.
-        first_steps: window of the first hidden layer, if it is not `steps`.
         clip: normalised membrane at which a hidden neuron fires at step 0.
         dropout: share of the output layer's inputs cut off during training.
         loss: of the output spikes.
@@ -44,7 +43,6 @@ class WindowRecipe(SpikeClassifier):
 
     in_steps: Steps = 16
     out_steps: Steps = 64
-    first_steps: Steps | None = None
     clip: Positive = 2.0
     dropout: ShareBelowOne = 0.0
     loss: FirstSpikeLoss = field(default_factory=lambda: FirstSpikeLoss(sharpness=16.0, label_delay=4.0))
@@ -55,12 +53,12 @@ class WindowRecipe(SpikeClassifier):
     def __post_init__(self) -> None:
         super().__post_init__()
         self.loss.check_steps(self.out_steps)
-        if self.precision == "bfloat16" and max(self.steps, self.first_steps or 0, self.in_steps) > _LEVELS:
+        if self.precision == "bfloat16" and max(self.steps, self.in_steps) > _LEVELS:
             raise InputError("bfloat16 tells 128 levels apart; take precision float32 for longer windows")
 
     def precision_on(self, device: str) -> Precision:
         """Return the precision of a training on `device`; of long windows float32."""
-        long = max(self.steps, self.first_steps or 0, self.in_steps) > _LEVELS
+        long = max(self.steps, self.in_steps) > _LEVELS
         return "float32" if long else super().precision_on(device)
 
     def build(self, shape: tuple[int, ...], classes: int) -> WindowNetwork:
@@ -71,7 +69,6 @@ class WindowRecipe(SpikeClassifier):
             classes,
             in_steps=self.in_steps,
             steps=self.steps,
-            first_steps=self.first_steps,
             out_steps=self.out_steps,
             clip=self.clip,
             dropout=self.dropout,
@@ -100,11 +97,9 @@ class WindowRecipe(SpikeClassifier):
         network.dtype = torch.float32
         (_, *values), out = network.trace(maps(images))
         *membranes, output = network.membranes(maps(images))
-        for layer, value, membrane, steps in zip(
-            network.layers, values, membranes, network.windows, strict=True
-        ):
-            times = torch.round((1 - value) * steps)
-            yield LayerActivity(Spikes.trusted(times, steps), membrane, layer.weight)
+        for layer, value, membrane in zip(network.layers, values, membranes, strict=True):
+            times = torch.round((1 - value) * self.steps)
+            yield LayerActivity(Spikes.trusted(times, self.steps), membrane, layer.weight)
         yield LayerActivity(out, output, network.output.weight)
 
     def without_dropout(self, model: torch.nn.Module) -> None:

@@ -2,6 +2,7 @@
 
 import ctypes
 import functools
+import sys
 
 # From glibc's malloc.h.
 _TRIM_THRESHOLD, _MMAP_MAX = -1, -4
@@ -14,7 +15,7 @@ def keep_freed_memory() -> None:
     The maps of a deep network are larger than what glibc keeps: each would be given back to the system and
     come again as pages of zeros, which takes a fifth of a training step.
     """
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
     if mallopt is not None:
         mallopt(_TRIM_THRESHOLD, -1)
         mallopt(_MMAP_MAX, 0)

@@ -11,6 +11,7 @@ from torch.autograd.function import FunctionCtx
 
 from firstspike.kernels.cpu.patches import Walk
 from firstspike.kernels.untraced import untraced
+from firstspike.models.arrays import to_array, to_tensor
 from firstspike.models.patches.grid import PatchGrid, cover, merge_patches, split_patches
 from firstspike.models.patches.settings import PatchCarry
 from firstspike.models.surrogates import surrogate
@@ -186,10 +187,9 @@ def _arrays(current: Tensor, before: Tensor | None) -> tuple[np.ndarray, np.ndar
 def _array(maps: Tensor) -> np.ndarray:
     """Maps as the kernel takes them, ``(B, Y, X C)``; a view where memory is channels last."""
     last = maps.permute(0, 2, 3, 1).contiguous().flatten(2)
-    return (last.view(torch.uint16) if last.dtype == torch.bfloat16 else last).numpy()
+    return to_array(last)
 
 
 def _tensor(array: np.ndarray, like: Tensor) -> Tensor:
-    flat = torch.from_numpy(array)
-    last = flat.view(torch.bfloat16) if like.dtype == torch.bfloat16 else flat
+    last = to_tensor(array, like.dtype)
     return last.unflatten(2, (like.shape[3], like.shape[1])).permute(0, 3, 1, 2)

@@ -12,6 +12,7 @@ from torch.nn import functional as F
 
 from firstspike.kernels.cpu import cumulative as kernel
 from firstspike.kernels.untraced import untraced
+from firstspike.models.arrays import to_array, to_tensor
 from firstspike.models.raster.settings import RasterNeuron
 from firstspike.models.surrogates import surrogate
 from firstspike.neurons.base import once
@@ -66,13 +67,12 @@ def _array(raster: Tensor) -> "kernel.np.ndarray":
     """The raster as the kernel takes it, ``(T, B, Y, X, C)``; a view where memory is channels last."""
     shaped = raster if raster.dim() == 5 else raster.flatten(2)[..., None, None]
     last = shaped.permute(0, 1, 3, 4, 2).contiguous()
-    return (last.view(torch.uint16) if last.dtype == torch.bfloat16 else last).numpy()
+    return to_array(last)
 
 
 def _tensor(array: "kernel.np.ndarray", like: Tensor) -> Tensor:
     """The kernel's answer as a raster with the number of axes of `like`."""
-    last = torch.from_numpy(array)
-    shaped = (last.view(torch.bfloat16) if like.dtype == torch.bfloat16 else last).permute(0, 1, 4, 2, 3)
+    shaped = to_tensor(array, like.dtype).permute(0, 1, 4, 2, 3)
     return shaped if like.dim() == 5 else shaped.reshape(like.shape)
 
 
