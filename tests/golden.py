@@ -26,7 +26,8 @@ from firstspike.models.spiking_form import spiking_form
 from firstspike.models.window import AnnNetwork
 from firstspike.nn import Stack
 from firstspike.recipes import PRESETS
-from firstspike.recipes.base import Preset, maps
+from firstspike.recipes.base import maps
+from firstspike.recipes.presets import Preset
 from firstspike.training.seeding import seeded
 
 LARGE = ("cifar-10", "cifar-100", "tiny-imagenet", "dvs-gesture")

@@ -1,11 +1,12 @@
 """Recipes that train on the embedded digits within seconds."""
 
 from firstspike.neurons import Window
-from firstspike.recipes.base import Augmentation, FirstSpikeLoss
+from firstspike.recipes.augmentation import Augmentation
 from firstspike.recipes.ettfs import EttfsRecipe
 from firstspike.recipes.one_step import OneStepRecipe
 from firstspike.recipes.optimizers import Muon
 from firstspike.recipes.shallow import ShallowRecipe
+from firstspike.recipes.spike_losses import FirstSpikeLoss
 from firstspike.recipes.window import WindowRecipe
 
 SHALLOW = ShallowRecipe(

@@ -22,7 +22,7 @@ from firstspike.data import DATASETS, SPLITS, load
 from firstspike.experiments import EXPERIMENTS, Column, Experiment, Picture, Run, Table, run_experiment
 from firstspike.metrics.cost import energy, synaptic_operations
 from firstspike.recipes import _FAMILIES
-from firstspike.recipes.base import Augmentation
+from firstspike.recipes.augmentation import Augmentation
 from firstspike.recipes.fields import Count, changed, from_json, to_json
 from firstspike.training.run_folder import RunFolder
 

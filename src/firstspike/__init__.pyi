@@ -62,8 +62,8 @@ from firstspike.online import redraw_dead as redraw_dead
 from firstspike.online import s4nn_epoch as s4nn_epoch
 from firstspike.recipes import preset as preset
 from firstspike.recipes.base import Classifier as Classifier
-from firstspike.recipes.base import Preset as Preset
 from firstspike.recipes.base import Recipe as Recipe
+from firstspike.recipes.presets import Preset as Preset
 from firstspike.spikes import Spikes as Spikes
 from firstspike.spikes import decode_latency as decode_latency
 from firstspike.spikes import encode_count as encode_count

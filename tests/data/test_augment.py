@@ -8,7 +8,7 @@ import torch
 
 from firstspike.data import load
 from firstspike.data.augment import cut_out, distort, flip_alternately, flip_horizontally
-from firstspike.recipes.base import Augmentation
+from firstspike.recipes.augmentation import Augmentation
 from firstspike.support import InputError
 
 EVERYTHING = {"shift_px": 1.5, "rotation_deg": 10, "scale": 0.1, "shear": 0.1, "elastic_px": 1.0}

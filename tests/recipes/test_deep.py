@@ -18,7 +18,7 @@ from firstspike.models.raster.settings import RasterWeights
 from firstspike.models.whitening import whitening_filters
 from firstspike.recipes import PRESETS
 from firstspike.recipes.ann import AnnRecipe
-from firstspike.recipes.base import Augmentation
+from firstspike.recipes.augmentation import Augmentation
 from firstspike.support import InputError
 from firstspike.training import loop
 from firstspike.training.loop import train_recipe

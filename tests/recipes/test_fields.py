@@ -18,9 +18,11 @@ from firstspike.neurons import Causal, Phased, Ramp, Window
 from firstspike.neurons.levels import RunningMax
 from firstspike.online import S4NNRule
 from firstspike.recipes import PRESETS, preset
-from firstspike.recipes.base import Augmentation, FirstSpikeLoss, Recipe
+from firstspike.recipes.augmentation import Augmentation
+from firstspike.recipes.base import Recipe
 from firstspike.recipes.fields import Checked, Count, changed, flat, from_json, to_json
 from firstspike.recipes.shallow import AggressiveTargets, RelativeTargets
+from firstspike.recipes.spike_losses import FirstSpikeLoss
 from firstspike.support import InputError
 
 GAN = preset("spiking-gan-window").recipe

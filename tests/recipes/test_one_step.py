@@ -8,7 +8,7 @@ from builders import refused
 
 from firstspike.data import ImageSet
 from firstspike.models.patches.settings import PatchCarry
-from firstspike.recipes.base import Augmentation
+from firstspike.recipes.augmentation import Augmentation
 from firstspike.recipes.one_step import OneStepRecipe, mix
 from firstspike.recipes.optimizers import Sgd
 from firstspike.support import InputError

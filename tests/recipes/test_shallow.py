@@ -10,7 +10,7 @@ from small_recipes import SHALLOW
 
 from firstspike.neurons import Causal, Phased, Ramp, Window
 from firstspike.recipes import PRESETS, preset
-from firstspike.recipes.base import Augmentation, FirstSpikeLoss
+from firstspike.recipes.augmentation import Augmentation
 from firstspike.recipes.shallow import (
     AggressiveTargets,
     LevelTraining,
@@ -18,6 +18,7 @@ from firstspike.recipes.shallow import (
     RelativeTargets,
     ShallowRecipe,
 )
+from firstspike.recipes.spike_losses import FirstSpikeLoss
 from firstspike.support import InputError
 from firstspike.training.loop import train_recipe
 from firstspike.training.optimizer import set_rate

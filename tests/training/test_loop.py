@@ -7,12 +7,13 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from builders import refused
 from safetensors.torch import load_file
 from small_recipes import SHALLOW
 
-from firstspike.recipes.base import Augmentation
+from firstspike.recipes.augmentation import Augmentation
 from firstspike.recipes.shallow import ShallowRecipe
-from firstspike.support import Diverged
+from firstspike.support import Diverged, InputError
 from firstspike.training import loop
 from firstspike.training.loop import train_recipe
 from firstspike.training.run_folder import RunFolder
@@ -147,6 +148,11 @@ def test_look_ahead_is_a_loop_by_hand(tmp_path, few, validation):
     for name, weights in slow.items():
         torch.testing.assert_close(tensors[f"model/{name}"], weights, atol=1e-5, rtol=1e-4)
         assert tensors[f"average/{name}"].equal(tensors[f"model/{name}"])
+
+
+def test_look_ahead_needs_an_average():
+    with refused(InputError, "look_ahead", "give ema"):
+        dataclasses.replace(SMALL, ema=0.0, look_ahead=3)
 
 
 def test_look_ahead_ends_each_epoch_where_a_last_batch_is_left_out(tmp_path, few, validation, monkeypatch):

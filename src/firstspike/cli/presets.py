@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from firstspike.recipes.base import Preset
+    from firstspike.recipes.presets import Preset
 
 from firstspike.cli.output import console, print_json
 

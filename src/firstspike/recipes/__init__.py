@@ -1,11 +1,11 @@
 """The recipes: one file for each family, with its presets."""
 
 from firstspike.recipes import ann, ettfs, one_step, shallow, spiking_gan, window
-from firstspike.recipes.base import Preset
 
 # Imported with the others, so that their runs are read in every process.
 from firstspike.recipes.converted import Converted as Converted
 from firstspike.recipes.fit import Fit as Fit
+from firstspike.recipes.presets import Preset
 from firstspike.support import InputError, did_you_mean
 
 # A new family is entered here.

@@ -14,14 +14,13 @@ from firstspike.metrics.cost import MULTIPLY_ADD_PJ
 from firstspike.metrics.report import Progress, Report
 from firstspike.models.layout import Full, parse_layout
 from firstspike.models.window import PARTS, AnnNetwork, WindowLayer
-from firstspike.recipes.base import DeepClassifier, Preset, maps
+from firstspike.recipes.base import DeepClassifier, maps
 from firstspike.recipes.fields import Positive, Range, Share, ShareBelowOne, Steps
-from firstspike.recipes.natural import LAYOUT, TRAINING
+from firstspike.recipes.natural import LAYOUT, SOURCE, TRAINING
+from firstspike.recipes.presets import Preset
 from firstspike.recipes.window import CIFAR
 
 _BATCH = 250
-
-_SOURCE = "Jordan 2024, arXiv 2404.00498 (layers and training); reference of equal size"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -116,7 +115,7 @@ PRESETS = (
     Preset(
         "ann-cifar10",
         "the ReLU network of window-cifar10's layers, trained alike",
-        _SOURCE,
+        f"reference of equal size; {SOURCE}",
         _ANN,
         one_dataset=True,
         note="no spikes",
@@ -124,7 +123,7 @@ PRESETS = (
     Preset(
         "ann-quantised-cifar10",
         "the same with the window neurons' clip and levels",
-        _SOURCE,
+        f"reference of equal size; {SOURCE}",
         replace(_ANN, levels=CIFAR.steps),
         one_dataset=True,
         note="no spikes",

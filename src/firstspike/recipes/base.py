@@ -16,16 +16,8 @@ from torch import Tensor
 
 from firstspike.data import Dataset, ImageSet, dataset, load
 from firstspike.data.augment import (
-    Border,
-    check_border,
     check_bytes,
-    cut_out,
-    distort,
-    flip_alternately,
-    flip_horizontally,
 )
-from firstspike.losses import first_spike_cross_entropy
-from firstspike.metrics.figures import describe
 from firstspike.metrics.report import Progress, Report, report
 from firstspike.metrics.sampling import Samples
 from firstspike.models.gan import SpikingGenerator
@@ -35,24 +27,21 @@ from firstspike.models.raster.network import RasterNetwork
 from firstspike.models.spiking_form import SpikingForm, spiking_form
 from firstspike.models.start import start_as_identity, whiten
 from firstspike.models.window import WindowNetwork
+from firstspike.recipes.augmentation import Augmentation
 from firstspike.recipes.fields import (
     Checked,
     Count,
     NotNegative,
-    Positive,
     Range,
     Rate,
     Share,
     ShareBelowOne,
     Steps,
-    changed,
 )
 from firstspike.recipes.optimizers import AdamW, Muon, Sgd
 from firstspike.spikes import Spikes
 from firstspike.support import InputError
 
-# Along an axis. Smaller images of a user's own are trained on like the 8 x 8 digits.
-_SMALL_SIDE = 16
 # Of which the covariance of patches is taken.
 WHITENING_IMAGES = 5000
 
@@ -271,101 +260,6 @@ class Recipe(Checked, ABC):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Augmentation(Checked):
-    """Random changes of training images: `firstspike.data.augment`'s.
-
-    Attributes:
-        shift_px, rotation_deg, scale, shear, elastic_px: the arguments of `distort`.
-        border: what a shift comes upon outside the image; "reflect" is for a shift alone.
-        flip: flip images horizontally: each with probability 1/2, or "alternating": half of them in even
-            epochs, the others in odd ones, so that two epochs show each image once each way.
-        cutout_px: side of a black square at a random place; 0 for none.
-    """
-
-    shift_px: NotNegative = 0.0
-    rotation_deg: NotNegative = 0.0
-    scale: ShareBelowOne = 0.0
-    shear: NotNegative = 0.0
-    elastic_px: NotNegative = 0.0
-    border: Border = "black"
-    flip: bool | Literal["alternating"] = False
-    cutout_px: Annotated[int, Range(0)] = 0
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        check_border(self.border, self.rotation_deg, self.scale, self.shear, self.elastic_px)
-
-    def __call__(self, images: Tensor, index: Tensor, epoch: int) -> Tensor:
-        """Return images uint8 ``(batch, ..., height, width)``, changed at random.
-
-        Args:
-            images: the batch.
-            index: int64 ``(batch,)``, their places in the training set.
-            epoch: from 0.
-        """
-        images = distort(
-            images,
-            shift_px=self.shift_px,
-            rotation_deg=self.rotation_deg,
-            scale=self.scale,
-            shear=self.shear,
-            elastic_px=self.elastic_px,
-            border=self.border,
-        )
-        if self.flip == "alternating":
-            images = flip_alternately(images, index, epoch)
-        elif self.flip:
-            images = flip_horizontally(images)
-        return cut_out(images, self.cutout_px) if self.cutout_px else images
-
-
-@dataclass(frozen=True, kw_only=True)
-class SpikeLoss(Checked, ABC):
-    """A loss on output spikes."""
-
-    def check_steps(self, steps: int) -> None:
-        """Raise InputError if the loss does not suit output windows of `steps`."""
-
-    @abstractmethod
-    def __call__(self, out: Spikes, labels: Tensor) -> Tensor:
-        """Return the mean loss, a scalar, of spikes ``(batch, classes)``."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class FirstSpikeLoss(SpikeLoss):
-    """The cross-entropy of the output times: the earlier, the likelier.
-
-    Attributes:
-        sharpness: logit between a spike at step 0 and silence.
-        label_delay: steps by which the label's spike counts as later than it is; the loss is content only
-            once the label leads by so much, which makes ties rare.
-        label_smoothing: of the cross-entropy.
-    """
-
-    sharpness: Positive = 12.0
-    label_delay: NotNegative = 0.0
-    label_smoothing: Share = 0.0
-
-    def check_steps(self, steps: int) -> None:
-        """Raise InputError for a delay longer than the window: no lead would content the loss."""
-        if self.label_delay > steps:
-            raise InputError(
-                f"FirstSpikeLoss.label_delay must be at most the output's {steps} steps, found "
-                f"{self.label_delay:g}"
-            )
-
-    def __call__(self, out: Spikes, labels: Tensor) -> Tensor:
-        """Return the mean loss."""
-        return first_spike_cross_entropy(
-            out,
-            labels,
-            sharpness=self.sharpness,
-            label_delay=self.label_delay,
-            label_smoothing=self.label_smoothing,
-        )
-
-
-@dataclass(frozen=True, kw_only=True)
 class Classifier(Recipe):
     """A network that decides, trained by one loss and one optimiser; a subclass gives both.
 
@@ -528,93 +422,3 @@ class SpikeClassifier(DeepClassifier):
             "steps_to_decision": found.steps_to_decision,
             "spikes_per_hidden_neuron": found.spikes_per_hidden_neuron,
         }
-
-
-@dataclass(frozen=True)
-class Preset:
-    """A named recipe.
-
-    Attributes:
-        name: as the command line knows it.
-        summary: one line.
-        source: the paper that it comes from.
-        recipe: on MNIST, or its own data set.
-        paper: what the paper measured, by the name of the figure in a report; shares, not percent.
-        target: what it should reach, by the name of the figure.
-        note: what is to be expected besides figures.
-        on_digits: fields that differ on the small embedded digits, and on small images of your own.
-        takes_digit: whether ``--digit`` chooses the class.
-        one_dataset: the recipe is for its own data set, and the user's, only.
-    """
-
-    name: str
-    summary: str
-    source: str
-    recipe: Recipe
-    paper: Mapping[str, float] = field(default_factory=dict)
-    target: Mapping[str, float] = field(default_factory=dict)
-    note: str = ""
-    on_digits: Mapping[str, Any] = field(default_factory=dict)
-    takes_digit: bool = False
-    one_dataset: bool = False
-
-    @property
-    def expected(self) -> str:
-        """What it should reach and what the paper states, in words."""
-        target = f"target: {describe(self.target, bounds=True)}" if self.target else ""
-        paper = f"paper: {describe(self.paper)}" if self.paper else ""
-        return "; ".join(part for part in (target, paper, self.note) if part)
-
-    def configure(
-        self,
-        *,
-        dataset: str | Dataset | None = None,
-        digit: int | None = None,
-        epochs: int | None = None,
-        changes: Mapping[str, str] | None = None,
-    ) -> Recipe:
-        """Return the recipe for a data set, a digit and a number of epochs.
-
-        Args:
-            dataset, digit, epochs: instead of the preset's own. Data of yours are what
-                `firstspike.data.own` returns: `on_digits` holds for images of fewer than 16 pixels along an
-                axis too, and plain numbers are neither augmented nor cut off at a `min_intensity`.
-            changes: other fields by their dotted names, as texts for `firstspike.recipes.fields.changed`.
-
-        Raises:
-            InputError: a digit that the preset does not take, lacks, or that does not exist; an unknown
-                data set, or another than its only one; a field that does not exist or has an argument of
-                its own, or a value that it refuses.
-        """
-        recipe = self.recipe
-        if dataset is not None:
-            if self.one_dataset and isinstance(dataset, str) and dataset != recipe.dataset:
-                raise InputError(
-                    f"preset {self.name} is made for {recipe.dataset}; leave --dataset out, or name data "
-                    "of your own by --data"
-                )
-            small = not isinstance(dataset, str) and min(dataset.shape[1:]) < _SMALL_SIDE
-            if dataset == "digits" or small:
-                recipe = dataclasses.replace(recipe, **self.on_digits)
-            recipe = recipe.on(dataset)
-        if self.takes_digit:
-            last = recipe.sizes()[1] - 1
-            if digit is None:
-                raise InputError(f"preset {self.name} learns one class; give --digit 0 ... {last}")
-            if not 0 <= digit <= last:
-                raise InputError(f"--digit must be 0 ... {last}, found {digit}")
-            recipe = changed(recipe, "digit", str(digit))
-        elif digit is not None:
-            raise InputError(f"preset {self.name} takes no --digit")
-        if epochs is not None:
-            if epochs < 1:
-                raise InputError(f"--epochs must be 1 or more, found {epochs}")
-            recipe = dataclasses.replace(recipe, epochs=epochs)
-        for name, text in (changes or {}).items():
-            if name in ("dataset", "digit", "epochs"):
-                raise InputError(f"--set {name}={text}: give --{name} {text} instead")
-            try:
-                recipe = changed(recipe, name, text)
-            except InputError as error:
-                raise InputError(f"--set {name}={text}: {error}") from error
-        return recipe

@@ -13,8 +13,10 @@ from firstspike.decision import Membrane, Votes
 from firstspike.models.raster.layers import RasterLayer
 from firstspike.models.raster.network import RasterNetwork
 from firstspike.models.raster.settings import PARTS, RasterNeuron, RasterWeights
-from firstspike.recipes.base import Augmentation, LayerActivity, Preset, SpikeClassifier, maps
-from firstspike.recipes.natural import LAYOUT, TRAINING
+from firstspike.recipes.augmentation import Augmentation
+from firstspike.recipes.base import LayerActivity, SpikeClassifier, maps
+from firstspike.recipes.natural import LAYOUT, SOURCE, TRAINING
+from firstspike.recipes.presets import Preset
 
 ETTFS = "Che et al. 2024, arXiv 2410.23619 (ETTFS)"
 
@@ -116,7 +118,7 @@ PRESETS = (
     Preset(
         "ettfs-cifar10",
         "convolutional causal network on one clock of 2 steps, an evening on two cores",
-        ETTFS,
+        f"{ETTFS}; {SOURCE}",
         _CIFAR,
         paper={"accuracy": 0.9056},
         target={"accuracy": 0.906},
@@ -136,7 +138,7 @@ PRESETS = (
     Preset(
         "ettfs-cifar100",
         "the network of ettfs-cifar10 on CIFAR-100",
-        ETTFS,
+        f"{ETTFS}; {SOURCE}",
         replace(_CIFAR, dataset="cifar-100"),
         paper={"accuracy": 0.7027},
         one_dataset=True,

@@ -1,10 +1,12 @@
-"""What the presets for CIFAR share that train whole on two cores (K. Jordan 2024, arXiv 2404.00498)."""
+"""What the presets for CIFAR share that train whole on two cores."""
 
 from collections.abc import Mapping
 from typing import Any
 
-from firstspike.recipes.base import Augmentation
+from firstspike.recipes.augmentation import Augmentation
 from firstspike.recipes.optimizers import Muon
+
+SOURCE = "layers and training: Jordan 2024, arXiv 2404.00498"
 
 LAYOUT = "W2-64C3-E2-64C3-256C3-E2-256C3-256C3-E2-256C3-E3"
 

@@ -10,10 +10,12 @@ from torch.nn import functional as F
 from firstspike.data import ImageSet
 from firstspike.models.patches.network import OneStepNetwork
 from firstspike.models.patches.settings import PatchCarry, one_step_parts
-from firstspike.recipes.base import Augmentation, DeepClassifier, Preset, maps
+from firstspike.recipes.augmentation import Augmentation
+from firstspike.recipes.base import DeepClassifier, maps
 from firstspike.recipes.fields import Count, NotNegative, Share, ShareBelowOne
-from firstspike.recipes.natural import TRAINING
+from firstspike.recipes.natural import SOURCE, TRAINING
 from firstspike.recipes.optimizers import Sgd
+from firstspike.recipes.presets import Preset
 
 YAO = "Yao et al. 2023, arXiv 2401.10843 (one-step SNN)"
 
@@ -167,7 +169,7 @@ PRESETS = (
     Preset(
         "onestep-cifar10",
         "six convolutions in one time step, an evening on two cores",
-        YAO,
+        f"{YAO}; {SOURCE}",
         _CIFAR,
         paper={"accuracy": 0.9307},
         target={"accuracy": 0.905},
@@ -177,7 +179,7 @@ PRESETS = (
     Preset(
         "onestep-cifar100",
         "the network of onestep-cifar10 on CIFAR-100",
-        YAO,
+        f"{YAO}; {SOURCE}",
         replace(_CIFAR, dataset="cifar-100"),
         paper={"accuracy": 0.7241},
         one_dataset=True,

@@ -18,15 +18,11 @@ from firstspike.neurons import Causal, Events, Neuron, Ramp, Window
 from firstspike.neurons.causal import Bias
 from firstspike.neurons.levels import RunningMax, fire_at_levels
 from firstspike.nn import Layer, Linear, Stack
-from firstspike.recipes.base import (
-    Augmentation,
-    Classifier,
-    FirstSpikeLoss,
-    LayerActivity,
-    Preset,
-    SpikeLoss,
-)
+from firstspike.recipes.augmentation import Augmentation
+from firstspike.recipes.base import Classifier, LayerActivity
 from firstspike.recipes.fields import Checked, Count, NotNegative, Positive, Range, ShareBelowOne, Steps
+from firstspike.recipes.presets import Preset
+from firstspike.recipes.spike_losses import FirstSpikeLoss, SpikeLoss
 from firstspike.spikes import Spikes, encode_latency
 from firstspike.support import InputError
 

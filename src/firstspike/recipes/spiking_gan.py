@@ -18,8 +18,9 @@ from firstspike.metrics.sampling import Samples, generation_cost, sample
 from firstspike.models.gan import AnnDiscriminator, AnnGenerator, SpikingDiscriminator, SpikingGenerator
 from firstspike.neurons import Causal, Neuron, Phased, Window
 from firstspike.nn import Linear, Stack
-from firstspike.recipes.base import Descend, Preset, Recipe
+from firstspike.recipes.base import Descend, Recipe
 from firstspike.recipes.fields import Checked, Count, NotNegative, Range, Rate, ShareBelowOne, Steps
+from firstspike.recipes.presets import Preset
 from firstspike.spikes import Spikes, as_images
 from firstspike.support import InputError
 

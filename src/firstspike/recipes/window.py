@@ -9,16 +9,12 @@ from torch import Tensor
 
 from firstspike.models.precision import Precision
 from firstspike.models.window import PARTS, WindowLayer, WindowNetwork
-from firstspike.recipes.base import (
-    Augmentation,
-    FirstSpikeLoss,
-    LayerActivity,
-    Preset,
-    SpikeClassifier,
-    maps,
-)
+from firstspike.recipes.augmentation import Augmentation
+from firstspike.recipes.base import LayerActivity, SpikeClassifier, maps
 from firstspike.recipes.fields import NotNegative, Positive, ShareBelowOne, Steps
-from firstspike.recipes.natural import LAYOUT, TRAINING
+from firstspike.recipes.natural import LAYOUT, SOURCE, TRAINING
+from firstspike.recipes.presets import Preset
+from firstspike.recipes.spike_losses import FirstSpikeLoss
 from firstspike.spikes import Spikes
 from firstspike.support import InputError
 
@@ -151,7 +147,7 @@ PRESETS = (
     Preset(
         "window-cifar10",
         "convolutional network of window neurons, an evening on two cores",
-        STANOJEVIC,
+        f"{STANOJEVIC}; {SOURCE}",
         CIFAR,
         target={"accuracy": 0.94, "spikes_per_hidden_neuron": 0.3},
         one_dataset=True,
@@ -168,7 +164,7 @@ PRESETS = (
     Preset(
         "window-cifar100",
         "the network of window-cifar10 on CIFAR-100",
-        STANOJEVIC,
+        f"{STANOJEVIC}; {SOURCE}",
         replace(CIFAR, dataset="cifar-100"),
         one_dataset=True,
         note="not measured here",

@@ -10,7 +10,8 @@ from torch import Tensor
 from firstspike.export.rounding import Granularity, rounded_weights
 from firstspike.models.gan import SpikingGenerator
 from firstspike.models.spiking_form import SpikingForm
-from firstspike.recipes.base import Classifier, FirstSpikeLoss, maps
+from firstspike.recipes.base import Classifier, maps
+from firstspike.recipes.spike_losses import FirstSpikeLoss
 from firstspike.spikes import Spikes
 from firstspike.support import InputError
 from firstspike.training.fit import fit_in_memory, train_in_memory
