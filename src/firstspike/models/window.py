@@ -2,8 +2,8 @@
 
 What passes between layers is the value ``v = 1 - t / T`` of a spike at step ``t``, 0 for silence: a
 multiple of ``1 / T``. A layer is a convolution, a batch normalisation and the quantised, clipped ReLU that
-a window neuron computes; `firstspike.models.spiking_form` is the same network on spike times. The ANN of
-the same layers stands beside it.
+a window neuron computes; `firstspike.models.spiking_form` is the same network on spike times. `AnnNetwork`
+has the same layers without spikes.
 """
 
 import math
