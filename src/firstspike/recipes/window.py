@@ -147,10 +147,11 @@ PRESETS = (
     Preset(
         "window-cifar10",
         "convolutional network of window neurons, an evening on two cores",
-        f"{STANOJEVIC}; {SOURCE}",
+        STANOJEVIC,
         CIFAR,
         target={"accuracy": 0.94, "spikes_per_hidden_neuron": 0.3},
         one_dataset=True,
+        note=SOURCE,
     ),
     Preset(
         "window-cifar10-large",
@@ -164,10 +165,10 @@ PRESETS = (
     Preset(
         "window-cifar100",
         "the network of window-cifar10 on CIFAR-100",
-        f"{STANOJEVIC}; {SOURCE}",
+        STANOJEVIC,
         replace(CIFAR, dataset="cifar-100"),
         one_dataset=True,
-        note="not measured here",
+        note=f"not measured here; {SOURCE}",
     ),
     Preset(
         "window-cifar100-large",
