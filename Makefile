@@ -6,7 +6,7 @@ IN_TWO := -n 2 --dist loadfile
 # The core's tests: what spikes, neurons, layers, kernels, losses and decisions do.
 FAST := tests/kernels tests/neurons tests/nn tests/test_*.py
 
-.PHONY: demo test test-fast test-all lint wheel-check bench-env nir-env clean
+.PHONY: demo test test-fast test-all lint docs wheel-check bench-env nir-env clean
 
 demo: $(STAMP)  ## train and draw everything small, without a download, into demo/
 	$(BIN)/firstspike demo --out demo --resume
@@ -24,6 +24,9 @@ lint: $(STAMP)  ## style, formatting and types
 	$(BIN)/ruff check src tests benchmarks
 	$(BIN)/ruff format --check src tests benchmarks
 	$(BIN)/mypy
+
+docs: $(STAMP)  ## run the tutorials and build the site, into docs/_build/html; a warning is an error
+	$(BIN)/python -m sphinx -W --keep-going -q -b html docs docs/_build/html
 
 $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
@@ -52,4 +55,4 @@ nir-env: .nir-env/.installed  ## install the simulators whose import of NIR benc
 	touch $@
 
 clean:  ## remove the environments and what the commands wrote
-	rm -rf .venv .bench-env .nir-env demo runs
+	rm -rf .venv .bench-env .nir-env demo runs docs/_build docs/tutorials

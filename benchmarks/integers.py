@@ -1,4 +1,4 @@
-"""Networks in whole numbers: what rounding costs, whether C is the same network, and how fast it decides.
+"""Networks in integers: what rounding costs, whether C is the same network, and how fast it decides.
 
     python benchmarks/integers.py --data-dir D [--runs FOLDER]
 

@@ -1,12 +1,19 @@
-"""The documents name tests and files that exist."""
+"""The documents name tests and files that exist, and the reference names all that is public."""
 
 import re
+from dataclasses import fields
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
+from firstspike.metrics.report import Report
+
 ROOT = Path(__file__).parent.parent
-DOCUMENTS = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
+BUILT = ROOT / "docs" / "_build"
+DOCUMENTS = sorted(
+    path for path in [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")] if BUILT not in path.parents
+)
 TESTS = {path.name: path.read_text(encoding="utf-8") for path in (ROOT / "tests").rglob("test_*.py")}
 
 
@@ -55,3 +62,19 @@ def test_paths_of_the_tree_that_are_named_exist(path: Path) -> None:
     named = [name for name in PATH.findall(path.read_text(encoding="utf-8")) if not name.endswith("/x.py")]
     homes = (ROOT, ROOT / "src" / "firstspike")
     assert [name for name in named if not any((home / name).exists() for home in homes)] == []
+
+
+REFERENCE = "\n".join(path.read_text(encoding="utf-8") for path in (ROOT / "docs" / "reference").glob("*.md"))
+
+
+def test_every_public_name_stands_in_the_reference() -> None:
+    import firstspike
+
+    modules = {name for name in firstspike.__all__ if isinstance(getattr(firstspike, name), ModuleType)}
+    shown = set(re.findall(r"^\.\. auto\w+:: firstspike\.(?:\w+\.)*(\w+)$", REFERENCE, re.MULTILINE))
+    assert set(firstspike.__all__) - modules - {"__version__"} <= shown
+
+
+def test_every_figure_of_a_report_stands_in_the_reference() -> None:
+    explained = set(re.findall(r"`(\w+)`", REFERENCE))
+    assert {field.name for field in fields(Report)} <= explained

@@ -21,7 +21,7 @@ GAN = ("train", "ann-gan", "--digit", 3, "--dataset", "digits", "--epochs", 1, "
     "line", ["train ann-gan --threads", "evaluate RUN --threads", "reproduce spiking-gan --jobs"]
 )
 def test_threads_and_jobs_have_bounds(firstspike, tmp_path, line, value):
-    expected = f"{line.split()[-1]}: expected a whole number, 1 ... 1,024, found '{value}'"
+    expected = f"{line.split()[-1]}: expected an integer, 1 ... 1,024, found '{value}'"
     assert expected in firstspike(*line.split(), value).refusal
     assert contents(tmp_path) == {}
 
@@ -29,7 +29,7 @@ def test_threads_and_jobs_have_bounds(firstspike, tmp_path, line, value):
 @pytest.mark.parametrize("value", ["0", "1000001", "9" * 25])
 def test_the_number_of_samples_has_bounds(firstspike, tmp_path, value):
     refusal = firstspike("sample", "run", "--out", "a.png", "--count", value).refusal
-    assert f"--count: expected a whole number, 1 ... 1,000,000, found '{value}'" in refusal
+    assert f"--count: expected an integer, 1 ... 1,000,000, found '{value}'" in refusal
     assert contents(tmp_path) == {}
 
 

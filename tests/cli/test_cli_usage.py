@@ -65,14 +65,14 @@ REFUSED = [
     ("train spiking-gan-window --digit -1", "--digit must be 0 ... 9, found -1"),
     (
         "train ann-gan --digit three",
-        "argument --digit: expected a whole number, ",
+        "argument --digit: expected an integer, ",
     ),
     ("train spiking-gan-conditional --digit 3", "preset spiking-gan-conditional takes no --digit"),
-    ("train ann-gan --digit 3 --epochs 0", "--epochs: expected a whole number, 1 or more, found '0'"),
+    ("train ann-gan --digit 3 --epochs 0", "--epochs: expected an integer, 1 or more, found '0'"),
     ("train ann-gan --digit 3 --epochs 1.5", "1 or more, found '1.5'; see firstspike train --help"),
-    ("train ann-gan --digit 3 --threads 0", "--threads: expected a whole number, 1 ... 1,024, found '0'"),
+    ("train ann-gan --digit 3 --threads 0", "--threads: expected an integer, 1 ... 1,024, found '0'"),
     ("train ann-gan --digit 3 --threads 1025", "1 ... 1,024, found '1025'"),
-    ("train ann-gan --digit 3 --seed -1", "--seed: expected a whole number, 0 ... 9"),
+    ("train ann-gan --digit 3 --seed -1", "--seed: expected an integer, 0 ... 9"),
     (
         "train ann-gan --digit 3 --dataset cifar",
         "unknown data set 'cifar'; did you mean cifar-10 or cifar-100? expected one of digits, mnist, ",
@@ -113,7 +113,7 @@ REFUSED = [
     ("train ann-gan --digit 1 --dataset cifar-10", "give another --dataset"),
     ("evaluate", "RUN"),
     ("sample run --out a.png", "--count"),
-    ("sample run --count 0 --out a.png", "--count: expected a whole number, 1 ... 1,000,000, found '0'"),
+    ("sample run --count 0 --out a.png", "--count: expected an integer, 1 ... 1,000,000, found '0'"),
     (f"sample run --count {10**13} --out a.png", f"1 ... 1,000,000, found '{10**13}'"),
     ("sample run --count 3", "--out"),
     ("sample run --count 3 --out a.jpg", "--out must end in .png or .npz, found a.jpg"),
@@ -123,11 +123,11 @@ REFUSED = [
         "unknown experiment 'nothing'; choose from aggressive-ttfs, cifar10, ettfs, one-step, ramp, "
         "spiking-gan",
     ),
-    ("reproduce spiking-gan --digits 10", "--digits: expected a whole number, 0 ... 9, found '10'"),
+    ("reproduce spiking-gan --digits 10", "--digits: expected an integer, 0 ... 9, found '10'"),
     ("reproduce ettfs --device cuda", "experiment ettfs takes no --device; leave it out"),
     ("demo --epochs none", "1 or more, found 'none'"),
     *(
-        (f"{line} {value}", f"{line.split()[-1]}: expected a whole number, ")
+        (f"{line} {value}", f"{line.split()[-1]}: expected an integer, ")
         for line in (
             "train ann-gan --digit",
             "train ann-gan --digit 3 --epochs",

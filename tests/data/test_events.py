@@ -161,13 +161,13 @@ def test_dvs_gesture_folders(tmp_path):
         with pytest.raises(InputError, match=message):
             read_dvs_gesture(folder / "0.npy")
     np.save(folder / "0.npy", np.array([[1, 2, 1, 0], [1, 2, 1, -(2**63)]]))
-    with pytest.raises(InputError, match=r"event 1 is \[.*\], expected whole numbers"):
+    with pytest.raises(InputError, match=r"event 1 is \[.*\], expected integers"):
         read_dvs_gesture(folder / "0.npy")
     np.save(folder / "0.npy", np.array([[1, 2, 1, 7]], np.float16))
     assert read_dvs_gesture(folder / "0.npy").x.tolist() == [1]
     for row in ([1, 2, 1, np.nan], [1, 2, 1, np.inf], [1.5, 2, 1, 0], [-0.5, 2, 1, 0], [1, 2, 1, 2.0**62]):
         np.save(folder / "0.npy", np.array([[1, 2, 1, 0], row]))
-        with pytest.raises(InputError, match=r"event 1 is \[.*\], expected whole numbers"):
+        with pytest.raises(InputError, match=r"event 1 is \[.*\], expected integers"):
             read_dvs_gesture(folder / "0.npy")
     np.save(folder / "0.npy", np.array([{}], dtype=object))
     pickled = (folder / "0.npy").read_bytes()

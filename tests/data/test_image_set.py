@@ -134,8 +134,8 @@ def test_own_arrays_become_a_set(images, labels):
     [
         (np.zeros((2, 3, 4), np.int64), [0, 1], TypeError, "uint8"),
         (np.full((2, 3, 4), 255.0), [0, 1], ValueError, r"0 \.\.\. 1"),
-        (np.zeros((2, 3, 4), np.uint8), [0.0, 1.0], TypeError, "whole numbers"),
-        (np.zeros((2, 3, 4), np.uint8), [True, False], TypeError, "whole numbers"),
+        (np.zeros((2, 3, 4), np.uint8), [0.0, 1.0], TypeError, "integers"),
+        (np.zeros((2, 3, 4), np.uint8), [True, False], TypeError, "integers"),
         (np.zeros((2, 3, 4), np.uint8), ["a", "b"], TypeError, "numbers"),
         (np.zeros((2, 3, 4), np.uint8), [[0], [1]], ValueError, r"found \(2, 1\)"),
         (np.zeros((2, 3, 4), np.uint8), [0, -1], ValueError, "found -1"),

@@ -28,7 +28,7 @@ NAMES = ("bee", "cat", "dog")
 
 
 def samples(count: int = 60) -> tuple[np.ndarray, np.ndarray]:
-    """Images 6 x 8 that all differ, and labels of three classes, from whole numbers alone."""
+    """Images 6 x 8 that all differ, and labels of three classes, from integers alone."""
     images = (np.arange(count * 48) * 37 % 251).astype(np.uint8).reshape(count, 6, 8)
     return images, np.arange(count) * np.arange(count) % 3
 
@@ -290,8 +290,8 @@ BAD_ARRAYS = {
     "from one": (lambda: own((IMAGES, LABELS + 1)), ["0 ... n - 1", "0 missing", "1 ... 3"]),
     "negative": (lambda: own((IMAGES, LABELS - 1)), ["0 ... n - 1", "-1 ... 1"]),
     "words": (lambda: own((IMAGES, LABELS.astype(str))), ["arrays of numbers"]),
-    "fractions": (lambda: own((IMAGES, LABELS / 2)), ["y_train", "whole numbers", "float"]),
-    "columns": (lambda: own((IMAGES, LABELS[:, None])), ["whole numbers (count,)", "(60, 1)"]),
+    "fractions": (lambda: own((IMAGES, LABELS / 2)), ["y_train", "integers", "float"]),
+    "columns": (lambda: own((IMAGES, LABELS[:, None])), ["integers (count,)", "(60, 1)"]),
     "NaN": (lambda: own((nan(), LABELS)), ["x_train", "NaN", "sample 7"]),
     "too large": (lambda: own((IMAGES.astype(float), LABELS)), ["0 ... 1", "250"]),
     "too small": (lambda: own((IMAGES / 255 - 0.5, LABELS)), ["0 ... 1", "-0.5"]),

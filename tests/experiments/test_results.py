@@ -163,7 +163,13 @@ def test_the_page_holds_every_result_file_in_order(tmp_path):
     page = (tmp_path / "docs" / "results.md").read_text(encoding="utf-8")
     assert page == results_page(read_results(folder), "results")
     lines = page.splitlines()
-    assert [line for line in lines if line.startswith("#")] == ["# Results", "## first", "## second"]
+    assert [line for line in lines if line.startswith("#")] == [
+        "# Results",
+        "## At a glance",
+        "## first",
+        "## second",
+    ]
+    assert "| headline of first | 1 | 2 |" in lines
     for expected in (
         "| `a` | 98.5 ± 0.2 |",
         "| `b` | 97.0 ± 0.1 |",
@@ -214,6 +220,15 @@ def test_the_readmes_table_is_renewed_only_when_asked(tmp_path):
         "| headline of second | 1 | 2 |",
         *README.splitlines()[-2:],
     ]
+
+
+def test_a_readme_keeps_the_rows_that_it_names(tmp_path):
+    folder = tmp_path / "docs" / "results"
+    write_results(folder, "one", document("first", []))
+    write_results(folder, "two", document("second", []))
+    named = README.replace("old", "| headline of second | old | figures |")
+    expected = ["| headline of second | 1 | 2 |", *README.splitlines()[-2:]]
+    assert with_headlines(named, read_results(folder)).splitlines()[4:] == expected
 
 
 def test_a_readme_without_the_table_stays_as_it_is(tmp_path, monkeypatch):

@@ -1,4 +1,4 @@
-"""Small networks of every kind that has a form in whole numbers, drawn by hypothesis; their naive walk."""
+"""Small networks of every kind that has a form in integers, drawn by hypothesis; their naive walk."""
 
 from typing import Any
 

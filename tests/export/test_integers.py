@@ -1,4 +1,4 @@
-"""Networks in whole numbers: equal to the float layers on the grid, near them off it, exact always."""
+"""Networks in integers: equal to the float layers on the grid, near them off it, exact always."""
 
 import copy
 import math
@@ -222,7 +222,7 @@ def test_a_threshold_above_all_sums_needs_no_larger_numbers() -> None:
 
 def test_what_is_whole_already_is_refused() -> None:
     whole = fs.integer(fs.Stack(fs.Linear(4, 2), steps=8))
-    with refused(TypeError, "whole numbers already", "8 bits"):
+    with refused(TypeError, "integers already", "8 bits"):
         fs.integer(whole)
     with refused(ValueError, "8 bits", "not of 4"):
         fs.export.c(whole, "nowhere", bits=4)

@@ -379,7 +379,7 @@ def test_generating(page: Browser, classes: int, tmp_path: Path) -> None:
         assert painted(page, "#picture") == generator.images(other[-1])[13].flatten().tolist()
 
     page.evaluate("byId('seed').value = '-3'; byId('seed').dispatchEvent(new Event('input'))")
-    assert page.text("#seed-message") == "A seed is a whole number from 0 to 4,294,967,295."
+    assert page.text("#seed-message") == "A seed is an integer from 0 to 4,294,967,295."
     page.reload()
     assert page.text("#sentence").startswith("Label 0, seed 0" if classes else "Seed 0")
     assert page.messages == []

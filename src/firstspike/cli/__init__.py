@@ -69,8 +69,8 @@ def _answer(arguments: list[str]) -> int:
     return 0
 
 
-def _run(arguments: list[str], options: argparse.Namespace) -> None:
-    """Do what `arguments` ask for; fill `options` with them."""
+def command_parser() -> argparse.ArgumentParser:
+    """Return the parser of the whole command line."""
     parser = _Parser(
         prog="firstspike",
         description="Neural networks whose neurons spike at most once: train, convert, generate, measure, "
@@ -80,13 +80,19 @@ def _run(arguments: list[str], options: argparse.Namespace) -> None:
     verbs = parser.add_subparsers(metavar="VERB", parser_class=_Parser)
     for verb in _VERBS:
         verb.add_parser(verbs)
+    return parser
+
+
+def _run(arguments: list[str], options: argparse.Namespace) -> None:
+    """Do what `arguments` ask for; fill `options` with them."""
+    parser = command_parser()
     parser.parse_args(arguments, options)
     if options.version:
         print(__version__)
     elif "run" in options:
         options.run(options)
     else:
-        parser.error(f"expected a verb: {', '.join(verbs.choices)}")
+        parser.error(f"expected a verb: {', '.join(verb.__name__.rpartition('.')[2] for verb in _VERBS)}")
 
 
 def _refuse(message: str) -> int:

@@ -1,4 +1,4 @@
-"""``firstspike bench``: speed and memory beside others, both sides measured in turn."""
+"""``firstspike bench``: speed and memory compared with others, both sides measured in turn."""
 
 import argparse
 import sys
@@ -15,8 +15,8 @@ def add_parser(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> 
     """Add the verb."""
     parser = verbs.add_parser(
         "bench",
-        help="measure speed and memory beside other libraries and a dense network",
-        description="Measure speed and memory beside the dense ReLU network of the same size, other "
+        help="compare speed and memory with other libraries and a dense network",
+        description="Compare speed and memory with the dense ReLU network of the same size, other "
         "libraries for spiking networks and plain algorithms: both sides in turn, with the same threads, "
         "on the same data and trained weights. Without real MNIST the embedded digits stand in. A ratio "
         "below 1 means that firstspike is the quicker or smaller one.",

@@ -21,7 +21,7 @@ def add_parser(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> 
     """Add the verb."""
     parser = verbs.add_parser(
         "convert",
-        help="turn a trained ReLU network, an ONNX file, into a run of single spikes",
+        help="convert a trained ReLU network (an ONNX file) into a single-spike network",
         description="Turn a trained ReLU network into a network of window neurons that spike at most once, "
         "as a run folder, which firstspike evaluate measures. Any framework's ONNX file of opset 7 or "
         "newer is read, and never run: convolutions, linear layers, normalisation, ReLU, clip, pooling, "
@@ -59,7 +59,7 @@ def add_parser(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> 
         "file does not do it",
     )
     parser.add_argument(
-        "--std", type=_numbers, metavar="X[,X...]", help="what they are divided by then, likewise"
+        "--std", type=_numbers, metavar="X[,X...]", help="what they are divided by after that, if the file does not do it"
     )
     parser.add_argument(
         "--ranges",

@@ -14,7 +14,7 @@ def add_parser(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> 
         "evaluate",
         help="measure a run on the test set",
         description="Measure a finished run on the test set: accuracy with its decision rule, tie and "
-        "silent rates and the cost of a decision; or generation quality beside its controls.",
+        "silent rates and the cost of a decision; or generation quality with its controls.",
     )
     parser.add_argument(
         "folder",

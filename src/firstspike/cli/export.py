@@ -22,9 +22,9 @@ def add_parser(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> 
     """Add the verb."""
     parser = verbs.add_parser(
         "export",
-        help="carry a trained network to C, to a web page or to other simulators",
-        description="Write a trained network as a C program in whole numbers, with test vectors that prove "
-        "it the same network (--format c), as one page that any browser opens, with the same whole numbers "
+        help="export a trained network to C, a web page or other simulators",
+        description="Write a trained network as a C program in integers, with test vectors that prove "
+        "it the same network (--format c), as one page that any browser opens, with the same integers "
         "in JavaScript (html), or as a NIR file for other simulators (nir, causal networks only).",
     )
     parser.add_argument(
@@ -61,7 +61,7 @@ def run(options: argparse.Namespace) -> None:
         for name in ("bits", "per", "fine_tune"):
             if getattr(options, name) is not None:
                 raise InputError(
-                    f"--{name.replace('_', '-')} is for whole numbers, and NIR holds floating-point ones; "
+                    f"--{name.replace('_', '-')} is for integers, and NIR holds floating-point ones; "
                     "leave it out"
                 )
     if options.format == "c":

@@ -59,17 +59,17 @@ def path(text: str) -> Path:
 
 
 def positive(text: str) -> int:
-    """Return `text` as a whole number of 1 or more."""
+    """Return `text` as an integer of 1 or more."""
     return _whole(text, 1, sys.maxsize, "1 or more")
 
 
 def whole(text: str) -> int:
-    """Return `text` as a whole number; whether it is one of those meant is looked at later."""
+    """Return `text` as an integer; whether it is one of those meant is looked at later."""
     return _whole(text, -sys.maxsize, sys.maxsize, f"at most {sys.maxsize}")
 
 
 def between(low: int, high: int) -> Callable[[str], int]:
-    """Return a function of a text that returns it as a whole number of `low` ... `high`."""
+    """Return a function of a text that returns it as an integer of `low` ... `high`."""
     return lambda text: _whole(text, low, high, f"{low:,} ... {high:,}")
 
 
@@ -86,7 +86,7 @@ def _whole(text: str, low: int, high: int, expected: str) -> int:
     # Not int's own grammar, which takes 1_000 and digits of other scripts, and refuses very long numbers.
     value = int(text) if re.fullmatch("-?[0-9]{1,30}", text) else low - 1
     if not low <= value <= high:
-        raise argparse.ArgumentTypeError(f"expected a whole number, {expected}, found {text!r}")
+        raise argparse.ArgumentTypeError(f"expected an integer, {expected}, found {text!r}")
     return value
 
 

@@ -1,4 +1,4 @@
-"""``firstspike reproduce``: a paper's figures beside what is measured."""
+"""``firstspike reproduce``: a paper's figures compared with what is measured."""
 
 import argparse
 from pathlib import Path
@@ -58,7 +58,7 @@ def add_parser(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> 
         metavar="N",
         help="runs trained side by side, one thread each (default: %(default)s)",
     )
-    add_device(parser, "cifar10, whose presets are trained whole there, and for few epochs on a CPU")
+    add_device(parser, "cifar10, which trains its large presets there too")
     parser.add_argument(
         "--results",
         type=path,

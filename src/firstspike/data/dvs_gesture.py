@@ -47,7 +47,7 @@ def read_dvs_gesture(path: Path) -> Recording:
     if odd.any():
         at = int(odd.argmax())
         raise InputError(
-            f"{path}: event {at} is {table[at].tolist()}, expected whole numbers; fetch the file again"
+            f"{path}: event {at} is {table[at].tolist()}, expected integers; fetch the file again"
         )
     x, y, polarity, milliseconds = table.T.astype(np.int64)
     milliseconds = milliseconds - milliseconds[:1]

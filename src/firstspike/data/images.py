@@ -72,7 +72,7 @@ class ImageSet:
         Args:
             images: as of `ImageSet`, or bool, or floating point of any width in 0 ... 1. Plain numbers
                 ``(count, features)`` become ``(count, 1, features)``.
-            labels: whole numbers ``(count,)`` of any width.
+            labels: integers ``(count,)`` of any width.
             num_classes: one more than the largest label if None.
             name, split: as of `ImageSet`.
 
@@ -90,7 +90,7 @@ class ImageSet:
         if pixels.ndim == 2:
             pixels = pixels.unsqueeze(1)
         if classes.dtype == torch.bool or classes.is_floating_point() or classes.is_complex():
-            raise TypeError(f"labels must be whole numbers, found {classes.dtype}")
+            raise TypeError(f"labels must be integers, found {classes.dtype}")
         classes = classes.to(torch.int64)
         if num_classes is None:
             num_classes = int(classes.max()) + 1 if classes.numel() else 0

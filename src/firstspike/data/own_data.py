@@ -118,7 +118,7 @@ def own(
 
     Images are uint8 or floats in 0 ... 1, ``(count, height, width)``, ``(count, height, width, channels)``
     or ``(count, channels, height, width)``; floats are rounded to 256 intensities. Plain numbers
-    ``(count, features)`` in 0 ... 1 stay float32. Labels are whole numbers ``0 ... classes - 1``, each of
+    ``(count, features)`` in 0 ... 1 stay float32. Labels are integers ``0 ... classes - 1``, each of
     which the training data have.
 
     Where test or validation data are not given, 15 % of each class of the training data, rounded and one at
@@ -392,7 +392,7 @@ def _checked(images: Any, labels: Any, images_said: str, labels_said: str) -> _P
         )
     if labels.dim() != 1 or labels.is_floating_point() or labels.is_complex() or labels.dtype == torch.bool:
         raise InputError(
-            f"{labels_said} must be whole numbers (count,), found {_type(labels)} {tuple(labels.shape)}"
+            f"{labels_said} must be integers (count,), found {_type(labels)} {tuple(labels.shape)}"
         )
     if len(images) != len(labels):
         raise InputError(

@@ -16,11 +16,12 @@ from typing import Any
 from firstspike.support import InputError, command_line, json_text, write_text
 
 _BEGIN, _END = "<!-- results -->", "<!-- end of results -->"
+_HEADLINE_COLUMNS = ("test set", "measured, mean ± sd over seeds", "for comparison")
 # Figures that stand elsewhere: the page beside that of all results, and what to say of it there.
 _ELSEWHERE = {
     "conversion.md": "What it costs in accuracy to convert a trained ReLU network is measured in "
     "[From a trained ReLU network](conversion.md#what-it-costs-in-accuracy).\n",
-    "export.md": "What whole numbers of 8 and 4 bits cost, and whether C is the same network: "
+    "export.md": "What integers of 8 and 4 bits cost, and whether C is the same network: "
     "[Networks on their way out](export.md#figures).\n",
     "page.md": "Pages in a browser: [A page in the browser](page.md#figures).\n",
     "nir.md": "What other simulators make of a NIR file: [NIR](nir.md#readers).\n",
@@ -103,7 +104,7 @@ def _is_number(value: Any) -> bool:
 def show(figure: Spread | float, digits: int = 1, factor: float = 1.0, *, signed: bool = False) -> str:
     """Return a figure as "mean ± sd", or the mean alone where there is no spread.
 
-    A whole number that is shown in its own unit has no digits behind the point.
+    An integer that is shown in its own unit has no digits behind the point.
     """
     plus = "+" if signed else ""
     if isinstance(figure, int) and factor == 1:
@@ -138,7 +139,7 @@ def write_results(folder: Path, name: str, document: dict[str, Any]) -> None:
 def keep_results(out: Path, results: Path | None, name: str, document: dict[str, Any]) -> None:
     """Write an experiment's figures into ``results`` of its folder `out`.
 
-    With the project's own folder `results` they go there too, and the README's headlines are made anew.
+    With the project's own folder `results` they go there too, and the README's rows are made anew.
     """
     if results is not None:
         write_results(results, name, document)
@@ -179,15 +180,21 @@ def read_results(folder: Path) -> dict[str, dict[str, Any]]:
 def with_headlines(readme: str, documents: Mapping[str, dict[str, Any]]) -> str:
     """Return `readme` with the table between its two markers made anew from the results.
 
-    A text without the markers is returned as it is.
+    It keeps the rows whose first text stands there, and takes all where none does. A text without the
+    markers is returned as it is.
     """
     before, marker, rest = readme.partition(_BEGIN)
-    _, end, after = rest.partition(_END)
+    old, end, after = rest.partition(_END)
     if not marker or not end:
         return readme
-    rows = [row for name in sorted(documents) for row in documents[name]["headlines"]]
-    table = markdown_table(["test set", "measured, mean ± sd over seeds", "for comparison"], rows)
-    return f"{before}{_BEGIN}\n{table}{_END}{after}"
+    rows = _headlines(documents)
+    chosen = [row for row in rows if f"\n| {row[0]} |" in old]
+    return f"{before}{_BEGIN}\n{markdown_table(_HEADLINE_COLUMNS, chosen or rows)}{_END}{after}"
+
+
+def _headlines(documents: Mapping[str, dict[str, Any]]) -> list[list[str]]:
+    """The headlines of all results."""
+    return [row for name in sorted(documents) for row in documents[name]["headlines"]]
 
 
 def results_page(
@@ -203,6 +210,8 @@ def results_page(
         "typed by hand. Mean ± sample standard deviation over the seeds. Hyper-parameters were chosen on "
         "the validation split; the test set is read by these commands only.\n",
         *elsewhere,
+        "## At a glance\n",
+        markdown_table(_HEADLINE_COLUMNS, _headlines(documents)),
     ]
     for name in sorted(documents):
         parts += _section(documents[name], f"{folder}/{name}.json")

@@ -1,4 +1,4 @@
-"""A network in whole numbers, exactly: what C and the page compute, and the reference that both must equal.
+"""A network in integers, exactly: what C and the page compute, and the reference that both must equal.
 
 Shape legend: O neurons of a layer that differ in their weights: features, or maps.
 """
@@ -22,7 +22,7 @@ from firstspike.spikes import Spikes, as_images
 
 @dataclass(frozen=True, eq=False)
 class IntegerConnection:
-    """Weights in whole numbers.
+    """Weights in integers.
 
     Attributes:
         wiring: which input reaches which neuron.
@@ -161,13 +161,13 @@ IntegerLayer = IntegerWindow | IntegerCausal
 
 
 class IntegerNetwork(Stack):
-    """A network in whole numbers: weights of few bits, sums and thresholds that every processor gets alike.
+    """A network in integers: weights of few bits, sums and thresholds that every processor gets alike.
 
     It is used as the `Stack` that it was made from, and its spikes are those of the exported C and page.
-    `layers` hold the weights that the whole numbers stand for, for reports.
+    `layers` hold the weights that the integers stand for, for reports.
 
     Attributes:
-        integers: the layers in whole numbers.
+        integers: the layers in integers.
         in_shape: of a sample's input.
         codes: int64 ``(256,)``, spike time of each intensity.
         bits: of a weight.

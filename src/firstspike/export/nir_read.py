@@ -269,7 +269,7 @@ class _Reader:
         self.given[delays[0]] = depth + 1
         found = _one(self.nodes[delays[0]].delay, f"{self.name}: {delays[0]!r}.delay") / self.dt
         if found < 0 or not math.isclose(found, round(found), rel_tol=1e-6, abs_tol=1e-9):
-            raise self.refuse(delays[0], f"delays by {found:g} steps; a whole number is read")
+            raise self.refuse(delays[0], f"delays by {found:g} steps; an integer is read")
         return round(found)
 
     def threshold(self, neurons: str) -> Array:

@@ -45,7 +45,7 @@ def html(
     """Write a network as a page that decides, or generates, in the browser, spike by spike.
 
     The page is one file without a server or a request. It computes what `IntegerNetwork` computes, in the
-    same whole numbers. A classifier's page takes drawn pictures and decides by the first output spike; a
+    same integers. A classifier's page takes drawn pictures and decides by the first output spike; a
     tie and silence have no label there.
 
     Args:

@@ -1,4 +1,4 @@
-"""A network as a C program that computes it in whole numbers, event by event."""
+"""A network as a C program that computes it in integers, event by event."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -62,7 +62,7 @@ def c(
 ) -> Sizes:
     """Write a network as a C99 program: ``network.h``, ``network.c``, ``main.c``, a Makefile, test vectors.
 
-    It needs no library but C's, allocates nothing, and computes in whole numbers of 32 bits: no
+    It needs no library but C's, allocates nothing, and computes in integers of 32 bits: no
     floating-point numbers, no division, and no multiplication between a spike and the membranes it reaches.
     ``make`` builds ``network``, which reads samples as an IDX file of bytes, as MNIST's, and prints a line
     ``label step spikes operations`` for each, the label -1 for a tie or silence; a generator writes its

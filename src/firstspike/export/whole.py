@@ -1,4 +1,4 @@
-"""How a network becomes whole numbers: weights rounded, levels and drives found, bounds looked at."""
+"""How a network becomes integers: weights rounded, levels and drives found, bounds looked at."""
 
 import copy
 import math
@@ -68,15 +68,15 @@ def integer(
     in_shape: Shape | None = None,
     per: Granularity = "channel",
 ) -> IntegerNetwork | SpikingGenerator:
-    """Return a network of window and causal neurons in whole numbers.
+    """Return a network of window and causal neurons in integers.
 
     Weights are rounded to whole multiples ``-m ... m`` of a step, ``m = 2 ** (bits - 1) - 1``, that of the
     least squared error; weights that already are such multiples of a power of two stay as they are. Biases,
-    thresholds and the drive of window neurons become whole numbers of 32 bits, whose rounding is far below
+    thresholds and the drive of window neurons become integers of 32 bits, whose rounding is far below
     that of the weights.
 
     Args:
-        net: the trained network; of a generator the `stack` becomes one in whole numbers.
+        net: the trained network; of a generator the `stack` becomes one in integers.
         bits: of a weight, 2 ... 8.
         in_shape: shape of a sample, ``(channels, y, x)``, which a stack that begins with a convolution or
             pooling does not know; the features of a fully connected layer by default.
@@ -87,7 +87,7 @@ def integer(
 
     Raises:
         TypeError: `net` is no such network.
-        ValueError: neurons that have no form in whole numbers, weights that are not finite, an accumulator
+        ValueError: neurons that have no form in integers, weights that are not finite, an accumulator
             that could need more than 32 bits, `bits` out of range, a network that does not decide by the
             first spike or takes no spikes.
 
@@ -99,7 +99,7 @@ def integer(
     """
     bits = check_grid("integer", bits, per)
     if isinstance(net, IntegerNetwork):
-        raise TypeError(f"the network is in whole numbers already, of {net.bits} bits")
+        raise TypeError(f"the network is in integers already, of {net.bits} bits")
     if isinstance(net, SpikingGenerator):
         made = integer(net.stack, bits=bits, per=per)
         return SpikingGenerator(made, net.noise_size, net.image_shape, net.num_classes)
@@ -136,7 +136,7 @@ def whole(
     bits: int | None,
     in_shape: Shape | None,
 ) -> tuple[IntegerNetwork, SpikingGenerator | None]:
-    """Return the network in whole numbers that an exporter writes, and the generator that it belongs to.
+    """Return the network in integers that an exporter writes, and the generator that it belongs to.
 
     Args:
         net: as `integer` takes it, or what that returned.
@@ -149,7 +149,7 @@ def whole(
     given = net.stack if isinstance(net, SpikingGenerator) else net
     if isinstance(given, IntegerNetwork):
         if bits not in (None, given.bits):
-            raise ValueError(f"the network is in whole numbers of {given.bits} bits already, not of {bits}")
+            raise ValueError(f"the network is in integers of {given.bits} bits already, not of {bits}")
         return given, net if isinstance(net, SpikingGenerator) else None
     bits = 8 if bits is None else bits
     if isinstance(net, SpikingGenerator):
@@ -163,7 +163,7 @@ def _codes(form: SpikingForm) -> Tensor:
     """The spike time of each intensity, after a look at whether the encoder is such a table."""
     if form.decoder != FirstSpike():
         raise ValueError(
-            f"the network decides by {type(form.decoder).__name__}; in whole numbers the first spike does"
+            f"the network decides by {type(form.decoder).__name__}; in integers the first spike does"
         )
     if form.current_multiply_adds:
         raise ValueError("the network's first layer takes a current, which is multiplied; take spikes")
@@ -185,7 +185,7 @@ class _Inputs:
 
 
 def _layer(layer: Layer | AvgPool2d, inputs: _Inputs, grid: Grid, where: str) -> IntegerLayer:
-    """The layer in whole numbers; its own weights become what those stand for."""
+    """The layer in integers; its own weights become what those stand for."""
     if isinstance(layer, AvgPool2d):
         return _pool(layer, inputs.shapes[0], inputs.sources[0], inputs.windows[0])
     quantiser, events = layer.neuron.quantiser(), layer.neuron.events()
@@ -194,7 +194,7 @@ def _layer(layer: Layer | AvgPool2d, inputs: _Inputs, grid: Grid, where: str) ->
     if events is not None:
         return _causal(layer, events, inputs, grid, where)
     raise ValueError(
-        f"{where} has {type(layer.neuron).__name__} neurons, which have no form in whole numbers; take "
+        f"{where} has {type(layer.neuron).__name__} neurons, which have no form in integers; take "
         "Window or Causal ones"
     )
 

@@ -265,7 +265,7 @@ def nearest_distances(images: Tensor, train: Tensor) -> Array:
             f"{tuple(train.shape[1:])}"
         )
     pixels = images[0].numel()
-    # Centred bytes lie in -128 ... 127. Up to 1,024 pixels their products sum to whole numbers
+    # Centred bytes lie in -128 ... 127. Up to 1,024 pixels their products sum to integers
     # within float32's exact 2^24, whatever the order: half the cost of float64, nothing lost.
     exact = np.float32 if pixels * 128**2 <= 2**24 else np.float64
     nearest = np.full(len(images), np.iinfo(np.int64).max)

@@ -159,7 +159,7 @@ def report(
         labels: integers ``(samples,)``.
         encode: from images to a `Stack`'s input spikes; its own `encode` by default. For a `Stack` only.
         batch_size: samples at a time at most; of a network with large maps fewer.
-        progress: told after each batch how many samples are measured.
+        progress: called after each batch with the number of samples measured so far.
 
     Raises:
         TypeError: labels that are no integers, or a network that returns no `Spikes`.

@@ -1,4 +1,4 @@
-"""Small trained networks that come with the package: run folders whose weights are whole numbers.
+"""Small trained networks that come with the package: run folders whose weights are integers.
 
 A tensor ``x`` of int8 beside one called ``x.step`` stands for their product.
 """
@@ -25,7 +25,7 @@ def find(path: str | Path) -> Path:
 
 
 def shrunk(whole: IntegerNetwork, prefix: str = "") -> dict[str, Tensor]:
-    """Return the state of the network that `whole` was made from, its weights as whole numbers.
+    """Return the state of the network that `whole` was made from, its weights as integers.
 
     Args:
         whole: as `firstspike.integer` returns it.
@@ -44,10 +44,10 @@ def shrunk(whole: IntegerNetwork, prefix: str = "") -> dict[str, Tensor]:
 
 
 def grown(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Return tensors with those multiplied that are whole numbers of steps.
+    """Return tensors with those multiplied that are integer multiples of steps.
 
     Raises:
-        InputError: steps that do not fit their whole numbers.
+        InputError: steps that do not fit their integers.
     """
     found = {}
     for name, tensor in tensors.items():

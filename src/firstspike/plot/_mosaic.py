@@ -9,7 +9,7 @@ CELL_DOTS = 56
 
 
 def dots_per_pixel(height: int, width: int) -> int:
-    """Return how many dots wide a pixel is drawn: a whole number, for images of like sizes."""
+    """Return how many dots wide a pixel is drawn: an integer, for images of like sizes."""
     return max(1, round(CELL_DOTS / max(height, width)))
 
 

@@ -80,7 +80,7 @@ def _strips(
     title: str | None,
     labels: Sequence[Any] | NDArray[Any] | None,
 ) -> Figure:
-    # Positions are counted in dots, so that an image pixel is always a whole number of them:
+    # Positions are counted in dots, so that an image pixel is always an integer of them:
     # a layout engine would stretch some pixels by one dot.
     if columns < 1:
         raise ValueError(f"columns must be 1 or more, found {columns}")

@@ -121,9 +121,10 @@ CIFAR = WindowRecipe(
     dataset="cifar-10",
     layout=LAYOUT,
     in_steps=64,
+    out_steps=256,
     clip=3.0,
     pool_first=True,
-    loss=FirstSpikeLoss(sharpness=8.0, label_delay=4.0, label_smoothing=0.2),
+    loss=FirstSpikeLoss(sharpness=8.0, label_delay=16.0, label_smoothing=0.2),
     **TRAINING,
 )
 

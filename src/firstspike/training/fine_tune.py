@@ -1,4 +1,4 @@
-"""A few epochs with rounded weights, before a network leaves as whole numbers."""
+"""A few epochs with rounded weights, before a network leaves as integers."""
 
 from dataclasses import replace
 from pathlib import Path

@@ -80,7 +80,7 @@ def load(path: str | Path) -> torch.nn.Module:
 
 
 def shrink(run: RunFolder, path: str | Path, *, bits: int = 8) -> RunFolder:
-    """Write a run with weights in whole numbers, a quarter of its size or less, and return it.
+    """Write a run with weights in integers, a quarter of its size or less, and return it.
 
     Its network is the integer one's; see `firstspike.integer`. It is measured, sampled and exported as
     before, and not trained further.

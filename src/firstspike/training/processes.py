@@ -51,7 +51,7 @@ def _number(name: str, low: int, high: int = 1_000_000) -> int:
     text = os.environ.get(name, "").strip()
     if text and not (re.fullmatch("[0-9]{1,7}", text) and low <= int(text) <= high):
         raise InputError(
-            f"{name}={text} is no whole number of {low:,} ... {high:,}; unset it, or start the processes "
+            f"{name}={text} is no integer of {low:,} ... {high:,}; unset it, or start the processes "
             "with torchrun"
         )
     return int(text or low)

@@ -42,7 +42,7 @@ def settle(network: nn.Module, generator: torch.Generator) -> nn.Module:
 def twin(stack: Stack, spikes: Spikes) -> list[Tensor]:
     """Return the levels of the input and of every layer, computed as a plain quantised network.
 
-    A value is a whole number of levels, a layer a sum of torch's own operations in double precision, an
+    A value is an integer of levels, a layer a sum of torch's own operations in double precision, an
     activation a clamp and a floor: there are no spikes and no times in it.
     """
     levels = [(spikes.steps - spikes.times).double()]

@@ -172,10 +172,10 @@ int main(int count, char **arguments)
     } else {
         uint32_t seed, asked = 0;
         if (!parse(arguments[1], &seed)) {
-            return fail(arguments[1], "is no seed, a whole number below 2^32");
+            return fail(arguments[1], "is no seed, an integer below 2^32");
         }
         if (!parse(arguments[2], &samples)) {
-            return fail(arguments[2], "is no count, a whole number below 2^32");
+            return fail(arguments[2], "is no count, an integer below 2^32");
         }
         if (count == 5 && (!parse(arguments[4], &asked) || !is_class(asked))) {
             return fail(arguments[4], "is no label of this network");

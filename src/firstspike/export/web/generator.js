@@ -92,7 +92,7 @@ function seedTo(text) {
   const seed = Number(text);
   const good = /^\d+$/.test(text) && seed < 2 ** 32;
   byId("seed-message").hidden = good;
-  byId("seed-message").textContent = good ? "" : "A seed is a whole number from 0 to 4,294,967,295.";
+  byId("seed-message").textContent = good ? "" : "A seed is an integer from 0 to 4,294,967,295.";
   byId("seed").setAttribute("aria-invalid", !good);
   if (!good) return;
   shown.seed = seed;

@@ -1,4 +1,4 @@
-// A network in whole numbers, event by event: what firstspike.integer computes in Python.
+// A network in integers, event by event: what firstspike.integer computes in Python.
 //
 // A neuron of a population is one number, place * channels + channel, as in firstspike/export/tables.py,
 // where every table is described. All sums fit into 32 bits, which the export has made sure of.

@@ -19,7 +19,7 @@ PROJECTIONS = ("sine_patch", "sine_layer", "linear", "sigmoid", "tanh", "relu")
 CARRIED = ("none", "patch", "layer", "both")
 
 _ONE, _ZERO, _HALF, _TWO = np.float32(1), np.float32(0), np.float32(0.5), np.float32(2)
-# pi as the sum of two numbers, the first of which times a small whole number is exact.
+# pi as the sum of two numbers, the first of which times a small integer is exact.
 _PI_COARSE, _PI_FINE = np.float32(3.140625), np.float32(math.pi - 3.140625)
 _PI, _PER_PI = np.float32(math.pi), np.float32(1 / math.pi)
 _QUARTER = np.float32(math.pi / 2)

@@ -72,8 +72,8 @@ def from_torch(
     >>> relu = torch.nn.Sequential(torch.nn.Linear(4, 8), torch.nn.ReLU(), torch.nn.Linear(8, 3))
     >>> images = torch.rand(100, 4, generator=torch.Generator().manual_seed(0))
     >>> net = from_torch(relu, images, steps=16)
-    >>> net(net.encode(images))
-    Spikes((100, 3), steps=512, ...
+    >>> net.encode(images).times.shape, net.windows
+    (torch.Size([100, 4]), [16, 16, 512])
     """
     return convert(
         partial(read_torch, model),
