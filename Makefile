@@ -21,8 +21,8 @@ test-all: $(STAMP)  ## with what generates code with a C++ compiler
 	$(BIN)/python -m pytest $(IN_TWO) -m "codegen or not codegen" $(PYTEST_FLAGS)
 
 lint: $(STAMP)  ## style, formatting and types
-	$(BIN)/ruff check src tests benchmarks
-	$(BIN)/ruff format --check src tests benchmarks
+	$(BIN)/ruff check src tests benchmarks tutorials docs
+	$(BIN)/ruff format --check src tests benchmarks tutorials docs
 	$(BIN)/mypy
 
 docs: $(STAMP)  ## run the tutorials and build the site, into docs/_build/html; a warning is an error

@@ -64,7 +64,9 @@ def test_paths_of_the_tree_that_are_named_exist(path: Path) -> None:
     assert [name for name in named if not any((home / name).exists() for home in homes)] == []
 
 
-REFERENCE = "\n".join(path.read_text(encoding="utf-8") for path in (ROOT / "docs" / "reference").glob("*.md"))
+REFERENCE = "\n".join(
+    path.read_text(encoding="utf-8") for path in (ROOT / "docs" / "reference").glob("*.md")
+)
 
 
 def test_every_public_name_stands_in_the_reference() -> None:

@@ -94,7 +94,9 @@ for value, step in ((1.1, 2), (0.4, 5), (0.1, 9)):
 left.set(xlabel="step of the neuron's window", ylabel="threshold and membranes", title="When it fires")
 right.step(inputs, (2 * torch.log2(2 / inputs)).round(), where="post", label="Falling()")
 right.step(inputs, fs.Window(high=2.0).quantise(inputs, 16).times, where="post", label="Window(high=2)")
-right.set(xlabel="membrane", ylabel="spike time", xticks=[0, 0.5, 1, 1.5, 2], title="What a spike time says")
+right.set(
+    xlabel="membrane", ylabel="spike time", xticks=[0, 0.5, 1, 1.5, 2], title="What a spike time says"
+)
 right.legend(frameon=False)
 picture = fs.plot.save_figure(figure, "falling.png")
 

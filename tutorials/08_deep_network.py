@@ -72,7 +72,7 @@ form = fs.spiking_form(net)
 print("windows", form.stack.windows)
 print("offsets", form.stack.offsets)
 for shape, layer in zip(form.stack.shapes(form.in_shape)[1:], form.stack, strict=True):
-    print(type(layer).__name__, shape, "with a shortcut" if layer.shortcuts else "")
+    print(f"{type(layer).__name__} {shape}" + (", with a shortcut" if layer.shortcuts else ""))
 
 # %%
 # Both forms fire in the same steps. Weights are multiples of ``2 ** -14``, and windows and ``clip`` are
@@ -111,8 +111,12 @@ print(table(diagnose(run.recipe, net, validation), images=200))
 # A decision passes through one window after the other, so the steps grow with the depth:
 report = fs.report(net, images, test.labels)
 print(f"accuracy {report.accuracy:.2%}, ties {report.tie_rate:.2%}, silent {report.silent_rate:.2%}")
-print(f"{report.steps_to_decision:.1f} steps, {report.spikes_per_hidden_neuron:.2f} spikes per hidden neuron")
-print(f"{report.energy_pj / 1000:.0f} nJ, the ANN of the same layout {report.dense_energy_pj / 1000:.0f} nJ")
+print(
+    f"{report.steps_to_decision:.1f} steps, {report.spikes_per_hidden_neuron:.2f} spikes per hidden neuron"
+)
+print(
+    f"{report.energy_pj / 1000:.0f} nJ, the ANN of the same layout {report.dense_energy_pj / 1000:.0f} nJ"
+)
 
 # %%
 # Causal neurons on one clock
@@ -147,7 +151,9 @@ fs.fit(
 )
 report = fs.report(causal, images, test.labels)
 print(f"accuracy {report.accuracy:.2%}, ties {report.tie_rate:.2%} ({report.decision_rule})")
-print(f"{report.steps_to_decision:.2f} steps, {report.spikes_per_hidden_neuron:.2f} spikes per hidden neuron")
+print(
+    f"{report.steps_to_decision:.2f} steps, {report.spikes_per_hidden_neuron:.2f} spikes per hidden neuron"
+)
 form = fs.spiking_form(causal)
 pairs = zip(form.stack.trace(form.encode(images)), causal.trace(images), strict=True)
 print("same spikes, layer by layer:", [torch.equal(a.times, b.times) for a, b in pairs])

@@ -119,10 +119,12 @@ for name, neuron in {"control": control, "printed": printed, "linear": linear}.i
 # they count, ``energy_pj`` counts all.
 for name, report in reports.items():
     inputs, total = report.energy_of_inputs_pj / 1000, report.energy_pj / 1000
-    print(f"{name:<8} {report.spikes_per_neuron:.2f} spikes per neuron, {report.synops:.0f} synaptic operations")
+    print(f"{name:<8} {report.spikes_per_neuron:.2f} spikes per neuron, {report.synops:.0f} synops")
     print(f"{'':<8} {inputs:.0f} nJ for inputs, {total:.0f} nJ in all")
 print(f"ANN of the same layout: {reports['control'].dense_energy_pj / 1000:.0f} nJ")
-print("functions (sines, cosines):", {name: r.neuron_operations["functions"] for name, r in reports.items()})
+print(
+    "functions (sines, cosines):", {name: r.neuron_operations["functions"] for name, r in reports.items()}
+)
 
 # %%
 # The sines and cosines of the printed rule take more than all inputs together. A function is counted as

@@ -251,3 +251,19 @@ def test_a_validation_loss_that_is_nan_ends_the_training(tmp_path):
 def test_a_fit_that_diverges_says_so(tmp_path):
     with pytest.raises(Diverged, match="epoch 1"):
         fitted(tmp_path / "run", network(), loss=lambda out, targets: (out / 0).sum())
+
+
+def test_several_processes_are_refused(tmp_path, monkeypatch):
+    for name, value in {
+        "WORLD_SIZE": "2",
+        "RANK": "1",
+        "MASTER_ADDR": "localhost",
+        "MASTER_PORT": "1",
+    }.items():
+        monkeypatch.setenv(name, value)
+    data = torch.zeros(4, 3), torch.zeros(4, dtype=torch.int64)
+    with pytest.raises(InputError, match=r"fit trains in one process.*firstspike.train"):
+        firstspike.fit(
+            torch.nn.Linear(3, 2), data, loss=torch.nn.functional.cross_entropy, out=tmp_path / "run"
+        )
+    assert not (tmp_path / "run").exists()

@@ -59,7 +59,10 @@ def add_parser(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> 
         "file does not do it",
     )
     parser.add_argument(
-        "--std", type=_numbers, metavar="X[,X...]", help="what they are divided by after that, if the file does not do it"
+        "--std",
+        type=_numbers,
+        metavar="X[,X...]",
+        help="what they are divided by after that, if the file does not do it",
     )
     parser.add_argument(
         "--ranges",

@@ -52,7 +52,8 @@ def run_experiment(
         data_dir: folder with the data sets.
         seeds: one run of everything for each; repeated ones count once.
         epochs: instead of the presets'.
-        jobs: runs trained side by side.
+        jobs: runs trained at the same time, each in a process of its own; more than one needs a script that
+            runs only under ``if __name__ == "__main__"``.
         results: folder that also gets the figures as JSON, with ``results.md`` renewed beside it.
 
     Raises:

@@ -73,7 +73,7 @@ def nir_graph(net: Stack, *, in_shape: Shape | None = None) -> Any:
         if neuron.events() is None:
             raise InputError(
                 f"layer {depth} has {type(neuron).__name__} neurons, which NIR cannot say: its neurons add "
-                "up weights and fire as spikes come, not in a window of their own; train Causal neurons"
+                "up weights as spikes come and fire at once at a threshold; train Causal neurons"
             )
     writer = _Writer(nir_package(), net, shapes)
     for depth in range(len(net)):

@@ -16,7 +16,7 @@ from firstspike.models.layout import Full, parse_layout
 from firstspike.models.window import PARTS, AnnNetwork, WindowLayer
 from firstspike.recipes.base import DeepClassifier, maps
 from firstspike.recipes.fields import Positive, Range, Share, ShareBelowOne, Steps
-from firstspike.recipes.natural import LAYOUT, SOURCE, TRAINING
+from firstspike.recipes.natural import SOURCE, TRAINING
 from firstspike.recipes.presets import Preset
 from firstspike.recipes.window import CIFAR
 
@@ -102,12 +102,13 @@ class AnnRecipe(DeepClassifier):
 
 _ANN = AnnRecipe(
     dataset="cifar-10",
-    layout=LAYOUT,
+    layout=CIFAR.layout,
     pool_first=True,
     in_steps=CIFAR.in_steps,
     clip=CIFAR.clip,
     sharpness=CIFAR.loss.sharpness,
     label_smoothing=CIFAR.loss.label_smoothing,
+    augmentation=CIFAR.augmentation,
     **TRAINING,
 )
 

@@ -15,7 +15,7 @@ from firstspike.models.raster.network import RasterNetwork
 from firstspike.models.raster.settings import PARTS, RasterNeuron, RasterWeights
 from firstspike.recipes.augmentation import Augmentation
 from firstspike.recipes.base import LayerActivity, SpikeClassifier, maps
-from firstspike.recipes.natural import LAYOUT, SOURCE, TRAINING
+from firstspike.recipes.natural import AUGMENTATION, SOURCE, TRAINING
 from firstspike.recipes.presets import Preset
 
 ETTFS = "Che et al. 2024, arXiv 2410.23619 (ETTFS)"
@@ -93,7 +93,16 @@ _RECIPE = EttfsRecipe(
     rate=3e-3,
     epochs=14,
 )
-_CIFAR = replace(_RECIPE, dataset="cifar-10", layout=LAYOUT, steps=2, pool_first=True, **TRAINING)
+_CIFAR = replace(
+    _RECIPE,
+    dataset="cifar-10",
+    layout="W2-64C3-E2-64C3-256C3-E2-256C3-256C3-E2-256C3-A3",
+    steps=2,
+    decoder=replace(_RECIPE.decoder, neurons_per_class=30),
+    pool_first=True,
+    augmentation=AUGMENTATION,
+    **TRAINING,
+)
 _VGG = "64C3-64C3-A2-128C3-128C3-A2-256C3-256C3-256C3-A2-512C3-512C3-512C3-A2-F512"
 
 PRESETS = (

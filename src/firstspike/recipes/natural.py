@@ -8,8 +8,6 @@ from firstspike.recipes.optimizers import Muon
 
 SOURCE = "layers and training: Jordan 2024, arXiv 2404.00498"
 
-LAYOUT = "W2-64C3-E2-64C3-256C3-E2-256C3-256C3-E2-256C3-E3"
-
 TRAINING: Mapping[str, Any] = {
     "identity_start": True,
     "optimizer": Muon(head_rate=0.05),
@@ -18,5 +16,5 @@ TRAINING: Mapping[str, Any] = {
     "warmup": 0.02,
     "batch_size": 1000,
     "epochs": 16,
-    "augmentation": Augmentation(shift_px=2, border="reflect", flip="alternating"),
 }
+AUGMENTATION = Augmentation(shift_px=2, border="reflect", flip="alternating")

@@ -13,7 +13,7 @@ from firstspike.models.patches.settings import PatchCarry, one_step_parts
 from firstspike.recipes.augmentation import Augmentation
 from firstspike.recipes.base import DeepClassifier, maps
 from firstspike.recipes.fields import Count, NotNegative, Share, ShareBelowOne
-from firstspike.recipes.natural import SOURCE, TRAINING
+from firstspike.recipes.natural import AUGMENTATION, SOURCE, TRAINING
 from firstspike.recipes.optimizers import Sgd
 from firstspike.recipes.presets import Preset
 
@@ -138,6 +138,7 @@ _CIFAR = OneStepRecipe(
     layout="64C3-64C3-E2-64C3-256C3-E2-256C3-256C3-E2-256C3",
     neuron=PatchCarry(width=2.0),
     label_smoothing=0.2,
+    augmentation=AUGMENTATION,
     **TRAINING,
 )
 _PAPER_LSTM = replace(_PAPER, layout=_LSTM)

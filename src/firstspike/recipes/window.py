@@ -12,7 +12,7 @@ from firstspike.models.window import PARTS, WindowLayer, WindowNetwork
 from firstspike.recipes.augmentation import Augmentation
 from firstspike.recipes.base import LayerActivity, SpikeClassifier, maps
 from firstspike.recipes.fields import NotNegative, Positive, ShareBelowOne, Steps
-from firstspike.recipes.natural import LAYOUT, SOURCE, TRAINING
+from firstspike.recipes.natural import AUGMENTATION, SOURCE, TRAINING
 from firstspike.recipes.presets import Preset
 from firstspike.recipes.spike_losses import FirstSpikeLoss
 from firstspike.spikes import Spikes
@@ -119,12 +119,13 @@ _RESNET = replace(
 )
 CIFAR = WindowRecipe(
     dataset="cifar-10",
-    layout=LAYOUT,
+    layout="W2-128C3-E2-128C3-384C3-E2-384C3-384C3-E2-384C3-E3",
     in_steps=64,
     out_steps=256,
     clip=3.0,
     pool_first=True,
     loss=FirstSpikeLoss(sharpness=8.0, label_delay=16.0, label_smoothing=0.2),
+    augmentation=replace(AUGMENTATION, shift_px=4),
     **TRAINING,
 )
 

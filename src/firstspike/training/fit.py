@@ -15,7 +15,8 @@ from firstspike.data.own_data import fingerprint, pair
 from firstspike.metrics.report import Progress, Report, report
 from firstspike.recipes import Fit
 from firstspike.recipes.base import Recipe
-from firstspike.support import check_integer
+from firstspike.support import InputError, check_integer
+from firstspike.training import processes
 from firstspike.training.loop import alone_in_process, train_recipe
 from firstspike.training.run import alone_in
 from firstspike.training.run_folder import RunFolder, RunState
@@ -119,17 +120,21 @@ def fit(
             lowest loss on it is chosen, without it the last.
         epochs, batch_size, rate, weight_decay, warmup, ema: as in `firstspike.recipes.base.Classifier`.
         seed: of everything random.
-        resume: go on with the run in `out`, if there is one.
+        resume: go on with the run in `out`, if there is one; of `loss` only the name is compared.
         show_progress: draw a bar on stderr.
 
     Raises:
         InputError: `out` holds something else or a run of other settings or data; another thread or process
-            trains; the data cannot be used.
+            trains; several processes were started to train together; the data cannot be used.
         TypeError: arrays or lists of something else than numbers.
         ValueError: a number out of range, inputs and targets of different lengths, or an empty validation.
         Diverged: a loss or a weight is not finite, or a validation loss NaN; finished epochs are kept.
     """
     seed = check_integer("fit", "seed", seed, low=0)
+    if processes.asked_for() > 1:
+        raise InputError(
+            "fit trains in one process, and torchrun started several; take firstspike.train with a recipe"
+        )
     data, validation = (
         own(source) if isinstance(source, str | os.PathLike) else source for source in (data, validation)
     )
