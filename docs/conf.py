@@ -86,14 +86,15 @@ def start_alike(gallery_conf, name) -> None:
 
 
 # The tutorials run in a copy, so that what they write stays out of the tree.
-shutil.copytree(
-    ROOT / "tutorials", BUILT / "tutorials", ignore=shutil.ignore_patterns("runs"), dirs_exist_ok=True
-)
+shutil.rmtree(BUILT / "tutorials", ignore_errors=True)
+shutil.copytree(ROOT / "tutorials", BUILT / "tutorials", ignore=shutil.ignore_patterns("runs"))
 sphinx_gallery_conf = {
     "examples_dirs": str(BUILT / "tutorials"),
     "gallery_dirs": "tutorials",
     "filename_pattern": r"/\d\d_\w+\.py$",
+    "within_subsection_order": "FileNameSortKey",
     "image_scrapers": (NewPictures(),),
+    "capture_repr": (),
     "reset_modules": (start_alike,),
     "show_memory": False,
     "min_reported_time": 10,

@@ -89,9 +89,9 @@ for steps in (2, 4, 8, 16, 32):
     )
 
 # %%
-# The spikes grow little with ``T``, since no neuron spikes more than once; the steps grow in proportion.
-# In the picture each line is the share of test images that are decided rightly by that step: what you
-# would get with a deadline there. Dotted is the accuracy of the ReLU network.
+# The spikes grow little with ``T``, since no neuron spikes more than once; the steps grow about in
+# proportion. In the picture each line is the share of test images that are decided rightly by that step:
+# what you would get with a deadline there. Dotted is the accuracy of the ReLU network.
 figure = Figure(figsize=(7, 3.4), layout="constrained")
 axes = figure.subplots()
 for steps, report in reports.items():

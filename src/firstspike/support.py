@@ -28,6 +28,11 @@ _TORCH_FILE = re.compile(
 command_line: ContextVar[str | None] = ContextVar("command_line", default=None)
 
 
+def option(name: str) -> str:
+    """Return how the caller writes an option: ``--out`` on the command line, ``out`` in Python."""
+    return f"--{name}" if command_line.get() else name
+
+
 class InputError(ValueError):
     """Something the user gave cannot be used; the message says what, where and what to do.
 

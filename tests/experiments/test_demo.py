@@ -88,7 +88,7 @@ def test_the_report_holds_every_picture_and_needs_no_network(out):
 
 def test_a_second_demo_needs_resume_and_then_trains_nothing(out, monkeypatch):
     before = {path: path.read_bytes() for path in out.rglob("*") if path.is_file()}
-    with pytest.raises(InputError, match="holds a run already; give another --out, or --resume"):
+    with pytest.raises(InputError, match="holds a run already; give another out, or resume"):
         demo(out, epochs=1, threads=torch.get_num_threads())
     assert before == {path: path.read_bytes() for path in out.rglob("*") if path.is_file()}
 

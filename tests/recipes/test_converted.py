@@ -72,7 +72,7 @@ def test_it_is_not_trained_and_draws_nothing(tmp_path: Path) -> None:
     run = fs.save_network(tmp_path / "run", network(), "digits")
     before = {path: path.read_bytes() for path in run.path.iterdir()}
     preset = fs.preset("aggressive-ttfs-window").configure(dataset="digits")
-    with refused(fs.InputError, "converted network, which is not trained", "another --out"):
+    with refused(fs.InputError, "converted network, which is not trained", "another out"):
         fs.train(run.path, "aggressive-ttfs-window", preset, 0, resume=True)
     with refused(fs.InputError, "Converted holds a finished network, which is not trained"):
         fs.train(tmp_path / "new", "mine", run.config, 0)

@@ -91,7 +91,7 @@ def test_other_arrays_are_refused(tmp_path, digits):
     recipe = fs.preset(NAME).configure(dataset=fs.data.own(digits), epochs=1)
     run = fs.train(tmp_path / "run", NAME, recipe, 0, show_progress=False)
     other = images, labels.roll(1)
-    with refused(InputError, "holds another run", "SHA-256", "give another --out"):
+    with refused(InputError, "holds another run", "SHA-256", "give another out"):
         fs.train(tmp_path / "run", NAME, recipe, 0, data=other, resume=True, show_progress=False)
     with refused(InputError, "was trained on own data", "SHA-256", "give that one"):
         fs.evaluate(RunFolder.open(run.path), data=other)

@@ -16,7 +16,7 @@ CONFIG = preset("ann-gan").configure(dataset="digits", digit=3, epochs=2)
 def test_an_existing_run_is_not_overwritten(tmp_path):
     RunFolder.create(tmp_path / "run", "ann-gan", CONFIG, 0)
     before = (tmp_path / "run" / "config.json").read_bytes()
-    with pytest.raises(InputError, match=r"holds a run already.*--resume"):
+    with pytest.raises(InputError, match=r"holds a run already.*resume"):
         RunFolder.create(tmp_path / "run", "ann-gan", CONFIG, 0)
     assert (tmp_path / "run" / "config.json").read_bytes() == before
 
@@ -67,7 +67,7 @@ def test_damage_is_named(tmp_path):
     for written in (1, 99):
         config.write_text(text.replace('"format": 2', f'"format": {written}'))
         with pytest.raises(
-            InputError, match=f"format {written}, this firstspike reads 2.* into another --out"
+            InputError, match=f"format {written}, this firstspike reads 2.* into another out"
         ):
             RunFolder.open(run.path)
     config.write_text(text[:50])

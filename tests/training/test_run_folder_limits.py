@@ -128,7 +128,7 @@ def test_a_run_of_another_version_says_so(unfinished):
         RunFolder.open(unfinished)
     assert str(caught.value) == (
         f"{file}: ShallowRecipe in the configuration has missing or unknown fields: ema "
-        "(made by another version of firstspike); train the run again into another --out"
+        "(made by another version of firstspike); train the run again into another out"
     )
 
 

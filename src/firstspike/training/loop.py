@@ -13,7 +13,7 @@ from torch import Tensor
 
 from firstspike.nn.normed import renew_statistics
 from firstspike.recipes.base import Recipe, maps
-from firstspike.support import Diverged, InputError
+from firstspike.support import Diverged, InputError, option
 from firstspike.training import processes
 from firstspike.training.memory import keep_freed_memory
 from firstspike.training.optimizer import (
@@ -155,7 +155,8 @@ def _train(
         if math.isnan(score):
             raise Diverged(
                 f"the validation of epoch {epoch + 1} gives NaN, by which no epoch can be chosen; look at "
-                "its data, or train again with a lower rate into another --out; finished epochs are kept"
+                f"its data, or train again with a lower rate into another {option('out')}; finished "
+                "epochs are kept"
             )
         if score >= max(map(recipe.score, records), default=float("-inf")):
             modules["best"].load_state_dict(modules["average"].state_dict())
@@ -227,7 +228,8 @@ class _Losses:
         if diverged:
             raise Diverged(
                 f"the training diverged in epoch {self._epoch}: a loss or a weight is no finite number any "
-                "more; finished epochs are kept; train again with a lower rate into another --out"
+                "more; finished epochs are kept; train again with a lower rate into another "
+                f"{option('out')}"
             )
 
     def means(self) -> dict[str, float]:

@@ -12,7 +12,7 @@ from firstspike import tensorboard
 from firstspike.data import ImageSet, Source
 from firstspike.data.own_data import described
 from firstspike.recipes.base import Recipe, maps
-from firstspike.support import InputError, check_integer
+from firstspike.support import InputError, check_integer, option
 from firstspike.training.diagnose import Diary
 from firstspike.training.loop import alone_in_process, train_recipe
 from firstspike.training.processes import asked_for, first, joined, own_device, wait_for_all
@@ -153,7 +153,9 @@ def alone_in(path: Path) -> Iterator[None]:
     try:
         lock = FileLock(file, timeout=0).acquire()
     except Timeout as error:
-        raise InputError(f"another process trains in {path}; wait for it or give another --out") from error
+        raise InputError(
+            f"another process trains in {path}; wait for it or give another {option('out')}"
+        ) from error
     with lock:
         try:
             yield

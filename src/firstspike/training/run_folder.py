@@ -27,6 +27,7 @@ from firstspike.support import (
     atomic_path,
     command_line,
     json_text,
+    option,
     refuse_pickled,
     write_text,
 )
@@ -94,12 +95,13 @@ class RunFolder:
         if (path / "config.json").exists():
             if not resume:
                 raise InputError(
-                    f"{path} holds a run already; give another --out, or --resume to go on with it"
+                    f"{path} holds a run already; give another {option('out')}, or {option('resume')} to "
+                    "go on with it"
                 )
             found = RunFolder.open(path)
             if not found.config.trainable:
                 raise InputError(
-                    f"{path} holds a converted network, which is not trained; give another --out"
+                    f"{path} holds a converted network, which is not trained; give another {option('out')}"
                 )
             differ = [
                 f"{name} {old} there, {new} asked for"
@@ -111,12 +113,14 @@ class RunFolder:
                 if old != new
             ]
             if differ:
-                raise InputError(f"{path} holds another run: {'; '.join(differ)}; give another --out")
+                raise InputError(
+                    f"{path} holds another run: {'; '.join(differ)}; give another {option('out')}"
+                )
             return replace(found, config=config)
         if path.exists() and not path.is_dir():
-            raise InputError(f"{path} is a file; --out must name a folder for the run")
+            raise InputError(f"{path} is a file; {option('out')} must name a folder for the run")
         if path.is_dir() and any(not entry.name.startswith(".") for entry in path.iterdir()):
-            raise InputError(f"{path} is not empty and holds no run; give another --out")
+            raise InputError(f"{path} is not empty and holds no run; give another {option('out')}")
         return None
 
     @staticmethod
@@ -183,7 +187,7 @@ class RunFolder:
         if written != FORMAT:
             raise InputError(
                 f"{file} has format {written!r}, this firstspike reads {FORMAT}; train the run again into "
-                "another --out, or go on with the firstspike that wrote it"
+                f"another {option('out')}, or go on with the firstspike that wrote it"
             )
         try:
             preset, seed, threads = (document[name] for name in ("preset", "seed", "threads"))
@@ -193,7 +197,9 @@ class RunFolder:
         try:
             config = from_json(config, Recipe)  # type: ignore[type-abstract]
         except InputError as error:
-            raise InputError(f"{file}: {error}; train the run again into another --out") from error
+            raise InputError(
+                f"{file}: {error}; train the run again into another {option('out')}"
+            ) from error
         types = [type(value) for value in (preset, seed, threads)]
         if types != [str, int, int] or threads < 1 or precision not in _PRECISIONS:
             raise InputError(f"{file} does not describe a run; train the run again")

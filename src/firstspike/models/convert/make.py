@@ -40,7 +40,7 @@ _INSTEAD = {
             *("leakyrelu", "prelu", "rrelu", "elu", "selu", "celu", "gelu", "silu", "mish", "softplus"),
             *("hardswish", "softsign", "tanhshrink", "hardshrink", "softshrink"),
         ),
-        f"a spike time cannot be negative activity; {_SMOOTH}",
+        f"a spike time stands for a clipped ReLU's activity and for no other; {_SMOOTH}",
     ),
     **dict.fromkeys(("sigmoid", "tanh", "hardsigmoid", "logsigmoid", "erf", "threshold", "glu"), _SMOOTH),
     **dict.fromkeys(
