@@ -32,7 +32,7 @@ def missing_tests(line: str) -> list[str]:
         ("`test_documents.py`: `test_links_lead_somewhere`", []),
         ("`tests/test_documents.py`", []),
         ("`test_links_lead_somewhere` somewhere", []),
-        ("`test_readme.py`: `test_links_lead_somewhere`", ["test_links_lead_somewhere"]),
+        ("`test_pages.py`: `test_links_lead_somewhere`", ["test_links_lead_somewhere"]),
         ("`test_of_nothing.py`", ["test_of_nothing.py"]),
     ],
 )

@@ -19,9 +19,11 @@ TAKES_HOURS = ("reproduce", "bench")
 def examples(page: Path) -> list[tuple[str, str, str]]:
     """Return kind, code and expected output, "" where none is shown, of a page's blocks in order."""
     found: list[tuple[str, str, str]] = []
-    for kind, code in BLOCK.findall(page.read_text(encoding="utf-8")):
+    text, end = page.read_text(encoding="utf-8"), 0
+    for block in BLOCK.finditer(text):
+        (kind, code), between, end = block.groups(), text[end : block.start()], block.end()
         if kind == "text":
-            if found and found[-1][0] == "python" and not found[-1][2]:
+            if not between.strip() and found and found[-1][0] == "python":
                 found[-1] = ("python", found[-1][1], code)
         elif kind == "python":
             found.append((kind, code, ""))

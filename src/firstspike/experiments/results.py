@@ -22,7 +22,7 @@ _ELSEWHERE = {
     "conversion.md": "What it costs in accuracy to convert a trained ReLU network is measured in "
     "[From a trained ReLU network](conversion.md#what-it-costs-in-accuracy).\n",
     "export.md": "What integers of 8 and 4 bits cost, and whether C is the same network: "
-    "[Networks on their way out](export.md#figures).\n",
+    "[Export: integers and C](export.md#figures).\n",
     "page.md": "Pages in a browser: [A page in the browser](page.md#figures).\n",
     "nir.md": "What other simulators make of a NIR file: [NIR](nir.md#readers).\n",
 }

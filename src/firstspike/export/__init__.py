@@ -1,4 +1,4 @@
-"""Trained networks on their way out: integers, C, a page; NIR, also spikes, and back."""
+"""Export of trained networks: integers, C, a page; NIR, also spikes, and back."""
 
 from firstspike.export.nir_events import nir_events
 from firstspike.export.nir_write import nir, nir_graph
