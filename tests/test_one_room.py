@@ -202,7 +202,7 @@ def test_it_is_resumed_to_the_same_weights(tmp_path: Path, monkeypatch: pytest.M
     with pytest.raises(KeyboardInterrupt):
         made(tmp_path / "part", OneLayer())
     monkeypatch.undo()
-    with refused(fs.InputError, "holds a run already", "--resume"):
+    with refused(fs.InputError, "holds a run already", "resume"):
         made(tmp_path / "part", OneLayer())
     run = made(tmp_path / "part", OneLayer(), resume=True)
     assert (run.path / "model.safetensors").read_bytes() == weights

@@ -48,6 +48,7 @@ def run_command(line: str) -> None:
         assert main(words) == 0
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("one_thread")
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_every_example_runs_and_prints_what_stands_below_it(tmp_path, monkeypatch, capsys, page):

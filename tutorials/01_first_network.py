@@ -3,7 +3,7 @@ A first network in five minutes
 ===============================
 
 You will train a small network on handwritten digits, let it decide by its first output spike, look at
-every spike of one decision, and read what a decision costs. It takes some seconds on one core and
+every spike of one decision, and read what a decision costs. It takes a few seconds on one core and
 downloads nothing.
 
 You need to know how a PyTorch module is trained. Spiking networks are explained on the way.
@@ -61,8 +61,8 @@ print(spikes.times[0].reshape(8, 8).int())
 # is a cross-entropy in which an earlier spike means a likelier class. With ``label_delay=2`` it asks that
 # the right class fires at least two steps before the others.
 #
-# ``fs.fit`` trains any module by AdamW. It saves its state after each epoch in a *run folder*, so that an
-# interrupted training goes on with ``resume=True``, and it returns the weights of the epoch with the
+# ``fs.fit`` trains any module with AdamW. It saves its state after each epoch in a *run folder*, so that an
+# interrupted run goes on with ``resume=True``, and it returns the weights of the epoch with the
 # lowest validation loss. It never overwrites a run, so this script removes the one of an earlier call.
 
 
@@ -129,7 +129,7 @@ print(f"{report.energy_pj / 1000:.1f} nJ; the dense network {report.dense_energy
 # The same by the command line
 # ----------------------------
 # A *preset* is a named recipe: network, loss and every setting of the training. This one trains window
-# neurons with a hidden layer of 200 on the same digits:
+# neurons, 200 in its hidden layer on these digits (400 on MNIST):
 #
 # .. code-block:: console
 #

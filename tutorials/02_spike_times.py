@@ -159,7 +159,7 @@ for steps in (2, 4, 8, 16, 64):
 # %%
 # A window layer of :math:`T` steps carries what an activation of :math:`T + 1` levels carries. Few levels
 # are often enough: on MNIST and Fashion-MNIST four converted ReLU networks lose at most 0.54 points of
-# accuracy with 16 steps and at most 1.31 with 8, in the mean over three seeds (:doc:`/conversion`).
+# accuracy with 16 steps and at most 1.31 with 8, averaged over three seeds (:doc:`/conversion`).
 #
 # What next
 # ---------

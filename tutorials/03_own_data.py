@@ -69,7 +69,7 @@ print("to train", data.train, "to validate", data.validation, "to test", data.te
 #
 # A preset
 # --------
-# A *preset* is a recipe for a whole training. ``configure`` fits it to the data, which say the size of
+# A *preset* is a named recipe for a training run. ``configure`` fits it to the data, which say the size of
 # the images and the number of classes. ``fs.train`` trains into a *run folder*, which holds its state
 # after every epoch, and ``fs.evaluate`` measures the finished run on the test images. A run on a file
 # finds its data again by their path, and refuses them if they have changed.
@@ -84,7 +84,7 @@ for name in ("accuracy", "tie_rate", "silent_rate", "decision_rule", "spikes_to_
 # The accuracy is that of the first output spike; a tie (two outputs fire first in the same step) and
 # silence (none fires) count as wrong.
 #
-# By the command line the same is
+# On the command line:
 #
 # .. code-block:: console
 #
@@ -96,7 +96,7 @@ for name in ("accuracy", "tie_rate", "silent_rate", "decision_rule", "spikes_to_
 # A preset was made for other data than yours, so look at its fields: ``print(config)``, or
 # ``firstspike presets aggressive-ttfs-window``. This one leaves pixels darker than 128 of 255 silent,
 # which is meant for MNIST and also removes the noise here. Without that the network has to learn to
-# ignore the noise, and this number of epochs is too small for it:
+# ignore the noise, for which 20 epochs are too few:
 noisy = preset.configure(dataset=data, epochs=20, changes={"min_intensity": "0"})
 run = fs.train(folder / "noisy", preset.name, noisy, seed=0, show_progress=False)
 figures = fs.evaluate(run, show_progress=False)

@@ -13,7 +13,7 @@ You need to know how to train a PyTorch module. :doc:`/tutorials/02_spike_times`
 # A ReLU network
 # --------------
 # A classifier of the 8 x 8 digits that scikit-learn ships: two convolutions with batch normalisation and
-# max pooling, two linear layers. Training takes some seconds.
+# max pooling, two linear layers. Training takes a few seconds.
 import torch
 from matplotlib.figure import Figure
 from torch import nn
@@ -49,7 +49,7 @@ print(f"ReLU network: accuracy {relu_accuracy:.2%} of {len(test)} test images")
 # A *window neuron* with ``T`` time steps collects the spikes of its inputs in one window and fires in the
 # next, the earlier the larger its sum. It is a ReLU that is clipped and rounded to ``T`` levels. So a
 # conversion needs no training; it has to choose the range of each activation, and for that it looks at
-# some hundreds of training images, the *calibration*. ``steps`` is ``T``.
+# a few hundred training images, the *calibration*. ``steps`` is ``T``.
 net = fs.from_torch(relu, calibration=images[:500], steps=16)
 print([type(layer).__name__ for layer in net])
 print("windows in steps:", net.windows)
@@ -90,7 +90,7 @@ for steps in (2, 4, 8, 16, 32):
 
 # %%
 # The spikes grow little with ``T``, since no neuron spikes more than once; the steps grow about in
-# proportion. In the picture each line is the share of test images that are decided rightly by that step:
+# proportion. In the picture each line is the share of test images that are decided correctly by that step:
 # what you would get with a deadline there. Dotted is the accuracy of the ReLU network.
 figure = Figure(figsize=(7, 3.4), layout="constrained")
 axes = figure.subplots()
@@ -103,7 +103,7 @@ figure.legend(loc="outside right center")
 picture = fs.plot.save_figure(figure, "steps.png")
 
 # %%
-# At few steps a short training through the rounding can win accuracy back. ``fs.fit`` takes the converted
+# At few steps a short fine-tuning through the rounding can recover accuracy. ``fs.fit`` takes the converted
 # network as it is; :doc:`/conversion` shows the call and what it won. It also has the figures of four
 # architectures on MNIST and Fashion-MNIST, with their spread over seeds.
 #
@@ -132,5 +132,5 @@ except fs.InputError as error:
 # What next
 # ---------
 # - :doc:`/conversion`: what is converted, how, and what it costs.
-# - :doc:`/export`: the converted network as a C program in whole numbers.
+# - :doc:`/export`: the converted network as a C program in integers.
 # - :doc:`/tutorials/01_first_network` trains a spiking network from the start instead.

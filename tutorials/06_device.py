@@ -2,7 +2,7 @@
 Put a network on a device and in a page
 =======================================
 
-You will train a small network on handwritten digits and turn it into whole numbers. Then you will write it
+You will train a small network on handwritten digits and turn it into integers. Then you will write it
 as a C program that needs no library and no floating-point numbers, check that program against the Python
 network, and write the same network as a page that any browser opens.
 
@@ -55,8 +55,8 @@ print(f"accuracy by first spike: {accuracy(net):.2%} of {len(test)} test images"
 # %%
 # Whole numbers
 # -------------
-# ``fs.integer`` rounds the weights to so many bits. Biases, thresholds and the constant currents of the
-# neurons become whole numbers of 32 bits. A convolution takes maps of any size, so ``in_shape`` says the
+# ``fs.integer`` rounds the weights to ``bits`` bits. Biases, thresholds and the constant currents of the
+# neurons become 32-bit integers. A convolution takes maps of any size, so ``in_shape`` says the
 # shape of a sample. What comes back is used like the network that you gave, and its spikes are exactly
 # those that the C program and the page compute.
 spikes = net.encode(test.images)
@@ -66,7 +66,7 @@ for bits in (8, 4, 3, 2):
     print(f"{bits} bits: accuracy {accuracy(whole):.2%}, {same:.1%} of the output spike times unchanged")
 
 # %%
-# With few bits, train again. ``fs.rounded_weights`` returns a copy that computes with rounded weights and
+# With few bits, fine-tune. ``fs.rounded_weights`` returns a copy that computes with rounded weights and
 # learns the full ones; the gradient passes straight through the rounding.
 rounded = fs.rounded_weights(net, bits=3)
 fit(rounded, "3-bits", epochs=5, rate=2e-3)
@@ -114,11 +114,11 @@ else:
 
 # %%
 # The program walks from spike to spike in the order of time and stops at the first output spike, so an
-# average sample takes about a third of the most operations.
+# average sample takes about a third of that maximum.
 #
 # A page
 # ------
-# The same whole numbers run in a browser. The page is one file that loads nothing and sends nothing. You
+# The same integers run in a browser. The page is one file that loads nothing and sends nothing. You
 # draw a digit, or pick one of the images (at most 40 go into the page), and see every spike of the
 # decision. :doc:`/play` has such a page.
 page = runs / "digits.html"

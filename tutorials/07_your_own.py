@@ -3,7 +3,7 @@ Write your own neuron, loss and recipe
 ======================================
 
 You will write a neuron that the library does not have, check it as the library checks its own, train it
-with a loss of your own, and put all of it into a *recipe*, a value that holds every choice of a training.
+with a loss of your own, and put all of it into a *recipe*, a value that holds every setting of a run.
 Such a recipe trains into a run folder and is evaluated as the built-in ones are. All of this is Python in
 your own file.
 
@@ -166,7 +166,7 @@ for haste in (0.0, 1.0):
 #
 # A recipe
 # --------
-# A recipe is a frozen dataclass whose fields are the choices of a training. ``build`` returns the network
+# A recipe is a frozen dataclass whose fields are the settings of a run. ``build`` returns the network
 # and ``batch_loss`` the loss. ``fs.Classifier`` adds the optimiser, the schedule, the choice of the best
 # epoch on the validation images, and the report. A *preset* is a named recipe with what it should reach.
 
@@ -222,7 +222,7 @@ print(config["type"], config["neuron"])
 # %%
 # Another program that opens the run must import the module with your classes first, then
 # ``fs.load("runs/your-own/half-life-1")`` finds them by name. ``firstspike evaluate`` cannot know them, so
-# call ``fs.evaluate`` from Python. ``Falling`` has no form in whole numbers, so ``fs.integer`` and the
+# call ``fs.evaluate`` from Python. ``Falling`` has no integer form, so ``fs.integer`` and the
 # exports to C and to a page refuse it.
 #
 # What next

@@ -102,7 +102,7 @@ picture = fs.plot.save_figure(figure, "deep.png")
 # Deep spiking networks fail by falling silent: a layer in which hardly any neuron fires passes nothing on.
 # ``diagnose`` shows for each layer how many neurons fire, how many fire for no image, when they fire, and
 # the gradient that arrives at their weights. ``firstspike train --diagnose`` prints this table before the
-# first epoch and after each one, and warns of dead layers. So you see before the training whether spikes
+# first epoch and after each one, and warns of dead layers. So you see before training whether spikes
 # arrive at the output.
 validation = fs.data.load("digits", "validation")
 print(table(diagnose(run.recipe, net, validation), images=200))
@@ -125,8 +125,7 @@ print(
 # membrane reaches its threshold. All layers share one clock of a few steps, so a decision can fall within
 # the first. A ``RasterNetwork`` trains such neurons on *cumulative spikes*, which are 0 before a neuron's
 # spike and 1 from it on, as in ETTFS (Che et al. 2024). Here the image flows into the first layer as a
-# constant current. The output has ten neurons per class, and an early spike has a larger
-# vote.
+# constant current. The output has ten neurons per class, and an early spike has a larger vote.
 torch.manual_seed(0)
 causal = fs.RasterNetwork(
     "16C3-A2-32C3-F32",
@@ -164,7 +163,7 @@ print("same spikes, layer by layer:", [torch.equal(a.times, b.times) for a, b in
 # computes with multiplications, which the report counts; ``code="latency"`` encodes the image in spikes
 # instead.
 #
-# By the command line, ``firstspike train window-mnist`` and ``ettfs-mnist`` train the larger networks
+# On the command line, ``firstspike train window-mnist`` and ``ettfs-mnist`` train the larger networks
 # whose figures :doc:`/results` has.
 #
 # What next

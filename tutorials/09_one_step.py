@@ -13,8 +13,8 @@ You need to know what a convolution is and how a recipe is trained (:doc:`/tutor
 # Patches instead of time steps
 # -----------------------------
 # A spiking neuron usually remembers its membrane from one time step to the next. Yao et al. (arXiv
-# 2401.10843) keep that memory and drop the time: a layer cuts its map into *patches*, parts in
-# space, and visits one after the other. What the membrane of a neuron has left after one patch, it carries
+# 2401.10843) keep that memory and drop the time: a layer cuts its map into *patches* in
+# space and visits one after the other. What the membrane of a neuron has left after one patch, it carries
 # to the same place of the next patch; what the layer before has left at the same place of the map can be
 # added too. Plain patches lie side by side. Dilated patches are half as wide again, so that they overlap.
 import shutil

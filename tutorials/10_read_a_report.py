@@ -3,7 +3,7 @@ Read a report
 =============
 
 You will train two small classifiers of different neurons, go through every figure of their reports, and
-compute the most important ones again by hand. At the end stand a picture of the accuracy that a deadline
+compute the most important ones again by hand. At the end are a picture of the accuracy that a deadline
 leaves, and the command that prints the same figures.
 
 You need to know what a window is and how the first output spike decides
@@ -43,7 +43,7 @@ print(report)
 # %%
 # Right or wrong
 # --------------
-# ``accuracy`` is the share of images that are decided rightly by ``decision_rule``: here the class of the
+# ``accuracy`` is the share of images that are decided correctly by ``decision_rule``: here the class of the
 # first output spike. Two kinds of images have no such class. In a *tie* several outputs fire first in the
 # same step; ``tie_rate`` is the share of these. A *silent* image makes no output fire; ``silent_rate`` is
 # the share of these. Both count as wrong, and that is called *strict*.
@@ -77,8 +77,8 @@ print(f"slowest class of the window network: {slowest}, {report.steps_by_class[s
 # The accuracy under a deadline
 # -----------------------------
 # If a decision must stand by step ``k``, later ones are lost. ``accuracy_by_step[k]`` is the share of all
-# images that are decided rightly by then, and ``worst_accuracy_by_step[k]`` the same in the class that has
-# least of them. ``steps_share[k]`` is the share of images that are decided in step ``k``, rightly or not.
+# images that are decided correctly by then, and ``worst_accuracy_by_step[k]`` the same for the worst
+# class. ``steps_share[k]`` is the share of images that are decided in step ``k``, correctly or not.
 figure = Figure(figsize=(6.4, 3), layout="constrained")
 axes = figure.subplots()
 for (name, found), color in zip(reports.items(), ("tab:blue", "tab:orange"), strict=True):
@@ -127,7 +127,7 @@ print(f"membrane_updates {report.membrane_updates} = {updates}")
 # ------
 # ``energy_pj`` is every addition times 0.9 pJ, plus every multiply-add times 4.6 pJ. ``dense_energy_pj`` is
 # the ANN of the same layout, which needs a multiply-add for every weight. The constants are those of
-# 32-bit floating point in 45 nm (Horowitz, ISSCC 2014), and stand in ``energy_constants_pj``.
+# 32-bit floating point in 45 nm (Horowitz, ISSCC 2014), and are listed in ``energy_constants_pj``.
 energy = 0.9 * (report.synops + report.membrane_updates) + 4.6 * report.multiply_adds
 print(f"energy_pj {report.energy_pj:.0f} = {energy:.0f}")
 print(f"dense_energy_pj {report.dense_energy_pj:.0f} = {4.6 * (64 * 200 + 200 * 10):.0f}")
