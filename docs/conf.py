@@ -85,6 +85,8 @@ def start_alike(gallery_conf, name) -> None:
     torch.set_num_threads(1)
 
 
+# Sphinx looks for it before any page is made.
+(BUILT / "extra" / "play").mkdir(parents=True, exist_ok=True)
 # The tutorials run in a copy, so that what they write stays out of the tree.
 shutil.rmtree(BUILT / "tutorials", ignore_errors=True)
 shutil.copytree(ROOT / "tutorials", BUILT / "tutorials", ignore=shutil.ignore_patterns("runs"))
@@ -108,7 +110,6 @@ sphinx_gallery_conf = {
 def write_pages(app: Sphinx) -> None:
     """Write the pages in which a visitor plays with the networks that come with the package."""
     folder = BUILT / "extra" / "play"
-    folder.mkdir(parents=True, exist_ok=True)
     for name, shape in (("mnist-classifier", (1, 28, 28)), ("mnist-generator", None)):
         network = firstspike.integer(firstspike.load(name), in_shape=shape)
         firstspike.export.html(network, folder / f"{name}.html")
