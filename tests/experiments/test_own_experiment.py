@@ -112,7 +112,7 @@ def test_finished_runs_are_kept(out):
 
 
 def test_runs_of_other_epochs_are_not_mixed_in(out):
-    with refused(InputError, "epochs 2 there, 1 asked for", "--out"):
+    with refused(InputError, "epochs 2 there, 1 asked for", "another out"):
         run_experiment(TOY, out=out, epochs=1)
 
 
