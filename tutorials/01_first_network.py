@@ -126,7 +126,7 @@ print(f"{report.synops:.0f} synaptic operations and {report.membrane_updates} ad
 print(f"{report.energy_pj / 1000:.1f} nJ; the dense network {report.dense_energy_pj / 1000:.1f} nJ")
 
 # %%
-# The same by the command line
+# The same on the command line
 # ----------------------------
 # A *preset* is a named recipe: network, loss and every setting of the training. This one trains window
 # neurons, 200 in its hidden layer on these digits (400 on MNIST):

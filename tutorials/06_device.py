@@ -53,8 +53,8 @@ fit(net, "float", epochs=10, rate=5e-3)
 print(f"accuracy by first spike: {accuracy(net):.2%} of {len(test)} test images")
 
 # %%
-# Whole numbers
-# -------------
+# Integers
+# --------
 # ``fs.integer`` rounds the weights to ``bits`` bits. Biases, thresholds and the constant currents of the
 # neurons become 32-bit integers. A convolution takes maps of any size, so ``in_shape`` says the
 # shape of a sample. What comes back is used like the network that you gave, and its spikes are exactly
@@ -136,7 +136,7 @@ except fs.InputError as error:
     print(error)
 
 # %%
-# By the command line
+# On the command line
 # -------------------
 # ``firstspike export`` takes the folder of a run that a recipe trained, a converted network, or one of the
 # two networks that come with the package:

@@ -139,7 +139,7 @@ print(f"dense_energy_pj {report.dense_energy_pj:.0f} = {4.6 * (64 * 200 + 200 * 
 # that it is compared with computes in 32 bits; one of 8 bits takes less. So use the figure to compare
 # networks with each other, and not as a forecast for a device.
 #
-# By the command line
+# On the command line
 # -------------------
 # ``firstspike evaluate RUN`` prints this report for a run folder, on the test images of the run's data set.
 # With ``--json`` it prints one JSON object under the same names and nothing else, for scripts.
