@@ -21,6 +21,8 @@ import torch
 
 import firstspike as fs
 
+torch.set_num_threads(1)  # small networks are fastest on one thread
+
 train, validation, test = (fs.data.load("digits", split) for split in ("train", "validation", "test"))
 print(len(train), "training images,", len(validation), "for validation,", len(test), "for the test")
 print(train.images.shape, train.images.dtype)

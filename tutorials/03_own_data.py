@@ -23,6 +23,8 @@ import torch
 
 import firstspike as fs
 
+torch.set_num_threads(1)  # small networks are fastest on one thread
+
 draw = np.random.default_rng(0)
 names = "bar", "cross", "square", "corner"
 shapes = np.zeros((4, 7, 7))

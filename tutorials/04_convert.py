@@ -20,6 +20,8 @@ from torch import nn
 
 import firstspike as fs
 
+torch.set_num_threads(1)  # small networks are fastest on one thread
+
 train, test = (fs.data.load("digits", split) for split in ("train", "test"))
 images, test_images = (part.images.unsqueeze(1).float() / 255 for part in (train, test))
 

@@ -24,6 +24,8 @@ from matplotlib.figure import Figure
 
 import firstspike as fs
 
+torch.set_num_threads(1)  # small networks are fastest on one thread
+
 generator = fs.load("mnist-generator")
 noise = generator.noise(50, torch.Generator().manual_seed(0))
 labels = torch.arange(50) % 10

@@ -23,6 +23,8 @@ import torch
 
 import firstspike as fs
 
+torch.set_num_threads(1)  # small networks are fastest on one thread
+
 torch.manual_seed(0)
 train, validation, test = (fs.data.load("digits", split) for split in ("train", "validation", "test"))
 net = fs.Stack(

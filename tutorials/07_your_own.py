@@ -34,6 +34,8 @@ from matplotlib.figure import Figure
 
 import firstspike as fs
 
+torch.set_num_threads(1)  # small networks are fastest on one thread
+
 
 @dataclass(frozen=True, kw_only=True)
 class Falling(fs.Neuron):

@@ -24,6 +24,8 @@ import firstspike as fs
 from firstspike.recipes.window import WindowRecipe
 from firstspike.training.diagnose import diagnose, table
 
+torch.set_num_threads(1)  # small networks are fastest on one thread
+
 torch.manual_seed(0)
 net = fs.WindowNetwork("16C3-E2-16R-F32", (1, 8, 8), 10, in_steps=16, steps=8, out_steps=32, clip=2.0)
 print(net.shapes)

@@ -28,6 +28,8 @@ from firstspike.models.patches.carry import carry_patches
 from firstspike.models.patches.grid import patch_grid
 from firstspike.recipes.one_step import OneStepRecipe
 
+torch.set_num_threads(1)  # small networks are fastest on one thread
+
 test = fs.data.load("digits", "test")
 figure = Figure(figsize=(5.2, 2.7), layout="constrained")
 kinds = {"plain": False, "dilated": True}
