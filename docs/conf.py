@@ -42,7 +42,7 @@ html_css_files = ["site.css"]
 html_extra_path = [str(BUILT / "extra")]
 html_copy_source = False
 
-myst_enable_extensions = ["dollarmath", "deflist"]
+myst_enable_extensions = ["dollarmath"]
 myst_heading_anchors = 4
 copybutton_prompt_text = r"\$ |>>> "
 copybutton_prompt_is_regexp = True
@@ -51,7 +51,6 @@ copybutton_exclude = ".linenos, .gp, .go"
 default_role = "py:obj"
 autodoc_member_order = "bysource"
 autodoc_typehints = "none"
-napoleon_google_docstring = True
 napoleon_numpy_docstring = False
 napoleon_use_ivar = True
 napoleon_use_rtype = False
@@ -98,7 +97,6 @@ sphinx_gallery_conf = {
     "image_scrapers": (NewPictures(),),
     "capture_repr": (),
     "reset_modules": (start_alike,),
-    "show_memory": False,
     "min_reported_time": 10,
     "remove_config_comments": True,
     "abort_on_example_error": True,
