@@ -15,9 +15,9 @@ from torch import Tensor
 from torch.autograd.function import FunctionCtx
 from torch.nn import functional as F
 
+from firstspike.kernels.arrays import to_array, to_tensor
 from firstspike.kernels.cpu import quantise as kernel
 from firstspike.kernels.untraced import untraced
-from firstspike.models.arrays import to_array, to_tensor
 from firstspike.models.images import check_maps
 from firstspike.models.layout import (
     Conv,
@@ -32,6 +32,7 @@ from firstspike.models.layout import (
 )
 from firstspike.neurons import Window
 from firstspike.neurons.base import once
+from firstspike.nn.largest import max_pool
 from firstspike.nn.normed import NormedConnection, connect, round_to_grid
 from firstspike.spikes import Spikes, encode_latency
 
@@ -230,7 +231,7 @@ class NormedNetwork(torch.nn.Module):
         for part in self.parts:
             if isinstance(part, Pool):
                 if part.kind == "earliest" and not pooled:
-                    received = F.max_pool2d(received, part.size)
+                    received = max_pool(received, part.size)
                 continue
             block = next(blocks)
             pooled = isinstance(block, WindowLayer) and block.pool > 1

@@ -10,6 +10,9 @@ import torch
 from torch import Tensor, distributed
 from torch.nn import functional as F
 
+from firstspike.nn.largest import max_pool
+from firstspike.nn.side_by_side import convolution
+
 EPSILON = 1e-5
 # Where nothing but the variance scales a map: one that hardly ever changes would be blown up to weights
 # whose sums float32 rounds.
@@ -150,12 +153,7 @@ def connect(values: Tensor, weight: Tensor, bias: Tensor | None = None, *, strid
     weight, bias = weight.to(values.dtype), None if bias is None else bias.to(values.dtype)
     if weight.dim() == 2:
         return F.linear(values.flatten(1), weight, bias)
-    return F.conv2d(values, weight, bias, stride=stride, padding=(weight.shape[-1] - 1) // 2)
-
-
-def max_pool(membranes: Tensor, size: int) -> Tensor:
-    """Return the largest of each ``size x size`` places of maps; rows and columns left over have none."""
-    return F.max_pool2d(membranes, size) if size > 1 else membranes
+    return convolution(values, weight, bias, stride=stride)
 
 
 def scaled(weight: Tensor, gain: Tensor) -> Tensor:

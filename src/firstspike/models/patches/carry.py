@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 from torch.autograd.function import FunctionCtx
 
+from firstspike.kernels.arrays import to_array, to_tensor
 from firstspike.kernels.cpu.patches import Walk
 from firstspike.kernels.untraced import untraced
-from firstspike.models.arrays import to_array, to_tensor
 from firstspike.models.patches.grid import PatchGrid, cover, merge_patches, split_patches
 from firstspike.models.patches.settings import PatchCarry
 from firstspike.models.surrogates import surrogate

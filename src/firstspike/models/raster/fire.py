@@ -10,9 +10,9 @@ from torch import Tensor
 from torch.autograd.function import FunctionCtx
 from torch.nn import functional as F
 
+from firstspike.kernels.arrays import to_array, to_tensor
 from firstspike.kernels.cpu import cumulative as kernel
 from firstspike.kernels.untraced import untraced
-from firstspike.models.arrays import to_array, to_tensor
 from firstspike.models.raster.settings import RasterNeuron
 from firstspike.models.surrogates import surrogate
 from firstspike.neurons.base import once

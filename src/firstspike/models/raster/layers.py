@@ -8,19 +8,12 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
 from firstspike.models.raster.fire import fire
 from firstspike.models.raster.settings import RasterNeuron, RasterWeights
-from firstspike.nn.normed import (
-    BatchNorm,
-    connect,
-    convolution_memory,
-    max_pool,
-    round_to_grid,
-    scaled,
-)
+from firstspike.nn.largest import max_pool
+from firstspike.nn.normed import BatchNorm, connect, convolution_memory, round_to_grid, scaled
 
 
 class RasterLayer(torch.nn.Module):
@@ -150,5 +143,4 @@ def _clock(steps: int, dims: int, like: Tensor) -> Tensor:
 
 def earliest_pool(spikes: Tensor, size: int) -> Tensor:
     """Return cumulative spikes ``(T, B, C, y, x)`` of the first spike of each ``size x size`` places."""
-    pooled = F.max_pool2d(spikes.flatten(0, 1), size)
-    return pooled.unflatten(0, spikes.shape[:2])
+    return max_pool(spikes.flatten(0, 1), size).unflatten(0, spikes.shape[:2])

@@ -1,0 +1,54 @@
+"""Convolutions of maps so small that a processor's matrix units run half empty, several images at once.
+
+Shapes: ``B`` images in ``B / n`` groups of ``n``, maps ``(I, y, x)`` in and ``O`` out.
+"""
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+# Matrix units take the places of a row together; beyond this width rows fill them, and copies cost more
+# than they bring.
+_NARROW = 8
+_ROW = 64
+
+
+def convolution(values: Tensor, weight: Tensor, bias: Tensor | None = None, *, stride: int = 1) -> Tensor:
+    """Return a convolution with padding ``(k - 1) // 2``, of narrow bfloat16 maps several side by side.
+
+    Args:
+        values: ``(B, I, y, x)``.
+        weight: ``(O, I, k, k)`` of the same type.
+        bias: ``(O,)``.
+        stride: along both axes.
+    """
+    padding = (weight.shape[-1] - 1) // 2
+    count = _in_a_row(values) if stride == 1 and padding else 1
+    if count == 1:
+        return F.conv2d(values, weight, bias, stride=stride, padding=padding)
+    width = values.shape[-1]
+    row = _beside(values, count, padding)
+    return _apart(F.conv2d(row, weight, bias, padding=padding), count, width)
+
+
+def _in_a_row(values: Tensor) -> int:
+    """How many images stand side by side: a divisor of the batch."""
+    batch, width = len(values), values.shape[-1]
+    if values.dtype != torch.bfloat16 or values.device.type != "cpu" or width > _NARROW:
+        return 1
+    return max(n for n in range(1, _ROW // (width + 1) + 1) if batch % n == 0)
+
+
+def _beside(values: Tensor, count: int, gap: int) -> Tensor:
+    """Return ``(B / n, I, y, n (x + gap))``, `gap` columns of zeros behind each image."""
+    batch, channels, height, width = values.shape
+    last = values.permute(0, 2, 3, 1).reshape(batch // count, count, height, width, channels)
+    row = F.pad(last.transpose(1, 2), (0, 0, 0, gap))
+    return row.reshape(batch // count, height, count * (width + gap), channels).permute(0, 3, 1, 2)
+
+
+def _apart(row: Tensor, count: int, width: int) -> Tensor:
+    """Return ``(B, O, y, x)`` of ``(B / n, O, y, n (x + gap))``."""
+    groups, channels, height, _ = row.shape
+    last = row.permute(0, 2, 3, 1).reshape(groups, height, count, -1, channels)[:, :, :, :width]
+    return last.transpose(1, 2).reshape(groups * count, height, width, channels).permute(0, 3, 1, 2)

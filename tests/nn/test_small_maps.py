@@ -1,0 +1,41 @@
+"""Convolution of narrow maps and the largest of squares of places, against torch's."""
+
+import math
+
+import pytest
+import torch
+
+from firstspike.nn.largest import max_pool
+from firstspike.nn.normed import connect
+
+
+@pytest.mark.parametrize(("batch", "size"), [(12, 7), (5, 3), (1, 3), (12, 9)])
+def test_narrow_maps_side_by_side_convolve_as_alone(batch, size):
+    # Small integers, whose sums bfloat16 holds; in float32 nothing stands side by side.
+    values, weight, grad = (
+        torch.randint(-1, 2, shape).to(torch.float32)
+        for shape in ((batch, 4, size, size), (6, 4, 3, 3), (batch, 6, size, size))
+    )
+    found = []
+    for dtype in (torch.float32, torch.bfloat16):
+        x, w = values.to(dtype).requires_grad_(), weight.to(dtype).requires_grad_()
+        out = connect(x, w)
+        found.append((out, *torch.autograd.grad(out, (x, w), grad.to(dtype))))
+    for expected, got in zip(*found, strict=True):
+        torch.testing.assert_close(got.to(torch.float32), expected, rtol=2**-8, atol=0)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize(("size", "side"), [(2, 7), (3, 9), (3, 4)])
+def test_largest_membranes_and_their_gradient_are_torchs(dtype, size, side):
+    # Few different numbers, so that there are equals.
+    maps = torch.randint(-2, 3, (3, 5, side, side + 1)).to(dtype).requires_grad_()
+    expected, got = torch.nn.functional.max_pool2d(maps, size), max_pool(maps, size)
+    assert torch.equal(got, expected)
+    grad = torch.randn_like(expected)
+    assert torch.equal(*(torch.autograd.grad(out, maps, grad)[0] for out in (expected, got)))
+
+
+def test_a_membrane_of_nan_goes_on():
+    maps = torch.tensor([[[[0.0, math.nan], [1.0, 2.0]]]], requires_grad=True)
+    assert max_pool(maps, 2).isnan().all()
