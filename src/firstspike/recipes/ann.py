@@ -109,6 +109,7 @@ _ANN = AnnRecipe(
     sharpness=CIFAR.loss.sharpness,
     label_smoothing=CIFAR.loss.label_smoothing,
     augmentation=CIFAR.augmentation,
+    epochs=CIFAR.epochs,
     **TRAINING,
 )
 

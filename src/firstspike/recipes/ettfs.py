@@ -101,6 +101,7 @@ _CIFAR = replace(
     decoder=replace(_RECIPE.decoder, neurons_per_class=30),
     pool_first=True,
     augmentation=AUGMENTATION,
+    epochs=16,
     **TRAINING,
 )
 _VGG = "64C3-64C3-A2-128C3-128C3-A2-256C3-256C3-256C3-A2-512C3-512C3-512C3-A2-F512"

@@ -15,6 +15,5 @@ TRAINING: Mapping[str, Any] = {
     "weight_decay": 0.0,
     "warmup": 0.02,
     "batch_size": 1000,
-    "epochs": 16,
 }
 AUGMENTATION = Augmentation(shift_px=2, border="reflect", flip="alternating")

@@ -139,6 +139,7 @@ _CIFAR = OneStepRecipe(
     neuron=PatchCarry(width=2.0),
     label_smoothing=0.2,
     augmentation=AUGMENTATION,
+    epochs=16,
     **TRAINING,
 )
 _PAPER_LSTM = replace(_PAPER, layout=_LSTM)

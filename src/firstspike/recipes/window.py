@@ -125,7 +125,8 @@ CIFAR = WindowRecipe(
     clip=3.0,
     pool_first=True,
     loss=FirstSpikeLoss(sharpness=8.0, label_delay=16.0, label_smoothing=0.2),
-    augmentation=replace(AUGMENTATION, shift_px=4),
+    augmentation=replace(AUGMENTATION, shift_px=4, cutout_px=8),
+    epochs=24,
     **TRAINING,
 )
 
