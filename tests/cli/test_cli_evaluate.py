@@ -207,7 +207,7 @@ def test_an_unfinished_run_is_refused_before_anything_is_measured(
         raise AssertionError("nothing may be loaded or trained for a run without weights")
 
     monkeypatch.setattr("firstspike.recipes.base.load", unwanted)
-    monkeypatch.setattr("firstspike.recipes.spiking_gan.feature_network", unwanted)
+    monkeypatch.setattr("firstspike.recipes.generation.feature_network", unwanted)
     refusal = firstspike("evaluate", run, "--json").refusal
     assert refusal.startswith(f"{run} has no model yet; finish it with firstspike train ")
     assert refusal.endswith(f" --out {run} --resume and the options that it was started with")

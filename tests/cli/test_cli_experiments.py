@@ -58,7 +58,7 @@ def test_a_demo_does_not_go_on_with_an_older_one_unasked(firstspike, gan_run, tm
             "; finished epochs are kept, the same command goes on",
         ),
         ("evaluate RUN", "training.evaluation.evaluate", ""),
-        ("sample RUN --count 3 --out a.png", "recipes.spiking_gan.sample", ""),
+        ("sample RUN --count 3 --out a.png", "recipes.generation.sample", ""),
     ],
     ids=["train", "demo", "reproduce", "evaluate", "sample"],
 )

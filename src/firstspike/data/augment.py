@@ -53,7 +53,7 @@ def distort(
     check_border(border, rotation_deg, scale, shear, elastic_px)
     count, height, width = len(images), *images.shape[-2:]
     if not any((rotation_deg, scale, shear, elastic_px)):
-        return _shift_whole_pixels(images, math.floor(shift_px), border)
+        return shift(images, math.floor(shift_px), border)
 
     def uniform(limit: float) -> Tensor:
         return (torch.rand(count) * 2 - 1) * limit
@@ -142,7 +142,16 @@ def cut_out(images: Tensor, size_px: int) -> Tensor:
     return images.masked_fill(square.reshape(count, *([1] * (images.dim() - 3)), height, width), 0)
 
 
-def _shift_whole_pixels(images: Tensor, limit: int, border: Border) -> Tensor:
+def shift(images: Tensor, limit: int, border: Border = "black") -> Tensor:
+    """Return each image shifted at random by up to `limit` whole pixels along each axis; gradients pass.
+
+    Args:
+        images: ``(batch, height, width)`` or ``(batch, channels, height, width)`` of any type.
+        limit: largest shift.
+        border: see `distort`.
+    """
+    if not limit:
+        return images
     count, height, width = len(images), *images.shape[-2:]
     if border == "black":
         padded = F.pad(images, (limit, limit, limit, limit))

@@ -9,8 +9,11 @@ import torch
 from torch import Tensor
 
 from firstspike.metrics.cost import energy, spikes_per_layer, synaptic_operations
+from firstspike.models.conv_gan import ConvGenerator
 from firstspike.models.gan import AnnGenerator, SpikingGenerator
 from firstspike.support import InputError
+
+Generator = SpikingGenerator | AnnGenerator | ConvGenerator
 
 _SEED = 1
 
@@ -34,9 +37,7 @@ class Samples:
 
 
 @torch.no_grad()
-def sample(
-    generator: SpikingGenerator | AnnGenerator, count: int, seed: int = 0, label: int | None = None
-) -> Samples:
+def sample(generator: Generator, count: int, seed: int = 0, label: int | None = None) -> Samples:
     """Return `count` samples; the noise is a function of `seed`.
 
     Args:
@@ -79,7 +80,7 @@ def sample(
 
 
 @torch.no_grad()
-def generation_cost(generator: SpikingGenerator | AnnGenerator, samples: Samples) -> dict[str, Any]:
+def generation_cost(generator: Generator, samples: Samples) -> dict[str, Any]:
     """Return spikes, steps and energy per image of `samples` by `generator`; empty for an ANN."""
     if not isinstance(generator, SpikingGenerator):
         return {}

@@ -16,13 +16,13 @@ class SpikingGenerator(torch.nn.Module):
     Args:
         stack: layers from ``noise_size`` (+ ``num_classes`` if conditional) to pixels.
         noise_size: noise neurons.
-        image_shape: ``(height, width)``.
+        image_shape: ``(height, width)``, of colour ``(channels, height, width)``.
         num_classes: 0 for an unconditional generator; otherwise the label is given by one more input
             neuron per class, of which one fires at step 0.
     """
 
     def __init__(
-        self, stack: Stack, noise_size: int, image_shape: tuple[int, int], num_classes: int = 0
+        self, stack: Stack, noise_size: int, image_shape: tuple[int, ...], num_classes: int = 0
     ) -> None:
         super().__init__()
         self.stack = stack
@@ -34,15 +34,19 @@ class SpikingGenerator(torch.nn.Module):
         return self.stack[0].neuron.encode(levels.to(torch.uint8), self.stack.steps)
 
     def forward(self, noise: Spikes, labels: Tensor | None = None) -> Spikes:
-        """Return pixel spikes ``(batch, pixels)``, local to the last layer's window."""
+        """Return pixel spikes ``(batch, ...)``, local to the last layer's window."""
         return self.trace(noise, labels)[-1]
 
     def trace(self, noise: Spikes, labels: Tensor | None = None) -> list[Spikes]:
         """Return the spikes of the input and of every layer."""
-        return self.stack.trace(with_label(noise, labels, self.num_classes))
+        inputs = with_label(noise, labels, self.num_classes)
+        if self.stack[0].takes[0] == "channels":
+            # Each input neuron is a map of one place.
+            inputs = inputs.with_times(inputs.times[..., None, None])
+        return self.stack.trace(inputs)
 
     def images(self, pixels: Spikes) -> Tensor:
-        """Return the pictures that pixel spikes stand for, uint8 ``(batch, height, width)``."""
+        """Return the pictures that pixel spikes stand for, uint8 ``(batch, *image_shape)``."""
         values = self.stack[-1].neuron.decode(pixels) * 255
         # The floor undoes the encoder's on 8-bit images; the small addend undoes rounding errors.
         return (values + 1e-3).floor().to(torch.uint8).reshape(-1, *self.image_shape)
@@ -90,7 +94,7 @@ class AnnGenerator(torch.nn.Module):
 
     def forward(self, noise: Tensor, labels: Tensor | None = None) -> Tensor:
         """Return pixels ``(batch, pixels)`` in [-1, 1]."""
-        hidden = F.relu(self.hidden(_with_one_hot(noise, labels, self.num_classes)))
+        hidden = F.relu(self.hidden(with_one_hot(noise, labels, self.num_classes)))
         return torch.tanh(self.output(hidden))
 
     def images(self, pixels: Tensor) -> Tensor:
@@ -110,7 +114,7 @@ class AnnDiscriminator(torch.nn.Module):
 
     def forward(self, pixels: Tensor, labels: Tensor | None = None) -> Tensor:
         """Return probabilities ``(batch, 1)``."""
-        hidden = F.relu(self.hidden(_with_one_hot(pixels, labels, self.num_classes)))
+        hidden = F.relu(self.hidden(with_one_hot(pixels, labels, self.num_classes)))
         return torch.sigmoid(self.output(hidden))
 
 
@@ -120,20 +124,26 @@ def with_label(spikes: Spikes, labels: Tensor | None, num_classes: int) -> Spike
     Raises:
         ValueError: a conditional network without labels, or the other way round.
     """
-    _check_conditional(labels, num_classes)
+    check_conditional(labels, num_classes)
     if labels is None:
         return spikes
     extra = spikes.times.new_full((len(spikes), num_classes), float(spikes.steps))
     return spikes.with_times(torch.cat([spikes.times, extra.scatter(1, labels.unsqueeze(1), 0.0)], 1))
 
 
-def _with_one_hot(values: Tensor, labels: Tensor | None, num_classes: int) -> Tensor:
-    _check_conditional(labels, num_classes)
+def with_one_hot(values: Tensor, labels: Tensor | None, num_classes: int) -> Tensor:
+    """Return the values with one more per class: 1 for the label, 0 for the others.
+
+    Raises:
+        ValueError: as `with_label`.
+    """
+    check_conditional(labels, num_classes)
     if labels is None:
         return values
     return torch.cat([values, F.one_hot(labels, num_classes).to(values.dtype)], 1)
 
 
-def _check_conditional(labels: Tensor | None, num_classes: int) -> None:
+def check_conditional(labels: Tensor | None, num_classes: int) -> None:
+    """Raise ValueError for a conditional network without labels, or the other way round."""
     if (num_classes > 0) != (labels is not None):
         raise ValueError("labels go with a conditional network and with no other")

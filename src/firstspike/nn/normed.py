@@ -99,8 +99,9 @@ class NormedConnection(torch.nn.Module):
     """A full connection or a convolution with batch normalisation, folded into it in evaluation.
 
     Args:
-        shape: of the weight, ``(O, I)`` or ``(O, I, k, k)``.
+        shape: of the weight, ``(O, I)`` or ``(O, I, k, k)``; ``(I, O, k, k)`` of a transposed convolution.
         stride: of a convolution, whose padding is ``(k - 1) // 2``.
+        transposed: whether it is a transposed convolution.
         on_grid: fold onto multiples of ``2^-GRID_BITS``.
         gain: train the normalisation's gain; otherwise it stays 1.
         pool: side of the squares of places of which the largest membrane alone goes on, before the
@@ -113,46 +114,59 @@ class NormedConnection(torch.nn.Module):
         shape: Sequence[int],
         *,
         stride: int = 1,
+        transposed: bool = False,
         on_grid: bool = True,
         gain: bool = True,
         pool: int = 1,
     ) -> None:
         super().__init__()
-        self.stride, self.on_grid, self.pool = stride, on_grid, pool
+        self.stride, self.transposed, self.on_grid, self.pool = stride, transposed, on_grid, pool
         weight = torch.empty(*shape)
         torch.nn.init.kaiming_normal_(weight, nonlinearity="relu")
         self.weight = torch.nn.Parameter(convolution_memory(weight))
-        self.norm = BatchNorm(shape[0], gain=gain)
+        self.norm = BatchNorm(shape[transposed], gain=gain)
 
     def forward(self, values: Tensor) -> Tensor:
         """Return normalised membranes ``(B, O, ...)`` for values ``(B, I, ...)``."""
         # In the weights, a trained gain below 0 would let the smallest go on.
         folds = self.on_grid or self.pool == 1
         if folds and not self.training:
-            return max_pool(connect(values, *self.folded(), stride=self.stride), self.pool)
-        pooled = max_pool(connect(values, self.weight, stride=self.stride), self.pool)
+            return max_pool(self._sums(values, *self.folded()), self.pool)
+        pooled = max_pool(self._sums(values, self.weight), self.pool)
         normalised: Tensor = self.norm(pooled)
         return normalised
 
     def folded(self) -> tuple[Tensor, Tensor]:
         """Return weight and bias with the normalisation by running statistics in them."""
         gain, bias = self.norm.folded()
-        weight = scaled(self.weight, gain)
+        weight = (
+            self.weight * gain.unsqueeze(-1).unsqueeze(-1) if self.transposed else scaled(self.weight, gain)
+        )
         return (round_to_grid(weight), round_to_grid(bias)) if self.on_grid else (weight, bias)
 
+    def _sums(self, values: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+        return connect(values, weight, bias, stride=self.stride, transposed=self.transposed)
 
-def connect(values: Tensor, weight: Tensor, bias: Tensor | None = None, *, stride: int = 1) -> Tensor:
+
+def connect(
+    values: Tensor, weight: Tensor, bias: Tensor | None = None, *, stride: int = 1, transposed: bool = False
+) -> Tensor:
     """Return the sums of values ``(B, I, ...)`` through a weight, in the values' type.
 
     Args:
         values: maps ``(B, I, y, x)``; any shape for a full connection.
-        weight: ``(O, I)``, or ``(O, I, k, k)`` of a convolution with padding ``(k - 1) // 2``.
+        weight: ``(O, I)``; ``(O, I, k, k)`` of a convolution, ``(I, O, k, k)`` of a transposed one, with
+            padding ``(k - 1) // 2``.
         bias: ``(O,)``.
         stride: of a convolution.
+        transposed: whether it is a transposed convolution.
     """
     weight, bias = weight.to(values.dtype), None if bias is None else bias.to(values.dtype)
     if weight.dim() == 2:
         return F.linear(values.flatten(1), weight, bias)
+    if transposed:
+        padding = (weight.shape[-1] - 1) // 2
+        return F.conv_transpose2d(values, weight, bias, stride=stride, padding=padding)
     return convolution(values, weight, bias, stride=stride)
 
 

@@ -1,39 +1,30 @@
 """GANs of the paper's shape, spiking and their ANN references (Spiking-GAN)."""
 
 from abc import abstractmethod
-from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal, cast
+from typing import Any, Literal, cast
 
 import torch
 from torch import Tensor
 
 from firstspike.data import ImageSet
 from firstspike.losses import gan_targets, temporal_least_squares
-from firstspike.metrics.controls import GenerationQuality, control_quality, quality
-from firstspike.metrics.features import Features, feature_network
-from firstspike.metrics.report import Progress
-from firstspike.metrics.sampling import Samples, generation_cost, sample
+from firstspike.metrics.sampling import Generator
 from firstspike.models.gan import AnnDiscriminator, AnnGenerator, SpikingDiscriminator, SpikingGenerator
 from firstspike.neurons import Causal, Neuron, Phased, Window
 from firstspike.nn import Linear, Stack
-from firstspike.recipes.base import Descend, Recipe
-from firstspike.recipes.fields import Checked, Count, NotNegative, Range, Rate, ShareBelowOne, Steps
+from firstspike.recipes.base import Descend
+from firstspike.recipes.fields import Checked, Count, NotNegative, Rate, Steps
+from firstspike.recipes.generation import GenerativeRecipe
 from firstspike.recipes.presets import Preset
 from firstspike.spikes import Spikes, as_images
 from firstspike.support import InputError
 
 SPIKING_GAN = "Kotariya & Ganguly 2021, arXiv 2106.15420 (Spiking-GAN)"
 
-Generator = SpikingGenerator | AnnGenerator
 Discriminator = SpikingDiscriminator | AnnDiscriminator
 # Spikes, or numbers of an ANN.
 Pixels = Spikes | Tensor
-
-SAMPLE_SEED = 1
-# Sides of an image; what the feature network can reduce twice.
-_SMALLEST_SIDE = 4
 
 
 def _both(one: Any, two: Any) -> Any:
@@ -64,46 +55,20 @@ class Uniform(Checked):
             raise ValueError(f"Uniform needs low < high, found {self.low} and {self.high}")
 
 
-@dataclass(frozen=True)
-class GenerationReport:
-    """Quality of as many samples as there are test images.
-
-    Attributes:
-        quality: of the samples.
-        cost: per image, see `firstspike.metrics.sampling.generation_cost`.
-        controls: quality of real images and of the class mean's pixels.
-    """
-
-    quality: GenerationQuality
-    cost: Mapping[str, Any]
-    controls: Mapping[str, GenerationQuality]
-
-    def as_dict(self) -> dict[str, Any]:
-        """Return the figures under the names that ``firstspike evaluate --json`` prints."""
-        controls = {name: figures.as_dict() for name, figures in self.controls.items()}
-        return self.quality.as_dict() | dict(self.cost) | {"controls": controls}
-
-
 @dataclass(frozen=True, kw_only=True)
-class GanRecipe(Recipe):
+class GanRecipe(GenerativeRecipe):
     """What the GANs have in common; a subclass gives networks, code and loss.
 
     A step: the discriminator learns on a batch of real and a batch of generated images, then the generator
-    learns through the discriminator's new weights on the same generated images. The generator's moving
-    average after the last epoch is kept.
+    learns through the discriminator's new weights on the same generated images.
 
     Attributes:
-        digit: class to learn; None for all.
-        conditional: give the label to both networks; needs ``digit`` None.
-        noise_size, hidden_features: sizes of both networks.
+        hidden_features: size of both hidden layers.
         optimizer: "adam" (betas 0.5, 0.999) or "sgd" (plain, the paper's).
         generator_rate, discriminator_rate: learning rates.
         weight_decay: the paper's ``lambda``.
     """
 
-    digit: Annotated[int, Range(0)] | None = None
-    conditional: bool = False
-    noise_size: Count = 100
     hidden_features: Count = 400
     optimizer: Literal["adam", "sgd"] = "adam"
     generator_rate: Rate = 8e-4
@@ -111,36 +76,6 @@ class GanRecipe(Recipe):
     weight_decay: NotNegative = 0.0
     batch_size: Count = 64
     epochs: Count = 100
-    ema: ShareBelowOne = 0.998
-
-    drops_last: ClassVar[bool] = True
-    judged: ClassVar[bool] = False
-    in_processes: ClassVar[bool] = False
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.conditional and self.digit is not None:
-            raise InputError("a conditional GAN learns all classes; leave out --digit")
-
-    def data(self, split: str, data_dir: Path | None = None) -> ImageSet:
-        """Return a split of the data set.
-
-        Raises:
-            InputError: its samples are no grey images of 8 bits; see `firstspike.data.load`.
-        """
-        channels, *sides = self.sizes()[0]
-        if channels != 1 or min(sides) < _SMALLEST_SIDE:
-            raise InputError(
-                f"a GAN draws grey images of {_SMALLEST_SIDE} x {_SMALLEST_SIDE} pixels or more, and "
-                f"{self.dataset} has none; give another --dataset or --data"
-            )
-        found = super().data(split, data_dir)
-        if found.images.dtype != torch.uint8:
-            raise InputError(
-                f"a GAN draws images of 8 bits, and {self.dataset} has {found.images.dtype}; give uint8 "
-                "images"
-            )
-        return found
 
     @abstractmethod
     def networks(self, image_shape: tuple[int, int], classes: int) -> tuple[Generator, Discriminator]:
@@ -179,7 +114,7 @@ class GanRecipe(Recipe):
 
     def examples(self, train: ImageSet) -> tuple[Any, Tensor]:
         """Return the encoded images to learn and their labels."""
-        chosen = self._chosen(train)
+        chosen = self.chosen(train)
         return self.encode(chosen.images), chosen.labels
 
     def step(
@@ -200,39 +135,9 @@ class GanRecipe(Recipe):
         gan.discriminator.requires_grad_(True)
         return {"generator_loss": generator_loss, "discriminator_loss": discriminator_loss}
 
-    def report(
-        self,
-        model: torch.nn.Module,
-        test: ImageSet,
-        data_dir: Path | None = None,
-        progress: Progress | None = None,
-    ) -> GenerationReport:
-        """Return quality, cost and controls, measured against the test images of the class."""
-        generator = cast(Generator, model)
-        test, train = self._chosen(test), self._chosen(self.data("train", data_dir))
-        features = feature_network(self.dataset, data_dir)
-        samples, measured = self.generate(generator, test, train, features)
-        return GenerationReport(
-            measured, generation_cost(generator, samples), control_quality(test, train, features)
-        )
-
-    def generate(
-        self, generator: Generator, test: ImageSet, train: ImageSet, features: Features
-    ) -> tuple[Samples, GenerationQuality]:
-        """Return as many samples as there are test images of the class, and their quality."""
-        samples = sample(generator, len(test), SAMPLE_SEED)
-        labels = samples.labels if self.digit is None else torch.full((len(test),), self.digit)
-        asked = labels if int(labels.min()) >= 0 else None
-        return samples, quality(samples.images, asked, test, train, features)
-
-    def sample(
-        self, model: torch.nn.Module, count: int, seed: int = 0, label: int | None = None
-    ) -> Samples:
-        """Return `count` generated images, see `firstspike.metrics.sampling.sample`."""
-        return sample(cast(Generator, model), count, seed, label)
-
-    def _chosen(self, images: ImageSet) -> ImageSet:
-        return images if self.digit is None else images.of_class(self.digit)
+    def generator(self, model: torch.nn.Module) -> Generator:
+        """Return the generator as it is."""
+        return cast(Generator, model)
 
 
 @dataclass(frozen=True, kw_only=True)

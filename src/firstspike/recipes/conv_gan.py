@@ -1,0 +1,274 @@
+"""Convolutional GANs of window neurons, and the ANN of equal size."""
+
+from abc import abstractmethod
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Annotated, Literal, Self, cast
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from firstspike.data import ImageSet
+from firstspike.data.augment import shift
+from firstspike.metrics.sampling import Generator
+from firstspike.models.conv_gan import ConvGenerator, Critic, Labels, Levels, check_sides, draw_noise
+from firstspike.models.gan import SpikingGenerator, with_one_hot
+from firstspike.models.precision import Precision, fast_precision
+from firstspike.recipes.base import Descend, maps
+from firstspike.recipes.fields import Count, NotNegative, Positive, Range, Rate, Steps
+from firstspike.recipes.generation import GenerativeRecipe
+from firstspike.recipes.presets import Preset
+from firstspike.spikes import encode_latency
+
+SOURCE = "our own; hinge loss and spectral norm: Miyato et al. 2018, arXiv 1802.05957"
+
+_PLAIN_SEED = 2
+
+
+class ConvGan(torch.nn.Module):
+    """Both networks."""
+
+    def __init__(self, generator: ConvGenerator, critic: Critic) -> None:
+        super().__init__()
+        self.generator, self.critic = generator, critic
+
+
+@dataclass(frozen=True, kw_only=True)
+class ConvGanRecipe(GenerativeRecipe):
+    """What convolutional GANs have in common; a subclass gives the neurons.
+
+    A step: the critic learns on a batch of real and one of generated images by the hinge loss, then the
+    generator learns through the critic's new weights on the same generated images. Rates fall to 0 along a
+    line.
+
+    Attributes:
+        generator_maps, critic_maps, critic_features: see `firstspike.models.conv_gan`.
+        labels, spectral: of the critic, likewise.
+        shift_px: what the critic sees, real or generated, is shifted at random by up to so many pixels.
+        generator_rate, critic_rate: Adam's, with betas 0.5 and 0.99.
+        precision: of hidden values during training, see `firstspike.recipes.base.DeepClassifier`.
+    """
+
+    noise_size: Count = 64
+    conditional: bool = True
+    generator_maps: Count = 48
+    critic_maps: Count = 32
+    critic_features: Count = 128
+    labels: Labels = "projection"
+    spectral: bool = True
+    shift_px: Annotated[int, Range(0)] = 2
+    generator_rate: Rate = 4e-4
+    critic_rate: Rate = 4e-4
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    batch_size: Count = 128
+    epochs: Count = 12
+
+    def precision_on(self, device: str) -> Precision:
+        """Return the precision of a training on `device`."""
+        return fast_precision(device) if self.precision == "auto" else self.precision
+
+    def at(self, precision: Precision) -> Self:
+        """Return the recipe with its precision settled."""
+        return replace(self, precision=precision)
+
+    @abstractmethod
+    def levels(self) -> Levels | None:
+        """Return the windows of window neurons; None for an ANN."""
+
+    def build(self, shape: tuple[int, ...], classes: int) -> ConvGan:
+        """Return both networks, freshly drawn."""
+        classes = classes if self.conditional else 0
+        generator = ConvGenerator(
+            shape,
+            noise_size=self.noise_size,
+            num_classes=classes,
+            maps=self.generator_maps,
+            levels=self.levels(),
+        )
+        critic = Critic(
+            shape,
+            num_classes=classes,
+            maps=self.critic_maps,
+            features=self.critic_features,
+            labels=self.labels,
+            spectral=self.spectral,
+            levels=self.levels(),
+        )
+        return ConvGan(generator, critic)
+
+    def data(self, split: str, data_dir: Path | None = None) -> ImageSet:
+        """Return a split of the data set.
+
+        Raises:
+            InputError: its images have sides that are no multiples of 4; see `GenerativeRecipe.data`.
+        """
+        check_sides(*self.sizes()[0][1:])
+        return super().data(split, data_dir)
+
+    def kept(self, model: torch.nn.Module) -> torch.nn.Module:
+        """Return the generator."""
+        return cast(ConvGan, model).generator
+
+    def optimizers(self, model: torch.nn.Module) -> dict[str, torch.optim.Optimizer]:
+        """Return one optimiser for each network."""
+        gan = cast(ConvGan, model)
+        pairs = (
+            ("generator", gan.generator, self.generator_rate),
+            ("critic", gan.critic, self.critic_rate),
+        )
+        return {
+            name: torch.optim.Adam(module.parameters(), rate, (0.5, 0.99), fused=True)
+            for name, module, rate in pairs
+        }
+
+    def rate_factor(self, step: int, total: int) -> float:
+        """Return the factor, along a line down to 0."""
+        return 1 - step / total
+
+    def examples(self, train: ImageSet) -> tuple[Tensor, Tensor]:
+        """Return the images to learn and their labels."""
+        chosen = self.chosen(train)
+        return chosen.images, chosen.labels
+
+    def plain(self, inputs: Tensor) -> Tensor:
+        """Return as many inputs of the generator."""
+        noise = draw_noise(
+            len(inputs), self.noise_size, self.levels(), torch.Generator().manual_seed(_PLAIN_SEED)
+        )
+        if not self.conditional:
+            return noise
+        classes = self.sizes()[1]
+        return with_one_hot(noise, torch.arange(len(inputs)) % classes, classes)
+
+    def step(
+        self, model: torch.nn.Module, inputs: Tensor, labels: Tensor, descend: Descend
+    ) -> dict[str, Tensor]:
+        """Update both networks on one batch."""
+        gan, count = cast(ConvGan, model), len(inputs)
+        fast = self.precision_on(str(inputs.device)) == "bfloat16"
+        gan.generator.dtype = gan.critic.dtype = torch.bfloat16 if fast else torch.float32
+        asked = labels if self.conditional else None
+        received = gan.generator.received(gan.generator.noise(count), asked)
+        traced = gan.generator.trace(received)
+        fake = traced[-1]
+        both = shift(torch.cat([self.pixels(inputs), fake.detach()]), self.shift_px)
+        score, named = gan.critic(both, None if asked is None else torch.cat([asked, asked]))
+        critic_loss = F.relu(1 - score[:count]).mean() + F.relu(1 + score[count:]).mean()
+        if named is not None:
+            critic_loss = critic_loss + F.cross_entropy(named[:count], labels)
+        descend("critic", critic_loss)
+
+        gan.critic.requires_grad_(False)
+        score, named = gan.critic(shift(fake, self.shift_px), asked)
+        generator_loss = -score.mean()
+        if named is not None:
+            generator_loss = generator_loss + F.cross_entropy(named, labels)
+        descend("generator", generator_loss + self.penalty(traced[:-1]))
+        gan.critic.requires_grad_(True)
+        return {"generator_loss": generator_loss, "critic_loss": critic_loss}
+
+    @abstractmethod
+    def pixels(self, images: Tensor) -> Tensor:
+        """Return images uint8 as the critic takes them, float32 ``(batch, channels, height, width)``."""
+
+    def penalty(self, hidden: list[Tensor]) -> Tensor | float:
+        """Return what is added to the generator's loss for the values of its hidden layers."""
+        return 0.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class SpikingConvGan(ConvGanRecipe):
+    """A convolutional GAN of which both networks spike at most once per neuron.
+
+    Attributes:
+        steps, in_steps, pixel_steps, clip, critic_clip: see `firstspike.models.conv_gan.Levels`.
+        spike_penalty: weight of the mean value ``1 - t/T`` of the generator's hidden neurons in its loss,
+            which makes them fire later, or not at all.
+    """
+
+    steps: Steps = 16
+    in_steps: Steps = 16
+    pixel_steps: Steps = 64
+    clip: Positive = 4.0
+    critic_clip: Positive = 4.0
+    spike_penalty: NotNegative = 0.0
+
+    def levels(self) -> Levels:
+        """Return the windows."""
+        return Levels(
+            steps=self.steps,
+            in_steps=self.in_steps,
+            pixel_steps=self.pixel_steps,
+            clip=self.clip,
+            critic_clip=self.critic_clip,
+        )
+
+    def pixels(self, images: Tensor) -> Tensor:
+        """Return the values of the pixels' spikes."""
+        return encode_latency(maps(images), self.pixel_steps).values
+
+    def penalty(self, hidden: list[Tensor]) -> Tensor | float:
+        """Return the spike penalty."""
+        if not self.spike_penalty:
+            return 0.0
+        total = sum(values.sum(dtype=torch.float32) for values in hidden)
+        return self.spike_penalty * total / sum(values.numel() for values in hidden)
+
+    def generator(self, model: torch.nn.Module) -> SpikingGenerator:
+        """Return the generator on spike times."""
+        return cast(ConvGenerator, model).eval().spiking()
+
+    def exported(self, model: torch.nn.Module) -> SpikingGenerator:
+        """Return the generator on spike times."""
+        return self.generator(model)
+
+
+@dataclass(frozen=True, kw_only=True)
+class AnnConvGan(ConvGanRecipe):
+    """The ANN GAN of the same size: ReLUs in the generator, leaky ones in the critic."""
+
+    def levels(self) -> None:
+        """Return that there are none."""
+
+    def pixels(self, images: Tensor) -> Tensor:
+        """Return the intensities."""
+        return maps(images).to(torch.float32) / 255
+
+    def generator(self, model: torch.nn.Module) -> Generator:
+        """Return the generator."""
+        generator = cast(ConvGenerator, model).eval()
+        generator.dtype = torch.float32
+        return generator
+
+
+PRESETS = (
+    Preset(
+        "spiking-gan-conv",
+        "convolutional GAN of window neurons that takes the label, all digits in one",
+        SOURCE,
+        SpikingConvGan(),
+    ),
+    Preset(
+        "spiking-gan-conv-fashion",
+        "the same on Fashion-MNIST",
+        SOURCE,
+        SpikingConvGan(dataset="fashion-mnist"),
+        one_dataset=True,
+    ),
+    Preset(
+        "ann-gan-conv",
+        "the convolutional ANN GAN of the same size",
+        SOURCE,
+        AnnConvGan(),
+        note="the reference that spiking-gan-conv is measured against",
+    ),
+    Preset(
+        "ann-gan-conv-fashion",
+        "the same on Fashion-MNIST",
+        SOURCE,
+        AnnConvGan(dataset="fashion-mnist"),
+        one_dataset=True,
+        note="the reference that spiking-gan-conv-fashion is measured against",
+    ),
+)

@@ -1,0 +1,128 @@
+"""What recipes of generators have in common: their images, their report and their samples."""
+
+from abc import abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, ClassVar
+
+import torch
+
+from firstspike.data import ImageSet
+from firstspike.metrics.controls import GenerationQuality, control_quality, quality
+from firstspike.metrics.features import Features, feature_network
+from firstspike.metrics.report import Progress
+from firstspike.metrics.sampling import Generator, Samples, generation_cost, sample
+from firstspike.recipes.base import Recipe
+from firstspike.recipes.fields import Count, Range, ShareBelowOne
+from firstspike.support import InputError
+
+SAMPLE_SEED = 1
+# Sides of an image; what the feature network can reduce twice.
+_SMALLEST_SIDE = 4
+
+
+@dataclass(frozen=True)
+class GenerationReport:
+    """Quality of as many samples as there are test images.
+
+    Attributes:
+        quality: of the samples.
+        cost: per image, see `firstspike.metrics.sampling.generation_cost`.
+        controls: quality of real images and of the class mean's pixels.
+    """
+
+    quality: GenerationQuality
+    cost: Mapping[str, Any]
+    controls: Mapping[str, GenerationQuality]
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the figures under the names that ``firstspike evaluate --json`` prints."""
+        controls = {name: figures.as_dict() for name, figures in self.controls.items()}
+        return self.quality.as_dict() | dict(self.cost) | {"controls": controls}
+
+
+@dataclass(frozen=True, kw_only=True)
+class GenerativeRecipe(Recipe):
+    """A recipe whose kept network draws images of noise; a subclass gives networks and losses.
+
+    The generator's moving average after the last epoch is kept.
+
+    Attributes:
+        digit: class to learn; None for all.
+        conditional: give the label to the networks; needs ``digit`` None.
+        noise_size: noise neurons.
+    """
+
+    digit: Annotated[int, Range(0)] | None = None
+    conditional: bool = False
+    noise_size: Count = 100
+    ema: ShareBelowOne = 0.998
+
+    drops_last: ClassVar[bool] = True
+    judged: ClassVar[bool] = False
+    in_processes: ClassVar[bool] = False
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.conditional and self.digit is not None:
+            raise InputError("a conditional GAN learns all classes; leave out --digit")
+
+    def data(self, split: str, data_dir: Path | None = None) -> ImageSet:
+        """Return a split of the data set.
+
+        Raises:
+            InputError: its samples are no grey images of 8 bits; see `firstspike.data.load`.
+        """
+        channels, *sides = self.sizes()[0]
+        if channels != 1 or min(sides) < _SMALLEST_SIDE:
+            raise InputError(
+                f"a GAN draws grey images of {_SMALLEST_SIDE} x {_SMALLEST_SIDE} pixels or more, and "
+                f"{self.dataset} has none; give another --dataset or --data"
+            )
+        found = super().data(split, data_dir)
+        if found.images.dtype != torch.uint8:
+            raise InputError(
+                f"a GAN draws images of 8 bits, and {self.dataset} has {found.images.dtype}; give uint8 "
+                "images"
+            )
+        return found
+
+    @abstractmethod
+    def generator(self, model: torch.nn.Module) -> Generator:
+        """Return the generator that is kept as samples are drawn from it."""
+
+    def report(
+        self,
+        model: torch.nn.Module,
+        test: ImageSet,
+        data_dir: Path | None = None,
+        progress: Progress | None = None,
+    ) -> GenerationReport:
+        """Return quality, cost and controls, measured against the test images of the class."""
+        generator = self.generator(model)
+        test, train = self.chosen(test), self.chosen(self.data("train", data_dir))
+        features = feature_network(self.dataset, data_dir)
+        samples, measured = self.generate(generator, test, train, features)
+        return GenerationReport(
+            measured, generation_cost(generator, samples), control_quality(test, train, features)
+        )
+
+    def generate(
+        self, generator: Generator, test: ImageSet, train: ImageSet, features: Features
+    ) -> tuple[Samples, GenerationQuality]:
+        """Return as many samples as there are test images of the class, and their quality."""
+        samples = sample(generator, len(test), SAMPLE_SEED)
+        labels = samples.labels if self.digit is None else torch.full((len(test),), self.digit)
+        asked = labels if int(labels.min()) >= 0 else None
+        return samples, quality(samples.images, asked, test, train, features)
+
+    def sample(
+        self, model: torch.nn.Module, count: int, seed: int = 0, label: int | None = None
+    ) -> Samples:
+        """Return `count` generated images, see `firstspike.metrics.sampling.sample`."""
+        return sample(self.generator(model), count, seed, label)
+
+    def chosen(self, images: ImageSet) -> ImageSet:
+        """Return the images of the class to learn."""
+        return images if self.digit is None else images.of_class(self.digit)
