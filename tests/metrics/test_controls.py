@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from firstspike.data import ImageSet, load
-from firstspike.metrics.controls import mean_image_control, quality
+from firstspike.metrics.controls import classification_accuracy_score, mean_image_control, quality
 from firstspike.metrics.features import Features, feature_network
 from firstspike.metrics.generation import frechet_distance, nearest_distances, prdc
 from firstspike.support import InputError
@@ -196,6 +196,36 @@ def test_quality_refuses_what_it_cannot_measure(
 ) -> None:
     with pytest.raises(error, match=message):
         quality(images, labels, held_out, train, features)
+
+
+def test_a_second_network_judges_beside_the_first(
+    features: Features, train: ImageSet, held_out: ImageSet, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("FIRSTSPIKE_CACHE", str(tmp_path))
+    second = feature_network("digits", judge="second")
+    one = quality(train.images[:100], None, held_out, train, features)
+    both = quality(train.images[:100], None, held_out, train, features, second)
+    assert one.second_frechet_distance is None
+    assert both.frechet_distance == one.frechet_distance
+    assert both.second_frechet_distance == frechet_distance(
+        second.features(train.images[:100]), second.features(held_out.images)
+    )
+    assert (both.second_feature_accuracy, both.second_feature_sha256) == (second.accuracy, second.sha256)
+
+
+def test_a_classifier_learns_from_images_only_what_is_in_them(
+    features: Features, train: ImageSet, held_out: ImageSet
+) -> None:
+    """Real images teach it as they taught the feature network, wrong labels nothing."""
+    score = classification_accuracy_score(train.images, train.labels, held_out, features)
+    assert score["classification_accuracy_score_of_real"] == np.mean(
+        features.classify(held_out.images) == held_out.labels.numpy()
+    )
+    assert score["classification_accuracy_score"] == pytest.approx(
+        score["classification_accuracy_score_of_real"], abs=0.02
+    )
+    wrong = classification_accuracy_score(train.images, train.labels.roll(1), held_out, features)
+    assert wrong["classification_accuracy_score"] < 0.3
 
 
 @pytest.mark.data

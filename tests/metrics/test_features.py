@@ -19,6 +19,7 @@ from firstspike.metrics.features import (
     NUM_FEATURES,
     FeatureNetwork,
     Features,
+    Judge,
     feature_label,
     feature_network,
 )
@@ -49,7 +50,7 @@ def trainings(
         return digits
 
     monkeypatch.setenv("FIRSTSPIKE_CACHE", str(tmp_path))
-    monkeypatch.setattr(module, "_train", train)
+    monkeypatch.setattr(module, "train_features", train)
     return calls
 
 
@@ -141,7 +142,7 @@ def test_the_cache_is_used_without_training_or_data(
         raise AssertionError("the cache was not used")
 
     monkeypatch.setenv("FIRSTSPIKE_CACHE", str(digits_cache))
-    monkeypatch.setattr(module, "_train", fail)
+    monkeypatch.setattr(module, "train_features", fail)
     monkeypatch.setattr(module, "load", fail)
     state = torch.get_rng_state()
     cached = feature_network("digits")
@@ -176,7 +177,7 @@ def with_other_weights(content: bytes, folder: Path) -> bytes:
         (lambda c, d: with_metadata(c, d, version="0"), "its version is 0, expected"),
         (lambda c, d: with_metadata(c, d, dataset="mnist"), "its dataset is mnist, expected digits"),
         (lambda c, d: with_metadata(c, d, accuracy=""), "it does not say its 'accuracy'"),
-        (lambda c, d: with_metadata(c, d, height="many"), "invalid literal"),
+        (lambda c, d: with_metadata(c, d, image_shape="8 many"), "invalid literal"),
         (lambda c, d: with_metadata(c, d, num_classes="11"), "loading state_dict"),
         (lambda c, d: safetensors.torch.save({"x": torch.zeros(1)}), "its version is None"),
     ],
@@ -210,7 +211,8 @@ def test_training_takes_the_train_and_the_validation_split(
     trainings: list[tuple[ImageSet, ImageSet]],
 ) -> None:
     feature_network("digits")
-    assert [split.split for split in trainings[0]] == ["train", "validation"]
+    train, validation, *_ = trainings[0]
+    assert (train.split, validation.split) == ("train", "validation")
 
 
 def test_a_cache_that_cannot_be_written_is_said_and_leaves_no_half_file(
@@ -245,7 +247,7 @@ def test_writers_and_readers_at_once_never_meet_half_a_file(digits: Features, tm
         except Exception as error:
             failures.append(error)
 
-    acts = [lambda: module._write(path, digits), lambda: module._read(path, "digits")] * 2
+    acts = [lambda: module._write(path, digits), lambda: module._read(path, "digits", "first")] * 2
     threads = [threading.Thread(target=work, args=(act,)) for act in acts]
     for thread in threads:
         thread.start()
@@ -296,6 +298,35 @@ def test_network_pools_by_image_size(shape: tuple[int, int], hidden_inputs: int)
     network = FeatureNetwork(shape, 7)
     assert network.hidden.in_features == hidden_inputs
     assert network(torch.zeros(3, *shape, dtype=torch.uint8)).shape == (3, 7)
+
+
+@pytest.mark.parametrize(("shape", "hidden_inputs"), [((28, 28), 48 * 7 * 7), ((9, 17), 48 * 5 * 9)])
+def test_the_second_network_is_another_one(shape: tuple[int, int], hidden_inputs: int) -> None:
+    network = FeatureNetwork(shape, 7, "second")
+    assert network.hidden.in_features == hidden_inputs
+    assert network(torch.zeros(3, *shape, dtype=torch.uint8)).shape == (3, 7)
+
+
+@pytest.mark.parametrize("judge", ["first", "second"])
+def test_networks_take_colour(judge: Judge) -> None:
+    network = FeatureNetwork((3, 32, 32), 10, judge)
+    images = torch.randint(0, 256, (2, 3, 32, 32), generator=torch.Generator().manual_seed(0))
+    red = images.clone()
+    red[:, 0] = 0
+    features = [network.features(found.to(torch.uint8)) for found in (images, red)]
+    assert features[0].shape == (2, 64)
+    assert not torch.equal(*features)
+
+
+def test_the_second_networks_features_differ_and_it_is_cached_apart(digits: Features) -> None:
+    second = feature_network("digits", judge="second")
+    assert second.label == "FD, digits-CNN features of a second network"
+    assert second.accuracy > 0.9
+    assert second.sha256 != digits.sha256
+    images = load("digits", "test").images
+    assert not np.allclose(second.features(images), digits.features(images))
+    assert feature_network("digits", judge="second").sha256 == second.sha256
+    assert feature_network("digits").sha256 == digits.sha256
 
 
 @pytest.mark.parametrize(("shape", "num_classes"), [((3, 8), 10), ((8, 8), 1)])

@@ -1,12 +1,12 @@
 """The quality of generated images in one value, and the control that it must beat."""
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 
 import torch
 from torch import Tensor
 
 from firstspike.data import ImageSet
-from firstspike.metrics.features import Features
+from firstspike.metrics.features import Features, train_features
 from firstspike.metrics.generation import (
     check_images,
     feature_diversity,
@@ -81,6 +81,9 @@ class GenerationQuality:
         feature_label: what the Frechet distance is called.
         feature_accuracy: of the feature network, on its validation split.
         feature_sha256: of the feature network's weights.
+        second_frechet_distance: in the features of a second network, of another architecture; None if
+            nobody asked for it.
+        second_feature_accuracy, second_feature_sha256: of that network.
     """
 
     frechet_distance: float
@@ -100,6 +103,9 @@ class GenerationQuality:
     feature_label: str
     feature_accuracy: float
     feature_sha256: str
+    second_frechet_distance: float | None = None
+    second_feature_accuracy: float | None = None
+    second_feature_sha256: str | None = None
 
     def as_dict(self) -> dict[str, float | int | str | None]:
         """Return the figures by name, ready for JSON."""
@@ -112,6 +118,7 @@ def quality(
     real: ImageSet,
     train: ImageSet,
     features: Features,
+    second: Features | None = None,
 ) -> GenerationQuality:
     """Return every quality figure of `generated` against the held-out images `real`.
 
@@ -124,6 +131,7 @@ def quality(
         real: the reference, images that no generator was trained on, of the classes generated.
         train: the generator's training images, for the nearest-image distances.
         features: the feature network.
+        second: another one.
 
     Raises:
         TypeError: images that are not uint8 tensors.
@@ -142,7 +150,7 @@ def quality(
     if generated_labels is not None:
         right = features.classify(generated) == generated_labels.cpu().numpy()
         right_label_rate = float(right.mean())
-    return GenerationQuality(
+    measured = GenerationQuality(
         frechet_distance=frechet_distance(fake, reference),
         kid=kernel_distance(fake, reference),
         precision=neighbourhood.precision,
@@ -161,9 +169,45 @@ def quality(
         feature_accuracy=features.accuracy,
         feature_sha256=features.sha256,
     )
+    if second is None:
+        return measured
+    return replace(
+        measured,
+        second_frechet_distance=frechet_distance(second.features(generated), second.features(real.images)),
+        second_feature_accuracy=second.accuracy,
+        second_feature_sha256=second.sha256,
+    )
 
 
-def control_quality(test: ImageSet, train: ImageSet, features: Features) -> dict[str, GenerationQuality]:
+def classification_accuracy_score(
+    generated: Tensor, labels: Tensor, test: ImageSet, features: Features
+) -> dict[str, float]:
+    """Return how useful generated images are: to train a classifier on, which is tested on real ones.
+
+    The classifier is the feature network's architecture, trained from the start as that one was.
+
+    Args:
+        generated: uint8 ``(count, height, width)``, of colour ``(count, channels, height, width)``.
+        labels: the class each was asked for, int64 ``(count,)``.
+        test: real images.
+        features: trained on the real training images, which is the control.
+
+    Returns:
+        The shares of `test` that both classify right, under the names of their figures.
+
+    Source: Ravuri & Vinyals 2019, "Classification accuracy score for conditional generative models".
+    """
+    drawn = ImageSet(test.name, "generated", generated, labels, test.num_classes)
+    real = features.classify(test.images) == test.labels.numpy()
+    return {
+        "classification_accuracy_score": train_features(drawn, test, features.network.judge).accuracy,
+        "classification_accuracy_score_of_real": float(real.mean()),
+    }
+
+
+def control_quality(
+    test: ImageSet, train: ImageSet, features: Features, second: Features | None = None
+) -> dict[str, GenerationQuality]:
     """Return the quality of the two controls: training images, and pixels of the class mean.
 
     "real": as many training images as there are test images. "mean image": independent pixels drawn
@@ -184,8 +228,8 @@ def control_quality(test: ImageSet, train: ImageSet, features: Features) -> dict
     rest[chosen] = False
     others = ImageSet(train.name, train.split, train.images[rest], train.labels[rest], train.num_classes)
     return {
-        "real": quality(train.images[chosen], train.labels[chosen], test, others, features),
-        "mean image": quality(drawn, asked, test, train, features),
+        "real": quality(train.images[chosen], train.labels[chosen], test, others, features, second),
+        "mean image": quality(drawn, asked, test, train, features, second),
     }
 
 

@@ -284,6 +284,8 @@ def nearest_distances(images: Tensor, train: Tensor) -> Array:
 def check_images(images: Tensor, name: str) -> Tensor:
     """Return `images` unchanged after checking that they are uint8 ``(count >= 1, height, width)``.
 
+    Of colour they are ``(count, channels, height, width)``.
+
     Raises:
         TypeError: not a uint8 tensor.
         InputError: another number of axes, or no image.
@@ -293,10 +295,10 @@ def check_images(images: Tensor, name: str) -> Tensor:
     if not isinstance(images, Tensor) or images.dtype != torch.uint8:
         found = images.dtype if isinstance(images, Tensor) else type(images).__name__
         raise TypeError(f"{name} must be a uint8 tensor of images, found {found}")
-    if images.dim() != 3 or images.numel() == 0:
+    if images.dim() not in (3, 4) or images.numel() == 0:
         raise InputError(
-            f"{name} must hold at least one image as (count, height, width), "
-            f"found the shape {tuple(images.shape)}"
+            f"{name} must hold at least one image as (count, height, width) or (count, channels, height, "
+            f"width), found the shape {tuple(images.shape)}"
         )
     return images
 

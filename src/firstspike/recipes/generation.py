@@ -2,14 +2,19 @@
 
 from abc import abstractmethod
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, ClassVar
 
 import torch
 
 from firstspike.data import ImageSet
-from firstspike.metrics.controls import GenerationQuality, control_quality, quality
+from firstspike.metrics.controls import (
+    GenerationQuality,
+    classification_accuracy_score,
+    control_quality,
+    quality,
+)
 from firstspike.metrics.features import Features, feature_network
 from firstspike.metrics.report import Progress
 from firstspike.metrics.sampling import Generator, Samples, generation_cost, sample
@@ -30,16 +35,20 @@ class GenerationReport:
         quality: of the samples.
         cost: per image, see `firstspike.metrics.sampling.generation_cost`.
         controls: quality of real images and of the class mean's pixels.
+        usefulness: see `firstspike.metrics.controls.classification_accuracy_score`; of conditional
+            generators.
     """
 
     quality: GenerationQuality
     cost: Mapping[str, Any]
     controls: Mapping[str, GenerationQuality]
+    usefulness: Mapping[str, float] = field(default_factory=dict)
 
     def as_dict(self) -> dict[str, Any]:
         """Return the figures under the names that ``firstspike evaluate --json`` prints."""
         controls = {name: figures.as_dict() for name, figures in self.controls.items()}
-        return self.quality.as_dict() | dict(self.cost) | {"controls": controls}
+        figures = self.quality.as_dict() | dict(self.usefulness) | dict(self.cost)
+        return figures | {"controls": controls}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -103,19 +112,35 @@ class GenerativeRecipe(Recipe):
         generator = self.generator(model)
         test, train = self.chosen(test), self.chosen(self.data("train", data_dir))
         features = feature_network(self.dataset, data_dir)
-        samples, measured = self.generate(generator, test, train, features)
+        second = feature_network(self.dataset, data_dir, "second")
+        samples, measured = self.generate(generator, test, train, features, second)
         return GenerationReport(
-            measured, generation_cost(generator, samples), control_quality(test, train, features)
+            measured,
+            generation_cost(generator, samples),
+            control_quality(test, train, features, second),
+            self._usefulness(generator, test, len(train), features) if self.conditional else {},
         )
 
     def generate(
-        self, generator: Generator, test: ImageSet, train: ImageSet, features: Features
+        self,
+        generator: Generator,
+        test: ImageSet,
+        train: ImageSet,
+        features: Features,
+        second: Features | None = None,
     ) -> tuple[Samples, GenerationQuality]:
         """Return as many samples as there are test images of the class, and their quality."""
         samples = sample(generator, len(test), SAMPLE_SEED)
         labels = samples.labels if self.digit is None else torch.full((len(test),), self.digit)
         asked = labels if int(labels.min()) >= 0 else None
-        return samples, quality(samples.images, asked, test, train, features)
+        return samples, quality(samples.images, asked, test, train, features, second)
+
+    def _usefulness(
+        self, generator: Generator, test: ImageSet, count: int, features: Features
+    ) -> dict[str, float]:
+        """How well a classifier does that learns from as many samples as there are training images."""
+        drawn = sample(generator, count, SAMPLE_SEED + 1)
+        return classification_accuracy_score(drawn.images, drawn.labels, test, features)
 
     def sample(
         self, model: torch.nn.Module, count: int, seed: int = 0, label: int | None = None
