@@ -62,6 +62,7 @@ class ConvGenerator(torch.nn.Module):
             neuron per class, of which one fires at step 0.
         maps: of the first two hidden layers; the third has half as many.
         levels: windows of window neurons; None for an ANN.
+        normal: draw the noise of an ANN from a normal distribution instead of uniformly from 0 ... 1.
 
     The field `dtype` is the precision of hidden values during training.
 
@@ -77,10 +78,12 @@ class ConvGenerator(torch.nn.Module):
         num_classes: int,
         maps: int,
         levels: Levels | None,
+        normal: bool = False,
     ) -> None:
         super().__init__()
         channels, height, width = image_shape
         check_sides(height, width)
+        self.normal = normal
         self.image_shape = channels, height, width
         self.noise_size, self.num_classes, self.levels = noise_size, num_classes, levels
         self.dtype = torch.float32
@@ -93,7 +96,9 @@ class ConvGenerator(torch.nn.Module):
         self.pixels = torch.nn.Conv2d(half, channels, 3, padding=1)
 
     def noise(self, count: int, generator: torch.Generator | None = None) -> Tensor:
-        """Return the values of noise neurons ``(count, noise_size)``, uniform in 0 ... 1."""
+        """Return the values of noise neurons ``(count, noise_size)``."""
+        if self.normal:
+            return torch.randn(count, self.noise_size, generator=generator)
         return draw_noise(count, self.noise_size, self.levels, generator)
 
     def received(self, noise: Tensor, labels: Tensor | None = None) -> Tensor:
@@ -142,8 +147,11 @@ class ConvGenerator(torch.nn.Module):
         return found[:, 0] if len(found[0]) == 1 else found
 
     @torch.no_grad()
-    def spiking(self) -> SpikingGenerator:
+    def spiking(self, prior: Tensor | None = None) -> SpikingGenerator:
         """Return the generator on spike times, which draws the same pixels.
+
+        Args:
+            prior: of its noise neurons, see `SpikingGenerator`.
 
         Raises:
             InputError: it has no window neurons.
@@ -174,7 +182,7 @@ class ConvGenerator(torch.nn.Module):
         stack = Stack(*layers, steps=levels.in_steps)
         channels, *sides = self.image_shape
         shape = tuple(sides) if channels == 1 else self.image_shape
-        return SpikingGenerator(stack, self.noise_size, shape, self.num_classes)
+        return SpikingGenerator(stack, self.noise_size, shape, self.num_classes, prior)
 
 
 class Critic(torch.nn.Module):

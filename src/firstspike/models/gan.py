@@ -19,17 +19,30 @@ class SpikingGenerator(torch.nn.Module):
         image_shape: ``(height, width)``, of colour ``(channels, height, width)``.
         num_classes: 0 for an unconditional generator; otherwise the label is given by one more input
             neuron per class, of which one fires at step 0.
+        prior: how likely each noise neuron is to be silent, to fire at step ``T - 1``, ..., at step 0,
+            ``(noise_size, T + 1)``; None for pixel values, uniform and encoded.
     """
 
     def __init__(
-        self, stack: Stack, noise_size: int, image_shape: tuple[int, ...], num_classes: int = 0
+        self,
+        stack: Stack,
+        noise_size: int,
+        image_shape: tuple[int, ...],
+        num_classes: int = 0,
+        prior: Tensor | None = None,
     ) -> None:
         super().__init__()
         self.stack = stack
+        self.register_buffer("prior", prior)
         self.noise_size, self.image_shape, self.num_classes = noise_size, image_shape, num_classes
 
+    prior: Tensor | None
+
     def noise(self, count: int, generator: torch.Generator | None = None) -> Spikes:
-        """Return noise spikes ``(count, noise_size)``: pixel values, uniform and encoded."""
+        """Return noise spikes ``(count, noise_size)``."""
+        if self.prior is not None:
+            drawn = torch.multinomial(self.prior, count, replacement=True, generator=generator).T
+            return Spikes(self.stack.steps - drawn.to(torch.float32), self.stack.steps)
         levels = torch.randint(0, NOISE_LEVELS, (count, self.noise_size), generator=generator)
         return self.stack[0].neuron.encode(levels.to(torch.uint8), self.stack.steps)
 

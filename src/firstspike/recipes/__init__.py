@@ -1,6 +1,6 @@
 """The recipes: one file for each family, with its presets."""
 
-from firstspike.recipes import ann, conv_gan, ettfs, one_step, shallow, spiking_gan, window
+from firstspike.recipes import ann, conv_gan, ettfs, one_step, shallow, spiking_gan, vae, window
 
 # Imported with the others, so that their runs are read in every process.
 from firstspike.recipes.converted import Converted as Converted
@@ -9,7 +9,7 @@ from firstspike.recipes.presets import Preset
 from firstspike.support import InputError, did_you_mean
 
 # A new family is entered here.
-_FAMILIES = (shallow, spiking_gan, conv_gan, ettfs, window, one_step, ann)
+_FAMILIES = (shallow, spiking_gan, conv_gan, vae, ettfs, window, one_step, ann)
 
 PRESETS: dict[str, Preset] = {entry.name: entry for family in _FAMILIES for entry in family.PRESETS}
 

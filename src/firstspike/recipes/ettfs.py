@@ -15,6 +15,7 @@ from firstspike.models.raster.network import RasterNetwork
 from firstspike.models.raster.settings import PARTS, RasterNeuron, RasterWeights
 from firstspike.recipes.augmentation import Augmentation
 from firstspike.recipes.base import LayerActivity, SpikeClassifier, maps
+from firstspike.recipes.fields import Share
 from firstspike.recipes.natural import AUGMENTATION, SOURCE, TRAINING
 from firstspike.recipes.presets import Preset
 
@@ -28,12 +29,14 @@ class EttfsRecipe(SpikeClassifier):
     Attributes:
         code: how the first layer receives an image, see `firstspike.models.raster.network.RasterNetwork`.
         neuron, weights, decoder: what it is made of.
+        label_smoothing: of the cross-entropy.
     """
 
     code: Literal["current", "latency"] = "current"
     neuron: RasterNeuron = field(default_factory=RasterNeuron)
     weights: RasterWeights = field(default_factory=RasterWeights)
     decoder: Votes | Membrane = field(default_factory=Votes)
+    label_smoothing: Share = 0.0
 
     parts: ClassVar[tuple[type[Any], ...]] = PARTS
 
@@ -59,7 +62,7 @@ class EttfsRecipe(SpikeClassifier):
         """Return the cross-entropy of the decoder's logits."""
         network = cast(RasterNetwork, model)
         network.dtype = self._dtype(images)
-        return F.cross_entropy(network(maps(images)), labels)
+        return F.cross_entropy(network(maps(images)), labels, label_smoothing=self.label_smoothing)
 
     def compilable(self, model: torch.nn.Module) -> list[torch.nn.Module]:
         """Return the layers, each with its normalisation and threshold."""

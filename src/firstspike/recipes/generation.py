@@ -35,19 +35,19 @@ class GenerationReport:
         quality: of the samples.
         cost: per image, see `firstspike.metrics.sampling.generation_cost`.
         controls: quality of real images and of the class mean's pixels.
-        usefulness: see `firstspike.metrics.controls.classification_accuracy_score`; of conditional
-            generators.
+        further: figures of this kind of generator: of one that takes the label what
+            `firstspike.metrics.controls.classification_accuracy_score` returns.
     """
 
     quality: GenerationQuality
     cost: Mapping[str, Any]
     controls: Mapping[str, GenerationQuality]
-    usefulness: Mapping[str, float] = field(default_factory=dict)
+    further: Mapping[str, float] = field(default_factory=dict)
 
     def as_dict(self) -> dict[str, Any]:
         """Return the figures under the names that ``firstspike evaluate --json`` prints."""
         controls = {name: figures.as_dict() for name, figures in self.controls.items()}
-        figures = self.quality.as_dict() | dict(self.usefulness) | dict(self.cost)
+        figures = self.quality.as_dict() | dict(self.further) | dict(self.cost)
         return figures | {"controls": controls}
 
 
@@ -118,7 +118,7 @@ class GenerativeRecipe(Recipe):
             measured,
             generation_cost(generator, samples),
             control_quality(test, train, features, second),
-            self._usefulness(generator, test, len(train), features) if self.conditional else {},
+            self.further(model, generator, test, len(train), features),
         )
 
     def generate(
@@ -135,10 +135,17 @@ class GenerativeRecipe(Recipe):
         asked = labels if int(labels.min()) >= 0 else None
         return samples, quality(samples.images, asked, test, train, features, second)
 
-    def _usefulness(
-        self, generator: Generator, test: ImageSet, count: int, features: Features
+    def further(
+        self,
+        model: torch.nn.Module,
+        generator: Generator,
+        test: ImageSet,
+        count: int,
+        features: Features,
     ) -> dict[str, float]:
-        """How well a classifier does that learns from as many samples as there are training images."""
+        """Return figures besides the samples' quality; of `count` samples, where one learns from them."""
+        if not self.conditional:
+            return {}
         drawn = sample(generator, count, SAMPLE_SEED + 1)
         return classification_accuracy_score(drawn.images, drawn.labels, test, features)
 

@@ -149,7 +149,8 @@ def _train(
                 move_bar((index + 1) / (len(batches) + 1))
         losses.check(model)
         plain = inputs[:STATISTICS_IMAGES].split(recipe.batch_size)
-        renew_statistics(modules["average"], (recipe.plain(part).to(device) for part in plain))
+        with seeded(run.seed, "statistics", epoch):
+            renew_statistics(modules["average"], (recipe.plain(part).to(device) for part in plain))
         figures = {} if validation is None else recipe.judge(modules["average"], validation)
         score = recipe.score(figures)
         if math.isnan(score):
