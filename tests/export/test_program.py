@@ -17,7 +17,10 @@ from hypothesis import strategies as st
 
 import firstspike as fs
 from firstspike.export.program import expected, write_idx
+from firstspike.models.conv_gan import ConvGenerator, Levels
 from firstspike.models.gan import SpikingGenerator
+from firstspike.nn.normed import renew_statistics
+from firstspike.support import InputError
 
 COMPILER = shutil.which("cc") or shutil.which("gcc") or shutil.which("clang")
 pytestmark = pytest.mark.skipif(COMPILER is None, reason="there is no C compiler")
@@ -108,6 +111,35 @@ def test_a_generator_makes_the_integer_models_pictures(place: Path, classes: int
         wrong = run(program, 5, 12, place / "none", "3")
         assert (wrong.returncode, wrong.stderr) == (2, "network: 3: is no label of this network\n")
         assert not (place / "none").exists()
+
+
+def test_a_convolutional_generator_makes_the_integer_models_pictures(place: Path) -> None:
+    torch.manual_seed(0)
+    trained = ConvGenerator((1, 8, 12), noise_size=5, num_classes=3, maps=4, levels=Levels())
+    inputs = trained.received(trained.noise(60), torch.arange(60) % 3)
+    renew_statistics(trained, [inputs])
+    generator = trained.eval().spiking()
+    made = fs.integer(generator, bits=8)
+    fs.export.c(made, place / "net")
+    assert run("make", "-s", "-C", place / "net", "check", f"CFLAGS={SANITIZED}").returncode == 0
+    noise, labels = generator.noise(20), torch.arange(20) % 3
+    exact, whole = (one.images(one(noise, labels)).int() for one in (generator, made))
+    # Weights of 8 bits move a pixel by a level or two of 64.
+    assert (exact - whole).abs().float().mean() < 4
+    assert len(whole.unique()) > 8
+
+
+@pytest.mark.parametrize(
+    ("shape", "prior", "words"), [((3, 4, 4), False, "colour"), ((1, 4, 4), True, "prior")]
+)
+def test_generators_that_a_program_cannot_draw_with_are_refused(
+    place: Path, shape: tuple[int, ...], prior: bool, words: str
+) -> None:
+    trained = ConvGenerator(shape, noise_size=2, num_classes=0, maps=2, levels=Levels()).eval()
+    table = torch.full((2, 17), 1 / 17) if prior else None
+    for write in (fs.export.c, fs.export.html):
+        with pytest.raises(InputError, match=words):
+            write(trained.spiking(table), place / "net")
 
 
 def test_what_is_no_file_of_samples_is_refused_in_one_line(place: Path) -> None:

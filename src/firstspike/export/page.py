@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 from firstspike.export.integers import IntegerNetwork
-from firstspike.export.tables import intensities, tables
+from firstspike.export.tables import check_drawn, intensities, tables
 from firstspike.export.whole import whole
 from firstspike.models.gan import SpikingGenerator
 from firstspike.models.spiking_form import SpikingForm
@@ -196,6 +196,7 @@ def _pen(images: np.ndarray) -> dict[str, Any]:
 
 
 def _generator(generator: SpikingGenerator, bits: int | None) -> dict[str, Any]:
+    check_drawn(generator)
     network, made = whole(generator, bits=bits, in_shape=None)
     assert made is not None
     return {

@@ -1,5 +1,6 @@
 """A network as a C program that computes it in integers, event by event."""
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
@@ -12,7 +13,7 @@ import torch
 from firstspike import __version__
 from firstspike.decision import FirstSpike
 from firstspike.export.integers import IntegerCausal, IntegerNetwork
-from firstspike.export.tables import ConnectionTable, LayerTable, Tables, intensities, tables
+from firstspike.export.tables import ConnectionTable, LayerTable, Tables, check_drawn, intensities, tables
 from firstspike.export.whole import whole
 from firstspike.metrics.cost import (
     spikes_per_layer,
@@ -82,6 +83,8 @@ def c(
         InputError: `folder` holds something.
         OSError: it cannot be written.
     """
+    if isinstance(net, SpikingGenerator):
+        check_drawn(net)
     network, generator = whole(net, bits=bits, in_shape=in_shape)
     layout = tables(network, even=network.bits <= _HALF_BYTE)
     if generator is None and layout.layers[-1].places > 1:
@@ -109,7 +112,7 @@ def c(
 def _sides(network: IntegerNetwork, generator: SpikingGenerator | None) -> Shape:
     """What a sample looks like in a file: one row of noise, else rows of pixels."""
     if generator:
-        return network.in_shape
+        return (math.prod(network.in_shape),)
     if len(network.in_shape) == 1:
         side = round(network.in_shape[0] ** 0.5)
         return (side, side) if side**2 == network.in_shape[0] else (1, network.in_shape[0])

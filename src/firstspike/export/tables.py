@@ -16,6 +16,7 @@ from firstspike.models.gan import SpikingGenerator
 from firstspike.nn.geometry import Pair, Shape
 from firstspike.nn.wiring import Dense, TransposedConvolution
 from firstspike.spikes import Spikes
+from firstspike.support import InputError
 
 
 @dataclass(frozen=True, eq=False)
@@ -116,6 +117,17 @@ class Tables:
     def places(self) -> int:
         """Places of an input map."""
         return math.prod(self.sides)
+
+
+def check_drawn(generator: SpikingGenerator) -> None:
+    """Raise InputError for a generator whose noise or pictures no exported program draws."""
+    if len(generator.image_shape) != 2:
+        raise InputError("an exported generator draws grey pictures, and this one draws in colour")
+    if generator.prior is not None:
+        raise InputError(
+            "an exported generator draws uniform noise, and this one's latents have a prior of their own; "
+            "take firstspike.integer(generator), which keeps it"
+        )
 
 
 def intensities(generator: SpikingGenerator) -> np.ndarray:

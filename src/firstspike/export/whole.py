@@ -101,8 +101,8 @@ def integer(
     if isinstance(net, IntegerNetwork):
         raise TypeError(f"the network is in integers already, of {net.bits} bits")
     if isinstance(net, SpikingGenerator):
-        made = integer(net.stack, bits=bits, per=per)
-        return SpikingGenerator(made, net.noise_size, net.image_shape, net.num_classes)
+        made = integer(net.stack, bits=bits, per=per, in_shape=net.in_shape)
+        return SpikingGenerator(made, net.noise_size, net.image_shape, net.num_classes, net.prior)
     form = spiking_form(net) if isinstance(net, WindowNetwork | RasterNetwork) else net
     if isinstance(form, Stack):
         stack, encode = form, form[0].neuron.encode

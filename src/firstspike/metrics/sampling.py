@@ -86,7 +86,7 @@ def generation_cost(generator: Generator, samples: Samples) -> dict[str, Any]:
         return {}
     stack = generator.stack
     spikes = samples.spikes.to(torch.float32)
-    neurons = torch.tensor([float(math.prod(shape)) for shape in stack.shapes()])
+    neurons = torch.tensor([float(math.prod(shape)) for shape in stack.shapes(generator.in_shape)])
     per_neuron = spikes / neurons
     cost = energy(stack, float(samples.synops.mean()))
     return {

@@ -38,6 +38,12 @@ class SpikingGenerator(torch.nn.Module):
 
     prior: Tensor | None
 
+    @property
+    def in_shape(self) -> tuple[int, ...]:
+        """Shape of what the stack takes: features, or maps of one place."""
+        inputs = self.noise_size + self.num_classes
+        return (inputs,) if self.stack[0].takes[0] == "features" else (inputs, 1, 1)
+
     def noise(self, count: int, generator: torch.Generator | None = None) -> Spikes:
         """Return noise spikes ``(count, noise_size)``."""
         if self.prior is not None:
@@ -53,10 +59,7 @@ class SpikingGenerator(torch.nn.Module):
     def trace(self, noise: Spikes, labels: Tensor | None = None) -> list[Spikes]:
         """Return the spikes of the input and of every layer."""
         inputs = with_label(noise, labels, self.num_classes)
-        if self.stack[0].takes[0] == "channels":
-            # Each input neuron is a map of one place.
-            inputs = inputs.with_times(inputs.times[..., None, None])
-        return self.stack.trace(inputs)
+        return self.stack.trace(inputs.with_times(inputs.times.reshape(-1, *self.in_shape)))
 
     def images(self, pixels: Spikes) -> Tensor:
         """Return the pictures that pixel spikes stand for, uint8 ``(batch, *image_shape)``."""

@@ -97,6 +97,8 @@ def shrink(run: RunFolder, path: str | Path, *, bits: int = 8) -> RunFolder:
     form, path = run.config.exported(run.load()), Path(path)
     with atomic_folder(path) as made:
         if isinstance(form, SpikingGenerator):
+            if not isinstance(run.load(), SpikingGenerator):
+                raise InputError("only a fully connected generator is written smaller; export it instead")
             small = RunFolder.create(made, run.preset, run.config, run.seed)
             small.save_model(networks.shrunk(whole(form, bits=bits, in_shape=None)[0], "stack."))
         else:
