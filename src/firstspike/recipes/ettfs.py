@@ -99,11 +99,12 @@ _RECIPE = EttfsRecipe(
 _CIFAR = replace(
     _RECIPE,
     dataset="cifar-10",
-    layout="W2-64C3-E2-64C3-256C3-E2-256C3-256C3-E2-256C3-A3",
+    layout="W2-128C3-E2-128C3-384C3-E2-384C3-384C3-E2-384C3-A3",
     steps=2,
     decoder=replace(_RECIPE.decoder, neurons_per_class=30),
+    label_smoothing=0.1,
     pool_first=True,
-    augmentation=AUGMENTATION,
+    augmentation=replace(AUGMENTATION, shift_px=4),
     epochs=16,
     **TRAINING,
 )
