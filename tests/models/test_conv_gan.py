@@ -8,7 +8,7 @@ from builders import refused
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from firstspike.metrics.sampling import sample, stepped_agreement
+from firstspike.metrics.sampling import generation_cost, sample, stepped_agreement
 from firstspike.models.conv_gan import ConvGenerator, Critic, Levels
 from firstspike.nn.normed import renew_statistics
 from firstspike.spikes import Spikes
@@ -148,3 +148,13 @@ def test_critic_learns_pixels_apart_whatever_its_neurons():
 def test_sides_that_are_no_multiples_of_four_are_refused():
     with refused(InputError, "multiples of 4, found 8 x 10"):
         ConvGenerator((1, 8, 10), noise_size=2, num_classes=0, maps=4, levels=Levels())
+
+
+def test_the_cost_of_an_image_is_counted():
+    made = generator().spiking()
+    cost = generation_cost(made, sample(made, 20))
+    assert cost["stepped_agreement"] == 1
+    assert cost["active_share_max"] <= 1
+    assert cost["steps_per_image"] == 16 * 4 + 64
+    assert sum(cost["spikes_per_image_by_layer"]) == pytest.approx(cost["spikes_per_image"])
+    assert cost["energy_pj"] > 0

@@ -88,7 +88,7 @@ def generation_cost(generator: Generator, samples: Samples) -> dict[str, Any]:
     spikes = samples.spikes.to(torch.float32)
     neurons = torch.tensor([float(math.prod(shape)) for shape in stack.shapes(generator.in_shape)])
     per_neuron = spikes / neurons
-    cost = energy(stack, float(samples.synops.mean()))
+    cost = energy(stack, float(samples.synops.mean()), generator.in_shape)
     return {
         "spikes_per_image": float(spikes.sum(1).mean()),
         "spikes_per_image_by_layer": spikes.mean(0).tolist(),
