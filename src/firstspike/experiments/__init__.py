@@ -10,6 +10,7 @@ An experiment is a value, `Experiment`; yours runs as these do:
 from firstspike.experiments.aggressive_ttfs import AGGRESSIVE_TTFS
 from firstspike.experiments.cifar10 import CIFAR10
 from firstspike.experiments.ettfs import ETTFS
+from firstspike.experiments.generation import GENERATION
 from firstspike.experiments.jobs import Run
 from firstspike.experiments.one_step import ONE_STEP
 from firstspike.experiments.ramp import RAMP
@@ -27,7 +28,7 @@ from firstspike.experiments.spec import (
 from firstspike.experiments.spiking_gan import SPIKING_GAN
 from firstspike.support import InputError
 
-EXPERIMENTS = (AGGRESSIVE_TTFS, CIFAR10, ETTFS, ONE_STEP, RAMP, SPIKING_GAN)
+EXPERIMENTS = (AGGRESSIVE_TTFS, CIFAR10, ETTFS, GENERATION, ONE_STEP, RAMP, SPIKING_GAN)
 
 
 def find(name: str) -> Experiment:

@@ -52,7 +52,7 @@ def _tables(measured: Measured) -> list[Table]:
         Table(
             "Generated digits",
             {"single-spike GAN": measured.row(GAN), "ANN GAN of the same size": measured.row(ANN)}
-            | measured.others["controls"]["all"],
+            | measured.others["controls"]["digits"],
             [Column(name) for name in ("frechet_distance", "recall", "precision", "right_label_rate")],
             notes=[
                 f"{gan['feature_label']}; 300 images against 300 test images. An image takes "

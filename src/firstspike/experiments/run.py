@@ -82,7 +82,8 @@ def measure_all(
             measured = measure(run, options.data_dir)
             # Controls are figures of the images, not of the run: once for each class is enough.
             if "controls" in measured:
-                controls["all" if job.digit is None else str(job.digit)] = measured.pop("controls")
+                images = job.config(options).dataset if job.digit is None else job.digit
+                controls[str(images)] = measured.pop("controls")
             figures[name].append({"seed": job.seed, "digit": job.digit, **measured})
     extra = {"controls": controls} if controls else {}
     finished = Finished(options, runs, Measured(figures, extra))

@@ -91,6 +91,7 @@ def generation_cost(generator: Generator, samples: Samples) -> dict[str, Any]:
     cost = energy(stack, float(samples.synops.mean()), generator.in_shape)
     return {
         "spikes_per_image": float(spikes.sum(1).mean()),
+        "spikes_per_neuron": float(spikes.sum(1).mean() / neurons.sum()),
         "spikes_per_image_by_layer": spikes.mean(0).tolist(),
         "active_share_max": float(per_neuron.max()),
         "stepped_agreement": stepped_agreement(generator),

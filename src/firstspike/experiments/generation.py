@@ -1,0 +1,237 @@
+"""``reproduce generation``: convolutional GANs and autoencoders of window neurons beside the ANNs."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from typing import Any, cast
+
+import torch
+from torch import Tensor
+
+from firstspike.data import load
+from firstspike.experiments.jobs import Run
+from firstspike.experiments.spec import (
+    Column,
+    Experiment,
+    Finished,
+    Measured,
+    Picture,
+    Row,
+    Table,
+    Target,
+    headline,
+)
+from firstspike.models.vae import Vae
+from firstspike.plot import sample_comparison, sample_grid
+from firstspike.recipes import preset
+from firstspike.recipes.conv_gan import SpikingConvGan
+from firstspike.recipes.vae import VaeRecipe
+
+# What a run takes on one core with bfloat16 units, in minutes, from the time of its first epochs.
+GAN_MINUTES, VAE_MINUTES = 20.0, 10.0
+GAN, ANN_GAN = "spiking-gan-conv", "ann-gan-conv"
+FASHION, ANN_FASHION = "spiking-gan-conv-fashion", "ann-gan-conv-fashion"
+VAE, ANN_VAE = "spiking-vae", "ann-vae"
+VAE_FASHION, ANN_VAE_FASHION = "spiking-vae-fashion", "ann-vae-fashion"
+# The controls' names in ``firstspike evaluate --json``, and what they are.
+CONTROLS = {"real": "training images", "mean image": "pixels of the class mean"}
+PAIRS = {GAN: ANN_GAN, FASHION: ANN_FASHION, VAE: ANN_VAE, VAE_FASHION: ANN_VAE_FASHION}
+PAIRED = [name for pair in PAIRS.items() for name in pair]
+ABLATIONS: Mapping[str, Mapping[str, Any]] = {
+    "no spectral norm": {"spectral": False},
+    "no shifts": {"shift_px": 0},
+    "the critic names the class": {"labels": "auxiliary"},
+    "no moving average": {"ema": 0.0},
+}
+CURVE: Mapping[str, Mapping[str, Any]] = {
+    "8 hidden, 16 pixel steps": {"steps": 8, "pixel_steps": 16},
+    "8 hidden, 32 pixel steps": {"steps": 8, "pixel_steps": 32},
+    "16 hidden, 256 pixel steps": {"pixel_steps": 256},
+    "spike penalty 1": {"spike_penalty": 1.0},
+    "spike penalty 4": {"spike_penalty": 4.0},
+}
+QUALITY = [
+    Column(name)
+    for name in (
+        "frechet_distance",
+        "second_frechet_distance",
+        "precision",
+        "recall",
+        "right_label_rate",
+        "classification_accuracy_score",
+    )
+]
+COST = [
+    Column("spikes_per_neuron"),
+    Column("steps_per_image", "steps"),
+    Column("energy_pj"),
+    Column("training_seconds", "training, minutes", 0, 1 / 60),
+]
+
+
+def generation() -> Experiment:
+    """Return the experiment."""
+    return Experiment(
+        name="generation",
+        title="Generation: convolutional networks and autoencoders",
+        subtitle="Images from networks whose neurons spike at most once",
+        split="test images; as many generated as real",
+        runs=[
+            *(Run(name, minutes=GAN_MINUTES if "gan" in name else VAE_MINUTES) for name in PAIRED),
+            *(
+                Run(GAN, changed(changes), variant=name, seeds=1, minutes=GAN_MINUTES)
+                for name, changes in {**ABLATIONS, **CURVE}.items()
+            ),
+        ],
+        tables=lambda measured: list(_tables(measured)),
+        headlines=_headlines,
+        targets=_targets,
+        pictures=_pictures,
+        curves={
+            "loss": ["generator_loss", "critic_loss"],
+            "evidence bound, validation": ["validation_bound"],
+        },
+    )
+
+
+def changed(changes: Mapping[str, Any]) -> SpikingConvGan:
+    """Return the GAN's recipe with other fields."""
+    return replace(cast(SpikingConvGan, preset(GAN).recipe), **changes)
+
+
+def _beside(measured: Measured, names: list[str], columns: list[Column]) -> dict[str, Row]:
+    """The rows of these names that were measured, and both controls."""
+    rows: dict[str, Row] = {**measured.rows(names)}
+    dataset = str(preset(names[0]).recipe.dataset)
+    for control, label in CONTROLS.items():
+        figures = measured.others["controls"][dataset][control]
+        rows[label] = {column.figure: figures.get(column.figure) for column in columns}
+    return rows
+
+
+def _tables(measured: Measured) -> Iterator[Table]:
+    for names, caption, digit in (
+        ([GAN, ANN_GAN], "MNIST, all digits in one network that takes the label", "digit"),
+        ([FASHION, ANN_FASHION], "Fashion-MNIST, all classes in one network", "class"),
+    ):
+        if not any(name in measured for name in names):
+            continue
+        judged = measured.runs[next(name for name in names if name in measured)][0]
+        yield Table(
+            caption,
+            _beside(measured, names, QUALITY),
+            [*QUALITY, *COST],
+            notes=[
+                f"{judged['feature_label']}: 64 features of the package's own CNN (validation accuracy "
+                f"{_percent(judged, 'feature_accuracy')}), and of a second one of another architecture "
+                f"({_percent(judged, 'second_feature_accuracy')}); not comparable with Inception features.",
+                "Classifier trained on samples: accuracy on test images; trained on the training images it "
+                f"has {_percent(judged, 'classification_accuracy_score_of_real')}. Right {digit}: by the "
+                "first CNN; pixels of the class mean have a high one too.",
+                "Training images: as many as there are test images.",
+            ],
+        )
+    for names, title in (
+        ([VAE, ANN_VAE], "MNIST"),
+        ([VAE_FASHION, ANN_VAE_FASHION], "Fashion-MNIST"),
+    ):
+        if any(name in measured for name in names):
+            columns = [
+                Column("reconstruction_error", "squared error of a pixel", 4),
+                Column("bound", "evidence bound, nats", 0),
+                *QUALITY[:4],
+            ]
+            yield Table(
+                f"{title}, variational autoencoders",
+                _beside(measured, names, columns),
+                [*columns, *COST],
+                notes=[
+                    "Reconstructions of test images by the likeliest latents; the other figures are of "
+                    "samples from the prior. Bounds of densities in 0 ... 1; those of the spiking network "
+                    "hold for images of its 64 levels.",
+                ],
+            )
+    for caption, variants in (
+        ("What makes the GAN stable: one thing changed", ABLATIONS),
+        ("Quality against steps and spikes", CURVE),
+    ):
+        names = [GAN, *(name for name in variants if name in measured)]
+        if len(names) > 1 and GAN in measured:
+            yield Table(
+                caption, measured.rows(names), [*QUALITY, *COST], notes=["One seed of each change."]
+            )
+
+
+def _percent(figures: Row, name: str) -> str:
+    return f"{100 * figures[name]:.2f} %"
+
+
+def _headlines(measured: Measured) -> Iterator[list[str]]:
+    columns = [
+        Column("frechet_distance", "FD {}", 1),
+        Column("right_label_rate", "right class {} %", 1, 100),
+        Column("spikes_per_neuron", "{} spikes per neuron", 2),
+    ]
+    for name in PAIRS:
+        if name in measured:
+            yield headline(preset(name).summary, measured.row(name), columns)
+
+
+def _targets(measured: Measured) -> Iterator[Target]:
+    figure = "frechet_distance"
+    for name, factor in ((GAN, 1.1), (FASHION, 1.3), (VAE, 1.1), (VAE_FASHION, 1.1)):
+        if name in measured and PAIRS[name] in measured:
+            ours, ann = measured.row(name), measured.row(PAIRS[name])
+            yield Target(
+                f"`{name}`",
+                figure,
+                ours[figure],
+                factor * ann[figure]["mean"],
+                f"{factor:g} times the ANN's",
+            )
+
+
+def _pictures(finished: Finished) -> Iterator[Picture]:
+    seed, data_dir = finished.options.seeds[0], finished.options.data_dir
+    for name in PAIRED:
+        if name not in finished.runs:
+            continue
+        run = finished.open(name)
+        images = run.config.sample(run.load(), 100, seed).images
+        yield Picture(
+            "Samples", f"{name}.png", f"`{name}`: the first 100 of seed {seed}.", sample_grid(images, 10)
+        )
+    for name in (VAE, VAE_FASHION):
+        if name not in finished.runs:
+            continue
+        run = finished.open(name)
+        recipe, model = cast(VaeRecipe, run.config), cast(Vae, run.load())
+        test = load(recipe.dataset, "test", data_dir).images[:16]
+        strips = {"test images": test, "reconstructed": recipe.reconstructed(model, test)}
+        yield Picture(
+            "Reconstructions", f"{name}-reconstructed.png", f"`{name}`.", sample_comparison(strips, 16)
+        )
+        yield Picture(
+            "Between two images",
+            f"{name}-between.png",
+            f"`{name}`: from a test image to the next, spike time by spike time.",
+            sample_grid(between(recipe, model, test), 10),
+        )
+
+
+@torch.no_grad()
+def between(recipe: VaeRecipe, model: Vae, images: Tensor, steps: int = 10) -> Tensor:
+    """Return what the latents between neighbouring images stand for, uint8 ``(rows * steps, ...)``.
+
+    Args:
+        recipe, model: an autoencoder.
+        images: uint8 ``(rows + 1, height, width)``.
+        steps: pictures from one to the next.
+    """
+    model.eval()
+    centre = model.encoder(recipe.pixels(images))[0]
+    shares = torch.linspace(0, 1, steps).reshape(1, -1, 1)
+    rows = centre[:-1, None].lerp(centre[1:, None], shares).flatten(0, 1)
+    return model.decoder.images(model.decoder(model.latent.likeliest(rows)))
+
+
+GENERATION = generation()

@@ -1,0 +1,89 @@
+"""``reproduce generation``: its runs, and the whole of it on the embedded digits in few steps."""
+
+import dataclasses
+import json
+
+import pytest
+import torch
+
+from firstspike.data import load
+from firstspike.experiments import generation, jobs, run_experiment
+from firstspike.experiments.jobs import Options
+from firstspike.recipes import preset
+from firstspike.training.loop import train_recipe
+from firstspike.training.run_folder import RunFolder
+
+TINY = {"dataset": "digits", "noise_size": 4, "epochs": 1}
+GAN = {"generator_maps": 4, "critic_maps": 4, "critic_features": 8}
+VAE = {"encoder_maps": 4, "features": 8, "decoder_maps": 4}
+
+
+def tiny(name):
+    entry = preset(name)
+    sizes = GAN if "gan" in name else VAE
+    return dataclasses.replace(
+        entry, recipe=dataclasses.replace(entry.recipe, **TINY, **sizes), one_dataset=True
+    )
+
+
+def test_each_preset_has_its_ann_and_the_variants_one_seed():
+    experiment = generation.generation()
+    names = [run.name for run in experiment.runs]
+    assert names[:8] == [name for pair in generation.PAIRS.items() for name in pair]
+    options = Options(None, seeds=(0, 1, 2))
+    for run in experiment.runs:
+        assert len(run.jobs(options)) == (3 if run.name in generation.PAIRED else 1)
+        assert run.minutes > 0
+    variants = {run.name: run.config for run in experiment.runs if run.config is not None}
+    for name, changes in {**generation.ABLATIONS, **generation.CURVE}.items():
+        differ = {
+            field.name: getattr(variants[name], field.name)
+            for field in dataclasses.fields(variants[name])
+            if getattr(variants[name], field.name) != getattr(preset(generation.GAN).recipe, field.name)
+        }
+        assert differ == changes
+
+
+@pytest.mark.slow
+def test_report_and_figures(monkeypatch, tmp_path):
+    def train(waiting, total, options, device):
+        for job in waiting:
+            run = RunFolder.create(job.folder(options), job.run.preset, job.config(options), 0, resume=True)
+            train_recipe(run, load("digits", "train"), load("digits", "validation"), show_progress=False)
+
+    monkeypatch.setenv("FIRSTSPIKE_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(jobs, "_train", train)
+    monkeypatch.setattr(generation, "preset", tiny)
+    monkeypatch.setattr(jobs, "preset", tiny)
+    monkeypatch.setattr(generation, "ABLATIONS", {"no shifts": {"shift_px": 0}})
+    monkeypatch.setattr(generation, "CURVE", {"8 steps": {"steps": 8}})
+    results = tmp_path / "docs" / "results"
+    results.mkdir(parents=True)
+    report = run_experiment(generation.generation(), out=tmp_path / "out", seeds=[0], results=results)
+    document = json.loads((results / "generation.json").read_text())
+    rows = [[row[0] for row in table["rows"]] for table in document["tables"]]
+    controls = ["training images", "pixels of the class mean"]
+    assert rows == [
+        ["`spiking-gan-conv`", "`ann-gan-conv`", *controls],
+        ["`spiking-gan-conv-fashion`", "`ann-gan-conv-fashion`", *controls],
+        ["`spiking-vae`", "`ann-vae`", *controls],
+        ["`spiking-vae-fashion`", "`ann-vae-fashion`", *controls],
+        ["`spiking-gan-conv`", "no shifts"],
+        ["`spiking-gan-conv`", "8 steps"],
+    ]
+    assert len(document["headlines"]) == 4
+    pictures = {path.name for path in (tmp_path / "out" / "pictures").iterdir()}
+    assert {f"{name}.png" for name in generation.PAIRED} <= pictures
+    assert {"spiking-vae-reconstructed.png", "spiking-vae-between.png"} <= pictures
+    assert "times the ANN" in report.read_text(encoding="utf-8")
+
+
+def test_between_two_images_lie_both_and_what_is_between():
+    recipe = tiny("spiking-vae").recipe
+    torch.manual_seed(0)
+    model = recipe.build((1, 8, 8), 10).eval()
+    images = load("digits", "test").images[:3]
+    found = generation.between(recipe, model, images, steps=4)
+    assert found.shape == (2 * 4, 8, 8)
+    ends = recipe.reconstructed(model, images)
+    assert torch.equal(found[[0, 3, 7]], ends)
