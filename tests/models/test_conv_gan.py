@@ -88,6 +88,17 @@ def test_samples_of_both_kinds_are_of_one_size_and_follow_the_seed():
         made.received(made.noise(2))
 
 
+@torch.no_grad()
+def test_pixels_start_at_the_mean_of_the_images():
+    pixels = torch.rand(50, 3, 8, 8) * torch.tensor([0.2, 1.0, 0.6])[:, None, None]
+    for levels in (Levels(pixel_steps=1024), None):
+        made = generator(shape=(3, 8, 8), levels=levels)
+        made.start_at(pixels)
+        torch.nn.init.zeros_(made.pixels.weight)
+        found = made(*drawn(made)).mean((0, 2, 3))
+        torch.testing.assert_close(found, pixels.mean((0, 2, 3)), atol=2e-3, rtol=0)
+
+
 def critic(labels="projection", *, spectral=True, levels=Levels(), classes=3):  # noqa: B008 - a frozen value
     torch.manual_seed(0)
     return Critic(

@@ -43,7 +43,7 @@ class Levels:
     in_steps: int = 16
     pixel_steps: int = 64
     clip: float = 4.0
-    critic_clip: float = 4.0
+    critic_clip: float = 1.0
 
     def pixel_neuron(self) -> Window:
         """Return the neuron of a pixel."""
@@ -94,6 +94,14 @@ class ConvGenerator(torch.nn.Module):
         self.second = NormedConnection((maps, maps, 4, 4), stride=2, transposed=True)
         self.third = NormedConnection((maps, half, 4, 4), stride=2, transposed=True)
         self.pixels = torch.nn.Conv2d(half, channels, 3, padding=1)
+
+    @torch.no_grad()
+    def start_at(self, pixels: Tensor) -> None:
+        """Start at the mean of these pixels, ``(images, channels, height, width)`` in 0 ... 1."""
+        mean = pixels.mean((0, 2, 3)).clamp(0.02, 0.98)
+        assert self.pixels.bias is not None
+        # The range of a window neuron is a line from -1 to 1, that of the ANN a tanh.
+        self.pixels.bias.copy_(2 * mean - 1 if self.levels is not None else torch.atanh(2 * mean - 1))
 
     def noise(self, count: int, generator: torch.Generator | None = None) -> Tensor:
         """Return the values of noise neurons ``(count, noise_size)``."""

@@ -24,6 +24,7 @@ from firstspike.spikes import encode_latency
 SOURCE = "our own; hinge loss and spectral norm: Miyato et al. 2018, arXiv 1802.05957"
 
 _PLAIN_SEED = 2
+_STARTING_IMAGES = 1000
 
 
 class ConvGan(torch.nn.Module):
@@ -105,6 +106,10 @@ class ConvGanRecipe(GenerativeRecipe):
         """
         check_sides(*self.sizes()[0][1:])
         return super().data(split, data_dir)
+
+    def prepare(self, model: torch.nn.Module, train: ImageSet) -> None:
+        """Let the generator start at the mean intensity of the images to learn."""
+        cast(ConvGan, model).generator.start_at(self.pixels(self.chosen(train).images[:_STARTING_IMAGES]))
 
     def kept(self, model: torch.nn.Module) -> torch.nn.Module:
         """Return the generator."""
@@ -191,7 +196,7 @@ class SpikingConvGan(ConvGanRecipe):
     in_steps: Steps = 16
     pixel_steps: Steps = 64
     clip: Positive = 4.0
-    critic_clip: Positive = 4.0
+    critic_clip: Positive = 1.0
     spike_penalty: NotNegative = 0.0
 
     def levels(self) -> Levels:
@@ -242,12 +247,23 @@ class AnnConvGan(ConvGanRecipe):
         return generator
 
 
+_ON_DIGITS = {
+    "noise_size": 16,
+    "generator_maps": 16,
+    "critic_maps": 16,
+    "critic_features": 32,
+    "shift_px": 0,
+    "batch_size": 32,
+    "epochs": 60,
+}
+
 PRESETS = (
     Preset(
         "spiking-gan-conv",
         "convolutional GAN of window neurons that takes the label, all digits in one",
         SOURCE,
         SpikingConvGan(),
+        on_digits=_ON_DIGITS,
     ),
     Preset(
         "spiking-gan-conv-fashion",
@@ -261,6 +277,7 @@ PRESETS = (
         "the convolutional ANN GAN of the same size",
         SOURCE,
         AnnConvGan(),
+        on_digits=_ON_DIGITS,
         note="the reference that spiking-gan-conv is measured against",
     ),
     Preset(

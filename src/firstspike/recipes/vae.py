@@ -26,6 +26,7 @@ SOURCE = "our own; evidence bound: Kingma & Welling 2014, arXiv 1312.6114"
 
 _JUDGING_BATCH = 500
 _JUDGING_SEED = 3
+_STARTING_IMAGES = 1000
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,6 +91,11 @@ class VaeRecipe(GenerativeRecipe):
             decoder_maps=self.decoder_maps,
             levels=self.levels(),
         )
+
+    def prepare(self, model: torch.nn.Module, train: ImageSet) -> None:
+        """Let the decoder start at the mean intensity of the images to learn."""
+        images = self.chosen(train).images[:_STARTING_IMAGES]
+        cast(Vae, model).decoder.start_at(self.pixels(images))
 
     def optimizers(self, model: torch.nn.Module) -> dict[str, torch.optim.Optimizer]:
         """Return Adam."""
@@ -220,12 +226,22 @@ class AnnVae(VaeRecipe):
         return maps(images).to(torch.float32) / 255
 
 
+_ON_DIGITS = {
+    "noise_size": 8,
+    "encoder_maps": 16,
+    "features": 64,
+    "decoder_maps": 16,
+    "batch_size": 32,
+    "epochs": 60,
+}
+
 PRESETS = (
     Preset(
         "spiking-vae",
         "variational autoencoder of window neurons with spike times as latents",
         SOURCE,
         SpikingVae(),
+        on_digits=_ON_DIGITS,
     ),
     Preset(
         "spiking-vae-fashion",
@@ -239,6 +255,7 @@ PRESETS = (
         "the ANN autoencoder of the same size with normal latents",
         SOURCE,
         AnnVae(),
+        on_digits=_ON_DIGITS,
         note="the reference that spiking-vae is measured against",
     ),
     Preset(
