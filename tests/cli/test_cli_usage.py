@@ -120,8 +120,8 @@ REFUSED = [
     (f"sample run --count 3 --out a.png --seed {2**63}", f"found '{2**63}'"),
     (
         "reproduce nothing",
-        "unknown experiment 'nothing'; choose from aggressive-ttfs, cifar10, ettfs, one-step, ramp, "
-        "spiking-gan",
+        "unknown experiment 'nothing'; choose from aggressive-ttfs, cifar10, ettfs, generation, "
+        "one-step, ramp, spiking-gan",
     ),
     ("reproduce spiking-gan --digits 10", "--digits: expected an integer, 0 ... 9, found '10'"),
     ("reproduce ettfs --device cuda", "experiment ettfs takes no --device; leave it out"),

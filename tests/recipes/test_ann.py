@@ -66,7 +66,9 @@ def test_with_levels_its_layers_are_those_of_window_neurons(train):
     torch.testing.assert_close(relu, torch.tensor([0.0, 0.3, 7.0]) / SMALL.clip)
 
 
-CIFAR = sorted(name for name in PRESETS if name.startswith(("window-cifar", "ann-")) and "gan" not in name)
+CIFAR = sorted(
+    name for name in PRESETS if name.startswith(("window-cifar", "ann-cifar", "ann-quantised-cifar"))
+)
 
 
 def test_the_presets_of_cifar():

@@ -21,7 +21,7 @@ from firstspike.recipes.generation import GenerativeRecipe
 from firstspike.recipes.presets import Preset
 from firstspike.spikes import encode_latency
 
-SOURCE = "our own; hinge loss and spectral norm: Miyato et al. 2018, arXiv 1802.05957"
+SOURCE = "Miyato et al. 2018, arXiv 1802.05957 (hinge loss, spectral norm); networks: our own"
 
 _PLAIN_SEED = 2
 _STARTING_IMAGES = 1000

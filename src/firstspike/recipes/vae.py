@@ -22,7 +22,7 @@ from firstspike.recipes.presets import Preset
 from firstspike.spikes import encode_latency
 from firstspike.support import InputError
 
-SOURCE = "our own; evidence bound: Kingma & Welling 2014, arXiv 1312.6114"
+SOURCE = "Kingma & Welling 2014, arXiv 1312.6114 (evidence bound); spike times as latents: our own"
 
 _JUDGING_BATCH = 500
 _JUDGING_SEED = 3
