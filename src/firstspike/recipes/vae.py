@@ -27,6 +27,8 @@ SOURCE = "Kingma & Welling 2014, arXiv 1312.6114 (evidence bound); spike times a
 _JUDGING_BATCH = 500
 _JUDGING_SEED = 3
 _STARTING_IMAGES = 1000
+# Standard deviation of the noise that is to be taken away, of intensities 0 ... 1.
+_NOISE = 0.4
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -121,7 +123,7 @@ class VaeRecipe(GenerativeRecipe):
     def corrupted(self, images: Tensor) -> Tensor:
         """Return images uint8 as `corruption` changes them."""
         if self.corruption == "noise":
-            noisy = images.to(torch.float32) + 0.4 * 255 * torch.randn(images.shape)
+            noisy = images.to(torch.float32) + _NOISE * 255 * torch.randn(images.shape)
             return noisy.round().clamp(0, 255).to(torch.uint8)
         if self.corruption == "half":
             upper = images.clone()
