@@ -9,12 +9,17 @@ from firstspike.nn.largest import max_pool
 from firstspike.nn.normed import connect
 
 
-@pytest.mark.parametrize(("batch", "size"), [(12, 7), (5, 3), (1, 3), (12, 9)])
-def test_narrow_maps_side_by_side_convolve_as_alone(batch, size):
+@pytest.mark.parametrize(
+    ("batch", "size", "kernel"),
+    [(12, 7, 3), (5, 3, 3), (1, 3, 3), (12, 9, 3), (12, 7, 5), (12, 7, 4), (12, 7, 2)],
+)
+def test_narrow_maps_side_by_side_convolve_as_alone(batch, size, kernel):
     # Small integers, whose sums bfloat16 holds; in float32 nothing stands side by side.
+    # An even kernel gives a place less along each axis.
+    given = size - 1 + kernel % 2
     values, weight, grad = (
         torch.randint(-1, 2, shape).to(torch.float32)
-        for shape in ((batch, 4, size, size), (6, 4, 3, 3), (batch, 6, size, size))
+        for shape in ((batch, 4, size, size), (6, 4, kernel, kernel), (batch, 6, given, given))
     )
     found = []
     for dtype in (torch.float32, torch.bfloat16):
@@ -25,11 +30,13 @@ def test_narrow_maps_side_by_side_convolve_as_alone(batch, size):
         torch.testing.assert_close(got.to(torch.float32), expected, rtol=2**-8, atol=0)
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-@pytest.mark.parametrize(("size", "side"), [(2, 7), (3, 9), (3, 4)])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float64])
+@pytest.mark.parametrize(("size", "side"), [(2, 7), (3, 9), (3, 4), (17, 18)])
 def test_largest_membranes_and_their_gradient_are_torchs(dtype, size, side):
     # Few different numbers, so that there are equals.
-    maps = torch.randint(-2, 3, (3, 5, side, side + 1)).to(dtype).requires_grad_()
+    # An offset that only float64 tells from none.
+    offset = torch.rand(()).to(torch.float64) * 1e-9
+    maps = (torch.randint(-2, 3, (3, 5, side, side + 1)) + offset).to(dtype).requires_grad_()
     expected, got = torch.nn.functional.max_pool2d(maps, size), max_pool(maps, size)
     assert torch.equal(got, expected)
     grad = torch.randn_like(expected)

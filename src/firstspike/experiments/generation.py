@@ -1,4 +1,4 @@
-"""``reproduce generation``: convolutional GANs and autoencoders of window neurons beside the ANNs."""
+"""``reproduce generation``: convolutional GANs and autoencoders of window neurons, and their ANNs."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import replace

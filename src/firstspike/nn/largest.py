@@ -10,19 +10,24 @@ from firstspike.kernels.cpu import largest as kernel
 from firstspike.kernels.untraced import untraced
 from firstspike.neurons.base import once
 
+# What the compiled loops hold: places in a byte, and these types.
+_LARGEST_SIZE = 16
+_TYPES = (torch.float32, torch.bfloat16)
+
 
 def max_pool(membranes: Tensor, size: int) -> Tensor:
     """Return the largest of each ``size x size`` places of maps; rows and columns left over have none.
 
     Args:
-        membranes: ``(B, C, y, x)``, float32 or bfloat16.
+        membranes: ``(B, C, y, x)``.
         size: side of the squares.
     """
     if size == 1:
         return membranes
-    if membranes.device.type != "cpu" or not membranes.requires_grad:
-        return F.max_pool2d(membranes, size)
-    return _compiled(membranes, size)
+    trained = membranes.device.type == "cpu" and membranes.requires_grad
+    if trained and membranes.dtype in _TYPES and size <= _LARGEST_SIZE:
+        return _compiled(membranes, size)
+    return F.max_pool2d(membranes, size)
 
 
 @untraced

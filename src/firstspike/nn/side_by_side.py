@@ -22,8 +22,10 @@ def convolution(values: Tensor, weight: Tensor, bias: Tensor | None = None, *, s
         bias: ``(O,)``.
         stride: along both axes.
     """
-    padding = (weight.shape[-1] - 1) // 2
-    count = _in_a_row(values) if stride == 1 and padding else 1
+    kernel = weight.shape[-1]
+    padding = (kernel - 1) // 2
+    # An even kernel gives a place less than it takes.
+    count = _in_a_row(values, padding) if stride == 1 and kernel > 1 and kernel % 2 else 1
     if count == 1:
         return F.conv2d(values, weight, bias, stride=stride, padding=padding)
     width = values.shape[-1]
@@ -31,12 +33,12 @@ def convolution(values: Tensor, weight: Tensor, bias: Tensor | None = None, *, s
     return _apart(F.conv2d(row, weight, bias, padding=padding), count, width)
 
 
-def _in_a_row(values: Tensor) -> int:
+def _in_a_row(values: Tensor, gap: int) -> int:
     """How many images stand side by side: a divisor of the batch."""
     batch, width = len(values), values.shape[-1]
     if values.dtype != torch.bfloat16 or values.device.type != "cpu" or width > _NARROW:
         return 1
-    return max(n for n in range(1, _ROW // (width + 1) + 1) if batch % n == 0)
+    return max(n for n in range(1, _ROW // (width + gap) + 1) if batch % n == 0)
 
 
 def _beside(values: Tensor, count: int, gap: int) -> Tensor:
