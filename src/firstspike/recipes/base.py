@@ -342,24 +342,17 @@ class Classifier(Recipe):
 
 
 @dataclass(frozen=True, kw_only=True)
-class DeepClassifier(Classifier):
-    """A classifier of several layers given by a layout, on maps; it trains on a GPU too.
+class MixedPrecision(Checked):
+    """What a recipe that trains in half precision where that is fast is besides, named before its kind.
+
+    No `Recipe` itself: its fields' defaults would take the place of those of the other base.
 
     Attributes:
         precision: of activations during training; weights, validation and tests are float32. "auto" takes
             what the processor or GPU does well, which the run records.
-        optimizer: what takes the steps.
-        identity_start: the first filters of a convolution of odd size that gives no fewer maps than it
-            takes pass these on.
     """
 
-    rate: Rate = 2e-3
-    weight_decay: NotNegative = 0.01
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
-    optimizer: AdamW | Sgd | Muon = field(default_factory=AdamW)
-    identity_start: bool = False
-
-    on_gpu: ClassVar[bool] = True
 
     def precision_on(self, device: str) -> Precision:
         """Return the precision of a training on `device`."""
@@ -368,6 +361,28 @@ class DeepClassifier(Classifier):
     def at(self, precision: Precision) -> Self:
         """Return the recipe with its precision settled."""
         return dataclasses.replace(self, precision=precision)
+
+    def _dtype(self, images: Tensor) -> torch.dtype:
+        """The type of activations on the images' device."""
+        return torch.bfloat16 if self.precision_on(str(images.device)) == "bfloat16" else torch.float32
+
+
+@dataclass(frozen=True, kw_only=True)
+class DeepClassifier(MixedPrecision, Classifier):
+    """A classifier of several layers given by a layout, on maps; it trains on a GPU too.
+
+    Attributes:
+        optimizer: what takes the steps.
+        identity_start: the first filters of a convolution of odd size that gives no fewer maps than it
+            takes pass these on.
+    """
+
+    rate: Rate = 2e-3
+    weight_decay: NotNegative = 0.01
+    optimizer: AdamW | Sgd | Muon = field(default_factory=AdamW)
+    identity_start: bool = False
+
+    on_gpu: ClassVar[bool] = True
 
     def optimizers(self, model: torch.nn.Module) -> dict[str, torch.optim.Optimizer]:
         """Return the optimiser."""
@@ -378,10 +393,6 @@ class DeepClassifier(Classifier):
         if self.identity_start:
             start_as_identity(model)
         whiten(model, maps(train.images[:WHITENING_IMAGES]))
-
-    def _dtype(self, images: Tensor) -> torch.dtype:
-        """The type of activations on the images' device."""
-        return torch.bfloat16 if self.precision_on(str(images.device)) == "bfloat16" else torch.float32
 
 
 @dataclass(frozen=True, kw_only=True)

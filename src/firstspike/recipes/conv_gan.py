@@ -1,9 +1,7 @@
 """Convolutional GANs of window neurons, and the ANN of equal size."""
 
-from abc import abstractmethod
-from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import Annotated, Literal, Self, cast
+from dataclasses import dataclass
+from typing import Annotated, cast
 
 import torch
 from torch import Tensor
@@ -12,19 +10,16 @@ from torch.nn import functional as F
 from firstspike.data import ImageSet
 from firstspike.data.augment import shift
 from firstspike.metrics.sampling import Generator
-from firstspike.models.conv_gan import ConvGenerator, Critic, Labels, Levels, check_sides, draw_noise
+from firstspike.models.conv_gan import ConvGenerator, Critic, Labels, Levels, draw_noise
 from firstspike.models.gan import SpikingGenerator, with_one_hot
-from firstspike.models.precision import Precision, fast_precision
-from firstspike.recipes.base import Descend, maps
+from firstspike.recipes.base import Descend
 from firstspike.recipes.fields import Count, NotNegative, Positive, Range, Rate, Steps
-from firstspike.recipes.generation import GenerativeRecipe
+from firstspike.recipes.generation import ConvolutionalRecipe
 from firstspike.recipes.presets import Preset
-from firstspike.spikes import encode_latency
 
 SOURCE = "Miyato et al. 2018, arXiv 1802.05957 (hinge loss, spectral norm); networks: our own"
 
 _PLAIN_SEED = 2
-_STARTING_IMAGES = 1000
 
 
 class ConvGan(torch.nn.Module):
@@ -36,19 +31,17 @@ class ConvGan(torch.nn.Module):
 
 
 @dataclass(frozen=True, kw_only=True)
-class ConvGanRecipe(GenerativeRecipe):
+class ConvGanRecipe(ConvolutionalRecipe):
     """What convolutional GANs have in common; a subclass gives the neurons.
 
     A step: the critic learns on a batch of real and one of generated images by the hinge loss, then the
-    generator learns through the critic's new weights on the same generated images. Rates fall to 0 along a
-    line.
+    generator learns through the critic's new weights on the same generated images.
 
     Attributes:
         generator_maps, critic_maps, critic_features: see `firstspike.models.conv_gan`.
         labels, spectral: of the critic, likewise.
         shift_px: what the critic sees, real or generated, is shifted at random by up to so many pixels.
         generator_rate, critic_rate: Adam's, with betas 0.5 and 0.99.
-        precision: of hidden values during training, see `firstspike.recipes.base.DeepClassifier`.
     """
 
     noise_size: Count = 64
@@ -61,21 +54,6 @@ class ConvGanRecipe(GenerativeRecipe):
     shift_px: Annotated[int, Range(0)] = 2
     generator_rate: Rate = 4e-4
     critic_rate: Rate = 4e-4
-    precision: Literal["auto", "float32", "bfloat16"] = "auto"
-    batch_size: Count = 128
-    epochs: Count = 12
-
-    def precision_on(self, device: str) -> Precision:
-        """Return the precision of a training on `device`."""
-        return fast_precision(device) if self.precision == "auto" else self.precision
-
-    def at(self, precision: Precision) -> Self:
-        """Return the recipe with its precision settled."""
-        return replace(self, precision=precision)
-
-    @abstractmethod
-    def levels(self) -> Levels | None:
-        """Return the windows of window neurons; None for an ANN."""
 
     def build(self, shape: tuple[int, ...], classes: int) -> ConvGan:
         """Return both networks, freshly drawn."""
@@ -98,18 +76,9 @@ class ConvGanRecipe(GenerativeRecipe):
         )
         return ConvGan(generator, critic)
 
-    def data(self, split: str, data_dir: Path | None = None) -> ImageSet:
-        """Return a split of the data set.
-
-        Raises:
-            InputError: its images have sides that are no multiples of 4; see `GenerativeRecipe.data`.
-        """
-        check_sides(*self.sizes()[0][1:])
-        return super().data(split, data_dir)
-
     def prepare(self, model: torch.nn.Module, train: ImageSet) -> None:
         """Let the generator start at the mean intensity of the images to learn."""
-        cast(ConvGan, model).generator.start_at(self.pixels(self.chosen(train).images[:_STARTING_IMAGES]))
+        cast(ConvGan, model).generator.start_at(self.starting_pixels(train))
 
     def kept(self, model: torch.nn.Module) -> torch.nn.Module:
         """Return the generator."""
@@ -127,15 +96,6 @@ class ConvGanRecipe(GenerativeRecipe):
             for name, module, rate in pairs
         }
 
-    def rate_factor(self, step: int, total: int) -> float:
-        """Return the factor, along a line down to 0."""
-        return 1 - step / total
-
-    def examples(self, train: ImageSet) -> tuple[Tensor, Tensor]:
-        """Return the images to learn and their labels."""
-        chosen = self.chosen(train)
-        return chosen.images, chosen.labels
-
     def plain(self, inputs: Tensor) -> Tensor:
         """Return as many inputs of the generator."""
         noise = draw_noise(
@@ -151,8 +111,7 @@ class ConvGanRecipe(GenerativeRecipe):
     ) -> dict[str, Tensor]:
         """Update both networks on one batch."""
         gan, count = cast(ConvGan, model), len(inputs)
-        fast = self.precision_on(str(inputs.device)) == "bfloat16"
-        gan.generator.dtype = gan.critic.dtype = torch.bfloat16 if fast else torch.float32
+        gan.generator.dtype = gan.critic.dtype = self._dtype(inputs)
         asked = labels if self.conditional else None
         received = gan.generator.received(gan.generator.noise(count), asked)
         traced = gan.generator.trace(received)
@@ -172,10 +131,6 @@ class ConvGanRecipe(GenerativeRecipe):
         descend("generator", generator_loss + self.penalty(traced[:-1]))
         gan.critic.requires_grad_(True)
         return {"generator_loss": generator_loss, "critic_loss": critic_loss}
-
-    @abstractmethod
-    def pixels(self, images: Tensor) -> Tensor:
-        """Return images uint8 as the critic takes them, float32 ``(batch, channels, height, width)``."""
 
     def penalty(self, hidden: list[Tensor]) -> Tensor | float:
         """Return what is added to the generator's loss for the values of its hidden layers."""
@@ -209,10 +164,6 @@ class SpikingConvGan(ConvGanRecipe):
             critic_clip=self.critic_clip,
         )
 
-    def pixels(self, images: Tensor) -> Tensor:
-        """Return the values of the pixels' spikes."""
-        return encode_latency(maps(images), self.pixel_steps).values
-
     def penalty(self, hidden: list[Tensor]) -> Tensor | float:
         """Return the spike penalty."""
         if not self.spike_penalty:
@@ -235,10 +186,6 @@ class AnnConvGan(ConvGanRecipe):
 
     def levels(self) -> None:
         """Return that there are none."""
-
-    def pixels(self, images: Tensor) -> Tensor:
-        """Return the intensities."""
-        return maps(images).to(torch.float32) / 255
 
     def generator(self, model: torch.nn.Module) -> Generator:
         """Return the generator."""

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Annotated, Any, ClassVar
 
 import torch
+from torch import Tensor
 
 from firstspike.data import ImageSet
 from firstspike.metrics.controls import (
@@ -18,13 +19,16 @@ from firstspike.metrics.controls import (
 from firstspike.metrics.features import Features, feature_network
 from firstspike.metrics.report import Progress
 from firstspike.metrics.sampling import Generator, Samples, generation_cost, sample
-from firstspike.recipes.base import Recipe
+from firstspike.models.conv_gan import Levels, check_sides
+from firstspike.recipes.base import MixedPrecision, Recipe, maps
 from firstspike.recipes.fields import Count, Range, ShareBelowOne
+from firstspike.spikes import encode_latency
 from firstspike.support import InputError
 
 SAMPLE_SEED = 1
 # Sides of an image; what the feature network can reduce twice.
 _SMALLEST_SIDE = 4
+_STARTING_IMAGES = 1000
 
 
 @dataclass(frozen=True)
@@ -158,3 +162,47 @@ class GenerativeRecipe(Recipe):
     def chosen(self, images: ImageSet) -> ImageSet:
         """Return the images of the class to learn."""
         return images if self.digit is None else images.of_class(self.digit)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ConvolutionalRecipe(MixedPrecision, GenerativeRecipe):
+    """A recipe of convolutional networks; its rates fall to 0 along a line."""
+
+    batch_size: Count = 128
+    epochs: Count = 12
+
+    @abstractmethod
+    def levels(self) -> Levels | None:
+        """Return the windows of window neurons; None for an ANN."""
+
+    def data(self, split: str, data_dir: Path | None = None) -> ImageSet:
+        """Return a split of the data set.
+
+        Raises:
+            InputError: its images have sides that are no multiples of 4; see `GenerativeRecipe.data`.
+        """
+        check_sides(*self.sizes()[0][1:])
+        return super().data(split, data_dir)
+
+    def rate_factor(self, step: int, total: int) -> float:
+        """Return the factor, along a line down to 0."""
+        return 1 - step / total
+
+    def examples(self, train: ImageSet) -> tuple[Tensor, Tensor]:
+        """Return the images to learn and their labels."""
+        chosen = self.chosen(train)
+        return chosen.images, chosen.labels
+
+    def pixels(self, images: Tensor) -> Tensor:
+        """Return images uint8 as networks take them, float32 ``(batch, channels, height, width)``.
+
+        These are the values of the pixels' spikes, or for an ANN the intensities.
+        """
+        levels = self.levels()
+        if levels is None:
+            return maps(images).to(torch.float32) / 255
+        return encode_latency(maps(images), levels.pixel_steps).values
+
+    def starting_pixels(self, train: ImageSet) -> Tensor:
+        """Return some of the images to learn, at whose mean a generator starts."""
+        return self.pixels(self.chosen(train).images[:_STARTING_IMAGES])

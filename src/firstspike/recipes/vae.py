@@ -1,9 +1,7 @@
 """Variational autoencoders of window neurons, and the ANN of equal size."""
 
-from abc import abstractmethod
-from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import Any, ClassVar, Literal, Self, cast
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal, cast
 
 import torch
 from torch import Tensor
@@ -11,38 +9,34 @@ from torch import Tensor
 from firstspike.data import ImageSet
 from firstspike.metrics.features import Features
 from firstspike.metrics.sampling import Generator
-from firstspike.models.conv_gan import Levels, check_sides
+from firstspike.models.conv_gan import Levels
 from firstspike.models.gan import SpikingGenerator
-from firstspike.models.precision import Precision, fast_precision
 from firstspike.models.vae import Vae
-from firstspike.recipes.base import Descend, maps
+from firstspike.recipes.base import Descend
 from firstspike.recipes.fields import Count, Positive, Rate, Steps
-from firstspike.recipes.generation import GenerativeRecipe
+from firstspike.recipes.generation import ConvolutionalRecipe
 from firstspike.recipes.presets import Preset
-from firstspike.spikes import encode_latency
 from firstspike.support import InputError
 
 SOURCE = "Kingma & Welling 2014, arXiv 1312.6114 (evidence bound); spike times as latents: our own"
 
 _JUDGING_BATCH = 500
 _JUDGING_SEED = 3
-_STARTING_IMAGES = 1000
 # Standard deviation of the noise that is to be taken away, of intensities 0 ... 1.
 _NOISE = 0.4
 
 
 @dataclass(frozen=True, kw_only=True)
-class VaeRecipe(GenerativeRecipe):
+class VaeRecipe(ConvolutionalRecipe):
     """What variational autoencoders have in common; a subclass gives the neurons.
 
-    The epoch with the highest bound on the validation split is kept. The rate falls to 0 along a line.
+    The epoch with the highest bound on the validation split is kept.
 
     Attributes:
         encoder_maps, features, decoder_maps: see `firstspike.models.vae.Vae`; `noise_size` are its latents.
         corruption: what the encoder sees is changed, and the image as it was is to come out: "noise" adds
             normal noise of standard deviation 0.4, "half" blackens the lower half; "none".
         rate: Adam's.
-        precision: of hidden values during training, see `firstspike.recipes.base.DeepClassifier`.
     """
 
     noise_size: Count = 16
@@ -51,9 +45,6 @@ class VaeRecipe(GenerativeRecipe):
     decoder_maps: Count = 48
     corruption: Literal["none", "noise", "half"] = "none"
     rate: Rate = 2e-3
-    precision: Literal["auto", "float32", "bfloat16"] = "auto"
-    batch_size: Count = 128
-    epochs: Count = 12
 
     judged: ClassVar[bool] = True
 
@@ -61,27 +52,6 @@ class VaeRecipe(GenerativeRecipe):
         super().__post_init__()
         if self.conditional:
             raise InputError("a variational autoencoder takes no label; leave conditional out")
-
-    def precision_on(self, device: str) -> Precision:
-        """Return the precision of a training on `device`."""
-        return fast_precision(device) if self.precision == "auto" else self.precision
-
-    def at(self, precision: Precision) -> Self:
-        """Return the recipe with its precision settled."""
-        return replace(self, precision=precision)
-
-    def data(self, split: str, data_dir: Path | None = None) -> ImageSet:
-        """Return a split of the data set.
-
-        Raises:
-            InputError: its images have sides that are no multiples of 4; see `GenerativeRecipe.data`.
-        """
-        check_sides(*self.sizes()[0][1:])
-        return super().data(split, data_dir)
-
-    @abstractmethod
-    def levels(self) -> Levels | None:
-        """Return the windows of window neurons; None for an ANN."""
 
     def build(self, shape: tuple[int, ...], classes: int) -> Vae:
         """Return the network, freshly drawn."""
@@ -96,29 +66,15 @@ class VaeRecipe(GenerativeRecipe):
 
     def prepare(self, model: torch.nn.Module, train: ImageSet) -> None:
         """Let the decoder start at the mean intensity of the images to learn."""
-        images = self.chosen(train).images[:_STARTING_IMAGES]
-        cast(Vae, model).decoder.start_at(self.pixels(images))
+        cast(Vae, model).decoder.start_at(self.starting_pixels(train))
 
     def optimizers(self, model: torch.nn.Module) -> dict[str, torch.optim.Optimizer]:
         """Return Adam."""
         return {"optimizer": torch.optim.Adam(model.parameters(), self.rate, fused=True)}
 
-    def rate_factor(self, step: int, total: int) -> float:
-        """Return the factor, along a line down to 0."""
-        return 1 - step / total
-
-    def examples(self, train: ImageSet) -> tuple[Tensor, Tensor]:
-        """Return the images to learn and their labels."""
-        chosen = self.chosen(train)
-        return chosen.images, chosen.labels
-
     def plain(self, inputs: Tensor) -> Tensor:
         """Return the pixels that the encoder sees."""
         return self.pixels(inputs)
-
-    @abstractmethod
-    def pixels(self, images: Tensor) -> Tensor:
-        """Return images uint8 as the encoder takes them, float32 ``(batch, channels, height, width)``."""
 
     def corrupted(self, images: Tensor) -> Tensor:
         """Return images uint8 as `corruption` changes them."""
@@ -136,8 +92,7 @@ class VaeRecipe(GenerativeRecipe):
     ) -> dict[str, Tensor]:
         """Take one step up the bound."""
         vae = cast(Vae, model)
-        fast = self.precision_on(str(inputs.device)) == "bfloat16"
-        vae.encoder.dtype = vae.decoder.dtype = torch.bfloat16 if fast else torch.float32
+        vae.encoder.dtype = vae.decoder.dtype = self._dtype(inputs)
         found = vae(self.pixels(self.corrupted(inputs)), self.pixels(inputs))
         loss = -found.bound.mean()
         # Per pixel, so that the rate means the same for images of all sizes.
@@ -207,10 +162,6 @@ class SpikingVae(VaeRecipe):
             steps=self.steps, in_steps=self.latent_steps, pixel_steps=self.pixel_steps, clip=self.clip
         )
 
-    def pixels(self, images: Tensor) -> Tensor:
-        """Return the values of the pixels' spikes."""
-        return encode_latency(maps(images), self.pixel_steps).values
-
     def exported(self, model: torch.nn.Module) -> SpikingGenerator:
         """Return the decoder on spike times with the prior of its latents."""
         return cast(SpikingGenerator, self.generator(model))
@@ -222,10 +173,6 @@ class AnnVae(VaeRecipe):
 
     def levels(self) -> None:
         """Return that there are none."""
-
-    def pixels(self, images: Tensor) -> Tensor:
-        """Return the intensities."""
-        return maps(images).to(torch.float32) / 255
 
 
 _ON_DIGITS = {
