@@ -165,6 +165,23 @@ def test_a_gan_draws_images_of_that_size(firstspike, tmp_path, archive):
     assert figures["feature_label"] == "FD, elsewhere-CNN features"
 
 
+@pytest.mark.parametrize("preset", ["spiking-gan-conv", "ann-gan-conv", "spiking-vae"])
+def test_convolutional_generators_draw_in_colour(firstspike, digits, preset):
+    images, labels = digits
+    # Red where the digit is, blue where it is not.
+    colours = np.stack([images, images // 2, 255 - images], axis=-1)
+    np.savez("colours.npz", x_train=colours, y_train=labels)
+    trained = firstspike("train", preset, "--data", "colours.npz", "--epochs", 1, "--out", "run")
+    assert trained.status == 0, trained.error
+    assert firstspike("sample", "run", "--count", 3, "--out", "made.npz").status == 0
+    with np.load("made.npz") as made:
+        assert made["images"].shape == (3, 3, 8, 8)
+        assert made["images"].dtype == np.uint8
+    assert firstspike("sample", "run", "--count", 3, "--out", "made.png").status == 0
+    figures = json.loads(firstspike("evaluate", "run", "--json").out)
+    assert figures["controls"]["real"]["frechet_distance"] < figures["frechet_distance"]
+
+
 # Each with what stands in its refusal; {archive} is grey images of 8 x 8.
 REFUSED = {
     "both": ("aggressive-ttfs-window --data {archive} --dataset digits", "not allowed with argument"),

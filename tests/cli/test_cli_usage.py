@@ -109,7 +109,7 @@ REFUSED = [
         "train spiking-gan-causal --dataset digits --digit 3 --set hidden_neuron.target=16,60",
         "spiking-gan-causal on digits: layer 1 receives in the phase (16, 56), which is not (16, 60)",
     ),
-    ("train ann-gan --digit 1 --dataset yin-yang", "a GAN draws grey images of 4 x 4 pixels or more"),
+    ("train ann-gan --digit 1 --dataset yin-yang", "draws grey images of 4 x 4 pixels or more"),
     ("train ann-gan --digit 1 --dataset cifar-10", "give another --dataset"),
     ("evaluate", "RUN"),
     ("sample run --out a.png", "--count"),

@@ -48,6 +48,15 @@ def test_every_pixel_becomes_a_square_of_whole_dots(side):
     assert np.array_equal(page[12 : 12 + side * dots, 12 : 12 + side * dots], square)
 
 
+def test_colour_is_drawn_as_it_is_and_gaps_stay_white():
+    colours = np.random.default_rng(0).integers(0, 2, (3, 3, 28, 28)).astype(np.uint8) * 255
+    with Image.open(BytesIO(png_bytes(sample_grid(colours, columns=2)))) as png:
+        page = np.asarray(png.convert("RGB"))
+    first = np.kron(colours[0].transpose(1, 2, 0), np.ones((2, 2, 1), np.uint8))
+    assert np.array_equal(page[12:68, 12:68], first)
+    assert (page[72:128, 72:128] == 255).all()
+
+
 def test_labels_stand_above_their_images():
     figure = sample_grid(random_images(4), columns=2, labels=torch.tensor([3, 1, 4, 1]).tolist())
     (axes,) = figure.axes
@@ -86,6 +95,8 @@ def test_strips_do_not_overlap_and_a_long_name_fits():
         (np.zeros((2, 4, 4)), TypeError, "uint8"),
         (np.zeros((4, 4), np.uint8), ValueError, r"\(count, height, width\)"),
         (np.zeros((0, 4, 4), np.uint8), ValueError, "count >= 1"),
+        (np.zeros((2, 2, 4, 4), np.uint8), ValueError, r"\(count, 3, height, width\)"),
+        (np.zeros((0, 3, 4, 4), np.uint8), ValueError, "count >= 1"),
     ],
 )
 def test_refuses_what_is_no_stack_of_images(images, error, message):

@@ -153,7 +153,7 @@ def test_a_batch_of_plain_inputs_holds_every_label(few):
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"dataset": "cifar-10"}, "draws grey images"),
+        ({"dataset": "dvs-gesture"}, "grey or colour images of 4 x 4"),
         ({"digit": 3}, "leave out --digit"),
     ],
 )

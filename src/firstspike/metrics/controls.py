@@ -33,12 +33,12 @@ def mean_image_control(images: Tensor, count: int, generator: torch.Generator) -
     stroke hangs together. A generator that does not clearly beat it has learned nothing.
 
     Args:
-        images: uint8 ``(images, height, width)`` of one class.
+        images: uint8 ``(images, height, width)`` of one class, or with channels.
         count: how many to draw.
         generator: draws them; its device is where the drawing happens.
 
     Returns:
-        uint8 ``(count, height, width)`` on the device of `images`.
+        uint8 ``(count, ...)`` on the device of `images`.
 
     Raises:
         TypeError: `images` is not a uint8 tensor.
@@ -126,7 +126,7 @@ def quality(
     `reference_count` only, and choose as many generated images as there are real ones.
 
     Args:
-        generated: uint8 ``(count, height, width)``.
+        generated: uint8 ``(count, height, width)``, of colour ``(count, channels, height, width)``.
         generated_labels: the class each was asked for, int64 ``(count,)``; None when unconditional.
         real: the reference, images that no generator was trained on, of the classes generated.
         train: the generator's training images, for the nearest-image distances.

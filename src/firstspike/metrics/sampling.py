@@ -23,7 +23,7 @@ class Samples:
     """Generated images.
 
     Attributes:
-        images: uint8 ``(count, height, width)``.
+        images: uint8 ``(count, height, width)``, of colour ``(count, 3, height, width)``.
         labels: int64 ``(count,)``, the class asked for, -1 where unconditional.
         spikes: int64 ``(count, layers + 1)``, spikes of the noise and of each layer; empty along the
             layers for an ANN.

@@ -29,6 +29,26 @@ def to_images(images: ArrayLike, name: str = "images") -> NDArray[np.uint8]:
     return array
 
 
+def to_pictures(images: ArrayLike, name: str = "images") -> NDArray[np.uint8]:
+    """Return `images`, grey as `to_images` does or of colour as uint8 ``(count, height, width, 3)``.
+
+    Args:
+        images: uint8 ``(count, height, width)`` or ``(count, 3, height, width)``.
+        name: for messages.
+
+    Raises:
+        TypeError: the values are not uint8.
+        ValueError: the shape is another one, or there is no image.
+    """
+    array = to_numpy(images)
+    if array.ndim != 4:
+        return to_images(array, name)
+    if array.shape[1] != 3:
+        raise ValueError(f"{name} of colour must be (count, 3, height, width), found {array.shape}")
+    planes = [to_images(array[:, channel], name) for channel in range(3)]
+    return np.stack(planes, axis=-1)
+
+
 def to_image(image: ArrayLike, name: str = "image") -> NDArray[np.uint8]:
     """Return `image` as uint8 ``(height, width)``.
 

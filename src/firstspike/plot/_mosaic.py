@@ -19,17 +19,17 @@ def mosaic(
     """Return `images` side by side, row after row, masked where there is no image.
 
     Args:
-        images: ``(count, height, width)``.
+        images: ``(count, height, width)``, of colour ``(count, height, width, 3)``.
         columns: images per row.
         gap: masked pixels between rows and between columns.
 
     Returns:
-        ``(rows * (height + gap) - gap, columns * (width + gap) - gap)``.
+        ``(rows * (height + gap) - gap, columns * (width + gap) - gap)``, of colour by 3.
     """
-    count, height, width = images.shape
+    count, height, width, *channels = images.shape
     rows = -(-count // columns)
     pitch_y, pitch_x = height + gap[0], width + gap[1]
-    shape = (rows * pitch_y - gap[0], columns * pitch_x - gap[1])
+    shape = (rows * pitch_y - gap[0], columns * pitch_x - gap[1], *channels)
     result = np.ma.masked_array(np.zeros(shape, images.dtype), mask=True)
     for index, image in enumerate(images):
         top, left = index // columns * pitch_y, index % columns * pitch_x

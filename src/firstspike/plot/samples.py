@@ -7,7 +7,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from firstspike.plot._arrays import ArrayLike, to_images
+from firstspike.plot._arrays import ArrayLike, to_pictures
 from firstspike.plot._mosaic import dots_per_pixel, mosaic
 from firstspike.plot._style import DPI, INK, MUTED, styled, text_width
 from firstspike.support import InputError
@@ -30,7 +30,7 @@ def sample_grid(
     """Return a grid of images, each of their pixels a crisp square.
 
     Args:
-        images: uint8 ``(count, height, width)``.
+        images: uint8 ``(count, height, width)``, of colour ``(count, 3, height, width)``.
         columns: images per row.
         title: stands above the grid.
         labels: ``(count,)``, written above each image.
@@ -40,7 +40,7 @@ def sample_grid(
         InputError: the picture would be too large.
         ValueError: a shape or the number of labels or columns does not fit.
     """
-    stack = to_images(images)
+    stack = to_pictures(images)
     if labels is not None and len(labels) != len(stack):
         raise ValueError(f"labels must hold one per image, {len(stack)}, found {len(labels)}")
     return _strips([("", stack)], columns, title, labels)
@@ -56,7 +56,8 @@ def sample_comparison(
     real images and the mean-image control belong beside them.
 
     Args:
-        rows: name to uint8 images ``(count, height, width)``, one size for all.
+        rows: name to uint8 images ``(count, height, width)`` or ``(count, 3, height, width)``, one size
+            for all.
         columns: images per line; a source with more takes several lines.
         title: stands above all.
 
@@ -67,7 +68,7 @@ def sample_comparison(
     """
     if not rows:
         raise ValueError("rows must hold at least one source of images")
-    strips = [(name, to_images(images, f"images of {name!r}")) for name, images in rows.items()]
+    strips = [(name, to_pictures(images, f"images of {name!r}")) for name, images in rows.items()]
     sizes = {stack.shape[1:] for _, stack in strips}
     if len(sizes) > 1:
         raise ValueError(f"all images must have one size, found {sorted(sizes)}")
@@ -84,7 +85,7 @@ def _strips(
     # a layout engine would stretch some pixels by one dot.
     if columns < 1:
         raise ValueError(f"columns must be 1 or more, found {columns}")
-    height, width = strips[0][1].shape[1:]
+    height, width = strips[0][1].shape[1:3]
     columns = min(columns, max(len(stack) for _, stack in strips))
     dots = dots_per_pixel(height, width)
     between = max(1, round(4 / dots))
@@ -122,7 +123,7 @@ def _strips(
         axes = figure.add_axes(
             (left, top / total_height, box_width / total_width, box_height / total_height)
         )
-        axes.imshow(picture, cmap="gray", vmin=0, vmax=255, aspect="auto")
+        axes.imshow(_painted(picture), cmap="gray", vmin=0, vmax=255, aspect="auto")
         axes.set_axis_off()
         for index in range(0 if labels is None else len(strips[0][1])):
             row, column = divmod(index, columns)
@@ -138,3 +139,11 @@ def _strips(
                 fontsize=6.5,
             )
     return figure
+
+
+def _painted(picture: np.ma.MaskedArray[Any, Any]) -> NDArray[Any]:
+    """The picture as `imshow` leaves gaps out: grey masked, of colour transparent."""
+    if picture.ndim == 2:
+        return picture
+    shown = ~np.ma.getmaskarray(picture)[..., :1]
+    return np.concatenate([picture.data, (shown * 255).astype(np.uint8)], axis=-1)

@@ -75,6 +75,7 @@ class GenerativeRecipe(Recipe):
     drops_last: ClassVar[bool] = True
     judged: ClassVar[bool] = False
     in_processes: ClassVar[bool] = False
+    channels: ClassVar[Mapping[int, str]] = {1: "grey"}
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -85,18 +86,20 @@ class GenerativeRecipe(Recipe):
         """Return a split of the data set.
 
         Raises:
-            InputError: its samples are no grey images of 8 bits; see `firstspike.data.load`.
+            InputError: its samples are no images of 8 bits, or of colour where the networks draw grey;
+                see `firstspike.data.load`.
         """
         channels, *sides = self.sizes()[0]
-        if channels != 1 or min(sides) < _SMALLEST_SIDE:
+        if channels not in self.channels or min(sides) < _SMALLEST_SIDE:
+            kinds = " or ".join(self.channels.values())
             raise InputError(
-                f"a GAN draws grey images of {_SMALLEST_SIDE} x {_SMALLEST_SIDE} pixels or more, and "
-                f"{self.dataset} has none; give another --dataset or --data"
+                f"this network draws {kinds} images of {_SMALLEST_SIDE} x {_SMALLEST_SIDE} pixels or more, "
+                f"and {self.dataset} has none; give another --dataset or --data"
             )
         found = super().data(split, data_dir)
         if found.images.dtype != torch.uint8:
             raise InputError(
-                f"a GAN draws images of 8 bits, and {self.dataset} has {found.images.dtype}; give uint8 "
+                f"this network draws images of 8 bits, and {self.dataset} has {found.images.dtype}; give uint8 "
                 "images"
             )
         return found
@@ -170,6 +173,8 @@ class ConvolutionalRecipe(MixedPrecision, GenerativeRecipe):
 
     batch_size: Count = 128
     epochs: Count = 12
+
+    channels: ClassVar[Mapping[int, str]] = {1: "grey", 3: "colour"}
 
     @abstractmethod
     def levels(self) -> Levels | None:
