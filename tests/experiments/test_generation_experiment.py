@@ -5,11 +5,14 @@ import json
 
 import pytest
 import torch
+from builders import refused
 
 from firstspike.data import load
 from firstspike.experiments import generation, jobs, run_experiment
 from firstspike.experiments.jobs import Options
+from firstspike.metrics.sampling import sample
 from firstspike.recipes import preset
+from firstspike.support import InputError
 from firstspike.training.loop import train_recipe
 from firstspike.training.run_folder import RunFolder
 
@@ -74,7 +77,8 @@ def test_report_and_figures(monkeypatch, tmp_path):
     assert len(document["headlines"]) == 4
     pictures = {path.name for path in (tmp_path / "out" / "pictures").iterdir()}
     assert {f"{name}.png" for name in generation.PAIRED} <= pictures
-    assert {"spiking-vae-reconstructed.png", "spiking-vae-between.png"} <= pictures
+    of_uses = ("spiking-vae-reconstructed", "spiking-vae-between", "spiking-gan-conv-labels")
+    assert {f"{name}.png" for name in of_uses} <= pictures
     assert "times the ANN" in report.read_text(encoding="utf-8")
 
 
@@ -87,3 +91,20 @@ def test_between_two_images_lie_both_and_what_is_between():
     assert found.shape == (2 * 4, 8, 8)
     ends = recipe.reconstructed(model, images)
     assert torch.equal(found[[0, 3, 7]], ends)
+
+
+@pytest.mark.parametrize("name", ["spiking-gan-conv", "ann-gan-conv"])
+def test_every_label_is_drawn_from_the_same_noise(name):
+    recipe = tiny(name).recipe
+    torch.manual_seed(0)
+    generator = recipe.generator(recipe.kept(recipe.build((1, 8, 8), 10)))
+    found = generation.every_label(generator, 2, seed=5)
+    for label in range(10):
+        assert torch.equal(found[label::10], sample(generator, 2, seed=5, label=label).images)
+
+
+def test_a_generator_without_labels_is_refused():
+    recipe = dataclasses.replace(tiny("ann-gan-conv").recipe, conditional=False)
+    generator = recipe.generator(recipe.kept(recipe.build((1, 8, 8), 10)))
+    with refused(InputError, "takes no label"):
+        generation.every_label(generator, 2)

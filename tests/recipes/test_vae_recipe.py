@@ -110,7 +110,10 @@ def test_every_preset_takes_an_epoch_and_draws_images(tmp_path, digits, name):
 
 @pytest.mark.parametrize(
     ("changes", "words"),
-    [({"conditional": True}, "takes no label"), ({"dataset": "dvs-gesture"}, "grey or colour images of 4 x 4")],
+    [
+        ({"conditional": True}, "takes no label"),
+        ({"dataset": "dvs-gesture"}, "grey or colour images"),
+    ],
 )
 def test_what_it_refuses(changes, words):
     with refused(InputError, words):

@@ -17,8 +17,8 @@ def add_parser(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> 
         "sample",
         help="generate images with a trained GAN",
         description="Generate images. A .png is one grid; a .npz holds images uint8 (N, height, width) or "
-        "(N, 3, height, width), labels (N,) (-1 where unconditional) and spikes (N,), all of the generator's "
-        "(-1 for an ANN).",
+        "(N, 3, height, width), labels (N,) (-1 where unconditional) and spikes (N,), all of the "
+        "generator's (-1 for an ANN).",
     )
     parser.add_argument(
         "folder", type=path, metavar="RUN", help="folder of a trained GAN, or mnist-generator"

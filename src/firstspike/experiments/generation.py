@@ -20,11 +20,13 @@ from firstspike.experiments.spec import (
     Target,
     headline,
 )
+from firstspike.metrics.sampling import Generator
 from firstspike.models.vae import Vae
 from firstspike.plot import sample_comparison, sample_grid
 from firstspike.recipes import preset
 from firstspike.recipes.conv_gan import SpikingConvGan
 from firstspike.recipes.vae import VaeRecipe
+from firstspike.support import InputError
 
 # What a run takes on one core with bfloat16 units, in minutes, from the time of its first epochs.
 GAN_MINUTES, VAE_MINUTES = 20.0, 10.0
@@ -200,6 +202,16 @@ def _pictures(finished: Finished) -> Iterator[Picture]:
         yield Picture(
             "Samples", f"{name}.png", f"`{name}`: the first 100 of seed {seed}.", sample_grid(images, 10)
         )
+    for name in (GAN, FASHION):
+        if name in finished.runs:
+            run = finished.open(name)
+            generator = cast(SpikingConvGan, run.config).generator(run.load())
+            yield Picture(
+                "The same noise under every label",
+                f"{name}-labels.png",
+                f"`{name}`: a row is one noise.",
+                sample_grid(every_label(generator, 8, seed), 10),
+            )
     for name in (VAE, VAE_FASHION):
         if name not in finished.runs:
             continue
@@ -216,6 +228,28 @@ def _pictures(finished: Finished) -> Iterator[Picture]:
             f"`{name}`: from a test image to the next, spike time by spike time.",
             sample_grid(between(recipe, model, test), 10),
         )
+
+
+@torch.no_grad()
+def every_label(generator: Generator, rows: int, seed: int = 0) -> Tensor:
+    """Return pictures of the same noise under every label in turn, uint8 ``(rows * classes, ...)``.
+
+    Args:
+        generator: one that takes the label.
+        rows: how many draws of noise.
+        seed: of the noise.
+
+    Raises:
+        InputError: it takes no label.
+    """
+    if not generator.num_classes:
+        raise InputError("this generator takes no label; train a conditional one")
+    noise: Any = generator.noise(rows, torch.Generator().manual_seed(seed))
+    pictures = [
+        generator.images(cast(Any, generator)(noise, torch.full((rows,), label)))
+        for label in range(generator.num_classes)
+    ]
+    return torch.stack(pictures, 1).flatten(0, 1)
 
 
 @torch.no_grad()

@@ -99,8 +99,8 @@ class GenerativeRecipe(Recipe):
         found = super().data(split, data_dir)
         if found.images.dtype != torch.uint8:
             raise InputError(
-                f"this network draws images of 8 bits, and {self.dataset} has {found.images.dtype}; give uint8 "
-                "images"
+                f"this network draws images of 8 bits, and {self.dataset} has {found.images.dtype}; give "
+                "uint8 images"
             )
         return found
 
