@@ -5,13 +5,14 @@ import os
 import numpy as np
 import pytest
 import torch
+from builders import refused
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from firstspike.data import load
+from firstspike.data import load, n_mnist
 from firstspike.data.dvs_gesture import load_dvs_gesture, read_dvs_gesture
 from firstspike.data.events import EventSet, Recording, first_spike_maps, frames
-from firstspike.data.n_mnist import load_n_mnist, read_n_mnist
+from firstspike.data.n_mnist import load_n_mnist, read_n_mnist, recorded_images
 from firstspike.spikes import encode_latency
 from firstspike.support import InputError
 
@@ -204,3 +205,22 @@ def test_the_official_recordings():
     assert 250_000 < min(last) <= max(last) < 350_000
     counts = frames(sets["test"].recordings, 4)
     assert counts.sum((1, 2, 3, 4)).tolist() == [len(r.x) for r in sets["test"].recordings]
+    for split, events in sets.items():
+        images = recorded_images(split)
+        assert torch.equal(images.labels, events.labels)
+        # Bright pixels are where events are, in the middle of the sensor.
+        seen = events.first_spikes().images.any(1)[:, 3:31, 3:31]
+        assert (seen & (images.images > 127)).sum() > 0.9 * (images.images > 127).sum()
+
+
+@pytest.mark.parametrize("name", ["00002.bin", "70000.bin", "a.bin"])
+def test_a_recording_that_is_not_of_its_number_is_refused(tmp_path, monkeypatch, name):
+    path = tmp_path / "n-mnist" / "Test" / "3" / name
+    path.parent.mkdir(parents=True)
+    path.write_bytes(event_bytes(1, 1, 0, 1))
+    official = np.zeros((2, 28, 28), np.uint8), np.array([3, 4])
+    monkeypatch.setattr(n_mnist, "read_official", lambda *which: official)
+    with refused(InputError, name, "the number of an image of this digit"):
+        recorded_images("test", tmp_path)
+    path.rename(path.with_name("00001.bin"))
+    assert recorded_images("test", tmp_path).labels.tolist() == [3]

@@ -3,16 +3,15 @@
 import dataclasses
 import json
 
+import numpy as np
 import pytest
 import torch
-from builders import refused
 
 from firstspike.data import load
+from firstspike.data.events import EventSet, Recording
 from firstspike.experiments import generation, jobs, run_experiment
 from firstspike.experiments.jobs import Options
-from firstspike.metrics.sampling import sample
 from firstspike.recipes import preset
-from firstspike.support import InputError
 from firstspike.training.loop import train_recipe
 from firstspike.training.run_folder import RunFolder
 
@@ -38,13 +37,22 @@ def test_each_preset_has_its_ann_and_the_variants_one_seed():
         assert len(run.jobs(options)) == (3 if run.name in generation.PAIRED else 1)
         assert run.minutes > 0
     variants = {run.name: run.config for run in experiment.runs if run.config is not None}
-    for name, changes in {**generation.ABLATIONS, **generation.CURVE}.items():
+    changed = {**generation.ABLATIONS, **generation.CURVE, **generation.USES}
+    for name, changes in changed.items():
+        whole = preset(generation.VAE if name in generation.USES else generation.GAN).recipe
         differ = {
             field.name: getattr(variants[name], field.name)
             for field in dataclasses.fields(variants[name])
-            if getattr(variants[name], field.name) != getattr(preset(generation.GAN).recipe, field.name)
+            if getattr(variants[name], field.name) != getattr(whole, field.name)
         }
         assert differ == changes
+
+
+def few_recordings(split, data_dir):
+    """Twelve recordings of 10 x 10 pixels."""
+    ends = np.array([0, 9]), np.array([0, 9]), np.array([0, 1]), np.array([0, 99])
+    recordings = (Recording(*ends, (10, 10)),) * 12
+    return EventSet("n-mnist", split, recordings, torch.zeros(12, dtype=torch.int64), 10)
 
 
 @pytest.mark.slow
@@ -60,6 +68,11 @@ def test_report_and_figures(monkeypatch, tmp_path):
     monkeypatch.setattr(jobs, "preset", tiny)
     monkeypatch.setattr(generation, "ABLATIONS", {"no shifts": {"shift_px": 0}})
     monkeypatch.setattr(generation, "CURVE", {"8 steps": {"steps": 8}})
+    monkeypatch.setattr(generation, "USES", {"upper halves completed": {"corruption": "half"}})
+    monkeypatch.setattr(generation, "load_n_mnist", few_recordings)
+    digits = load("digits", "test")
+    few = dataclasses.replace(digits, images=digits.images[:12], labels=digits.labels[:12])
+    monkeypatch.setattr(generation, "recorded_images", lambda split, data_dir: few)
     results = tmp_path / "docs" / "results"
     results.mkdir(parents=True)
     report = run_experiment(generation.generation(), out=tmp_path / "out", seeds=[0], results=results)
@@ -77,34 +90,12 @@ def test_report_and_figures(monkeypatch, tmp_path):
     assert len(document["headlines"]) == 4
     pictures = {path.name for path in (tmp_path / "out" / "pictures").iterdir()}
     assert {f"{name}.png" for name in generation.PAIRED} <= pictures
-    of_uses = ("spiking-vae-reconstructed", "spiking-vae-between", "spiking-gan-conv-labels")
+    of_uses = (
+        "spiking-vae-reconstructed",
+        "spiking-vae-between",
+        "spiking-vae-events",
+        "spiking-vae-upper-halves-completed",
+        "spiking-gan-conv-labels",
+    )
     assert {f"{name}.png" for name in of_uses} <= pictures
     assert "times the ANN" in report.read_text(encoding="utf-8")
-
-
-def test_between_two_images_lie_both_and_what_is_between():
-    recipe = tiny("spiking-vae").recipe
-    torch.manual_seed(0)
-    model = recipe.build((1, 8, 8), 10).eval()
-    images = load("digits", "test").images[:3]
-    found = generation.between(recipe, model, images, steps=4)
-    assert found.shape == (2 * 4, 8, 8)
-    ends = recipe.reconstructed(model, images)
-    assert torch.equal(found[[0, 3, 7]], ends)
-
-
-@pytest.mark.parametrize("name", ["spiking-gan-conv", "ann-gan-conv"])
-def test_every_label_is_drawn_from_the_same_noise(name):
-    recipe = tiny(name).recipe
-    torch.manual_seed(0)
-    generator = recipe.generator(recipe.kept(recipe.build((1, 8, 8), 10)))
-    found = generation.every_label(generator, 2, seed=5)
-    for label in range(10):
-        assert torch.equal(found[label::10], sample(generator, 2, seed=5, label=label).images)
-
-
-def test_a_generator_without_labels_is_refused():
-    recipe = dataclasses.replace(tiny("ann-gan-conv").recipe, conditional=False)
-    generator = recipe.generator(recipe.kept(recipe.build((1, 8, 8), 10)))
-    with refused(InputError, "takes no label"):
-        generation.every_label(generator, 2)

@@ -119,14 +119,22 @@ def load_idx(files: IdxFiles, split: str, data_dir: Folder = None) -> ImageSet:
             another checksum than the official one, or does not belong to the set.
         OSError: a file cannot be read, or the cache cannot be written.
     """
-    images, labels = _read(files, files.test if split == "test" else files.train, data_dir)
+    images, labels = read_official(files, split == "test", data_dir)
     if split != "test":
         chosen = _source.split(len(images), files.num_validation)[split]
         images, labels = images[chosen], labels[chosen]
     return ImageSet.of(images, labels, num_classes=files.num_classes, name=files.name, split=split)
 
 
-def _read(files: IdxFiles, pair: Sequence[IdxFile], data_dir: Folder) -> tuple[np.ndarray, np.ndarray]:
+def read_official(files: IdxFiles, test: bool, data_dir: Folder) -> tuple[np.ndarray, np.ndarray]:
+    """Return images and labels of the official training or test set in the order of its files.
+
+    Args:
+        files: of which set.
+        test: whether the test set.
+        data_dir: see `load_idx`, as are the errors.
+    """
+    pair = files.test if test else files.train
     if data_dir is not None:
         return _read_pair(files, pair, _find(files, pair, expanded(data_dir, "data_dir")))
     lacking = None

@@ -9,6 +9,7 @@ from firstspike.data import _source
 from firstspike.data.description import Dataset, Folder
 from firstspike.data.events import EventSet, Recording, check_recording
 from firstspike.data.images import ImageSet
+from firstspike.data.mnist import MNIST_FILES, read_official
 from firstspike.support import InputError
 
 SENSOR = (34, 34)
@@ -55,15 +56,48 @@ def load_n_mnist(split: str, data_dir: Folder = None) -> EventSet:
         InputError: no recordings, or a damaged one.
         OSError: a file cannot be read.
     """
+    paths = _paths(split, data_dir)
+    labels = torch.tensor([int(path.parent.name) for path in paths], dtype=torch.int64)
+    return EventSet("n-mnist", split, tuple(map(read_n_mnist, paths)), labels, 10)
+
+
+def recorded_images(split: str, data_dir: Folder = None) -> ImageSet:
+    """Return the images of MNIST that the recordings of `load_n_mnist` were made of, in their order.
+
+    A recording bears the number of its image in the official files, from 1.
+
+    Args:
+        split: "train", "validation" or "test".
+        data_dir: a folder that holds both data sets; see `load_n_mnist`.
+
+    Raises:
+        InputError: either data set is missing or damaged, or a recording's number is not that of an image
+            of its digit.
+        OSError: a file cannot be read.
+    """
+    paths = _paths(split, data_dir)
+    images, labels = read_official(MNIST_FILES, split == "test", data_dir)
+    places = []
+    for path in paths:
+        number = int(path.stem) if path.stem.isdecimal() else 0
+        if not 0 < number <= len(labels) or labels[number - 1] != int(path.parent.name):
+            raise InputError(
+                f"{path}: expected the number of an image of this digit in MNIST's files; keep the "
+                "published names"
+            )
+        places.append(number - 1)
+    return ImageSet.of(images[places], labels[places], num_classes=10, name="mnist", split=split)
+
+
+def _paths(split: str, data_dir: Folder) -> list[Path]:
     folder = find_n_mnist("Test" if split == "test" else "Train", data_dir)
     paths = _source.listed(folder, "[0-9]/*.bin")
     if not paths:
         raise InputError(f"{folder}: expected recordings <digit>/<id>.bin, found none")
-    if split != "test":
-        chosen = _source.split(len(paths), int(_VALIDATION_SHARE * len(paths)))[split]
-        paths = [paths[k] for k in chosen]
-    labels = torch.tensor([int(path.parent.name) for path in paths], dtype=torch.int64)
-    return EventSet("n-mnist", split, tuple(map(read_n_mnist, paths)), labels, 10)
+    if split == "test":
+        return paths
+    chosen = _source.split(len(paths), int(_VALIDATION_SHARE * len(paths)))[split]
+    return [paths[k] for k in chosen]
 
 
 def find_n_mnist(part: str, data_dir: Folder) -> Path:

@@ -5,9 +5,10 @@ from dataclasses import replace
 from typing import Any, cast
 
 import torch
-from torch import Tensor
 
 from firstspike.data import load
+from firstspike.data._source import NotHereError
+from firstspike.data.n_mnist import load_n_mnist, recorded_images
 from firstspike.experiments.jobs import Run
 from firstspike.experiments.spec import (
     Column,
@@ -20,13 +21,13 @@ from firstspike.experiments.spec import (
     Target,
     headline,
 )
-from firstspike.metrics.sampling import Generator
+from firstspike.experiments.uses import SWEEP_US, EventReader, between, every_label
 from firstspike.models.vae import Vae
 from firstspike.plot import sample_comparison, sample_grid
 from firstspike.recipes import preset
+from firstspike.recipes.base import Recipe
 from firstspike.recipes.conv_gan import SpikingConvGan
 from firstspike.recipes.vae import VaeRecipe
-from firstspike.support import InputError
 
 # What a run takes on one core with bfloat16 units, in minutes, from the time of its first epochs.
 GAN_MINUTES, VAE_MINUTES = 20.0, 10.0
@@ -50,6 +51,11 @@ CURVE: Mapping[str, Mapping[str, Any]] = {
     "16 hidden, 256 pixel steps": {"pixel_steps": 256},
     "spike penalty 1": {"spike_penalty": 1.0},
     "spike penalty 4": {"spike_penalty": 4.0},
+}
+# What an autoencoder that sees less gives back, and what the pictures call it.
+USES: Mapping[str, Mapping[str, Any]] = {
+    "upper halves completed": {"corruption": "half"},
+    "noise taken away": {"corruption": "noise"},
 }
 QUALITY = [
     Column(name)
@@ -80,8 +86,12 @@ def generation() -> Experiment:
         runs=[
             *(Run(name, minutes=GAN_MINUTES if "gan" in name else VAE_MINUTES) for name in PAIRED),
             *(
-                Run(GAN, changed(changes), variant=name, seeds=1, minutes=GAN_MINUTES)
+                Run(GAN, changed(GAN, changes), variant=name, seeds=1, minutes=GAN_MINUTES)
                 for name, changes in {**ABLATIONS, **CURVE}.items()
+            ),
+            *(
+                Run(VAE, changed(VAE, changes), variant=name, seeds=1, minutes=VAE_MINUTES)
+                for name, changes in USES.items()
             ),
         ],
         tables=lambda measured: list(_tables(measured)),
@@ -95,9 +105,9 @@ def generation() -> Experiment:
     )
 
 
-def changed(changes: Mapping[str, Any]) -> SpikingConvGan:
-    """Return the GAN's recipe with other fields."""
-    return replace(cast(SpikingConvGan, preset(GAN).recipe), **changes)
+def changed(name: str, changes: Mapping[str, Any]) -> Recipe:
+    """Return a preset's recipe with other fields."""
+    return replace(preset(name).recipe, **changes)
 
 
 def _beside(measured: Measured, names: list[str], columns: list[Column]) -> dict[str, Row]:
@@ -228,44 +238,55 @@ def _pictures(finished: Finished) -> Iterator[Picture]:
             f"`{name}`: from a test image to the next, spike time by spike time.",
             sample_grid(between(recipe, model, test), 10),
         )
+    for name in USES:
+        if name in finished.runs:
+            run = finished.open(name)
+            recipe, model = cast(VaeRecipe, run.config), cast(Vae, run.load())
+            test = load(recipe.dataset, "test", data_dir).images[:16]
+            torch.manual_seed(seed)
+            seen = recipe.corrupted(test)
+            strips = {
+                "what it sees": seen,
+                "what comes out": recipe.reconstructed(model, seen),
+                "test images": test,
+            }
+            file = f"{VAE}-{name.replace(' ', '-')}.png"
+            yield Picture(name.capitalize(), file, f"`{VAE}`.", sample_comparison(strips, 16))
+    if VAE in finished.runs:
+        yield from _event_pictures(finished)
 
 
-@torch.no_grad()
-def every_label(generator: Generator, rows: int, seed: int = 0) -> Tensor:
-    """Return pictures of the same noise under every label in turn, uint8 ``(rows * classes, ...)``.
-
-    Args:
-        generator: one that takes the label.
-        rows: how many draws of noise.
-        seed: of the noise.
-
-    Raises:
-        InputError: it takes no label.
-    """
-    if not generator.num_classes:
-        raise InputError("this generator takes no label; train a conditional one")
-    noise: Any = generator.noise(rows, torch.Generator().manual_seed(seed))
-    pictures = [
-        generator.images(cast(Any, generator)(noise, torch.full((rows,), label)))
-        for label in range(generator.num_classes)
-    ]
-    return torch.stack(pictures, 1).flatten(0, 1)
-
-
-@torch.no_grad()
-def between(recipe: VaeRecipe, model: Vae, images: Tensor, steps: int = 10) -> Tensor:
-    """Return what the latents between neighbouring images stand for, uint8 ``(rows * steps, ...)``.
-
-    Args:
-        recipe, model: an autoencoder.
-        images: uint8 ``(rows + 1, height, width)``.
-        steps: pictures from one to the next.
-    """
-    model.eval()
-    centre = model.encoder(recipe.pixels(images))[0]
-    shares = torch.linspace(0, 1, steps).reshape(1, -1, 1)
-    rows = centre[:-1, None].lerp(centre[1:, None], shares).flatten(0, 1)
-    return model.decoder.images(model.decoder(model.latent.likeliest(rows)))
+def _event_pictures(finished: Finished) -> Iterator[Picture]:
+    """Digits from recordings of an event camera, where N-MNIST or a part of it is at hand."""
+    data_dir = finished.options.data_dir
+    try:
+        events = {
+            split: replace(load_n_mnist(split, data_dir), duration_us=SWEEP_US).first_spikes().images
+            for split in ("train", "test")
+        }
+    except NotHereError:
+        return
+    run = finished.open(VAE)
+    reader = EventReader(cast(VaeRecipe, run.config), cast(Vae, run.load()))
+    reader.learn(events["train"], recorded_images("train", data_dir).images)
+    images, shown = recorded_images("test", data_dir).images, slice(None, None, 6)
+    seen, drawn = reader.middle(events["test"]), reader(events["test"])
+    error = (drawn / 255 - images / 255).square().mean()
+    yield Picture(
+        "Images from events",
+        f"{VAE}-events.png",
+        f"`{VAE}`'s decoder behind an encoder that learned from {len(events['train'])} recordings of "
+        f"N-MNIST; squared error of a pixel on {len(seen)} others {error:.4f}.",
+        sample_comparison(
+            {
+                "first events of a pixel: darker": seen[shown, 0],
+                "brighter": seen[shown, 1],
+                "from these events": drawn[shown],
+                "the image before the camera": images[shown],
+            },
+            17,
+        ),
+    )
 
 
 GENERATION = generation()
