@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 import firstspike as fs
+from firstspike.export import integers
 from firstspike.export.integers import IntegerCausal, IntegerWindow
 from firstspike.export.rounding import by_output
 from firstspike.nn.description import describe
@@ -29,6 +30,20 @@ def test_weights_on_a_grid_spike_as_the_float_layers_do(drawn: Drawn) -> None:
     for one, other in zip(expected, found, strict=True):
         assert one.steps == other.steps
         assert torch.equal(one.times.float(), other.times)
+
+
+@settings(deadline=None, max_examples=40)
+@given(networks(), st.integers(2, 8))
+def test_narrow_and_wide_membranes_spike_alike(drawn: Drawn, bits: int) -> None:
+    net, shape, images = drawn
+    spikes = net.encode(images)
+    narrow = fs.integer(net, bits=bits, in_shape=shape).trace(spikes)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(integers, "_NARROW", -1)
+        patch.setattr(integers, "_EXACT", 0)
+        wide = fs.integer(net, bits=bits, in_shape=shape).trace(spikes)
+    for one, other in zip(narrow, wide, strict=True):
+        assert torch.equal(one.times, other.times)
 
 
 @settings(deadline=None, max_examples=40)

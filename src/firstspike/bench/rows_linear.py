@@ -19,6 +19,7 @@ from firstspike.bench.network import (
     training_step,
 )
 from firstspike.bench.setting import Measured, Setting
+from firstspike.export.whole import integer
 from firstspike.recipes import preset
 from firstspike.recipes.shallow import ShallowRecipe, TargetLoss
 
@@ -32,6 +33,15 @@ def forward(setting: Setting) -> Measured:
     with torch.no_grad():
         pairs = setting.compare(lambda: model(*next(ours)), lambda: dense(*next(theirs)))
     return Measured(pairs.scaled(1e3), f"batch {BATCH}")
+
+
+def integer_forward(setting: Setting) -> Measured:
+    """Forward of one batch in integers of 8 bits, without gradients."""
+    model, dense = integer(setting.workload.stack()), dense_network()
+    ours, theirs = batches(setting.workload.spikes()), batches(pixels(setting))
+    with torch.no_grad():
+        pairs = setting.compare(lambda: model(*next(ours)), lambda: dense(*next(theirs)))
+    return Measured(pairs.scaled(1e3), f"batch {BATCH}, weights of 8 bits, membranes of 16")
 
 
 def train(setting: Setting) -> Measured:

@@ -10,7 +10,15 @@ from firstspike.bench.machine import machine
 from firstspike.bench.rows_conv import conv_forward, conv_train
 from firstspike.bench.rows_deep import deep_window
 from firstspike.bench.rows_gpu import train_on_gpu, train_on_gpu_against_spikingjelly
-from firstspike.bench.rows_linear import forward, levels, many_steps, memory, train, window
+from firstspike.bench.rows_linear import (
+    forward,
+    integer_forward,
+    levels,
+    many_steps,
+    memory,
+    train,
+    window,
+)
 from firstspike.bench.rows_one_step import patches
 from firstspike.bench.rows_peers import conv_against_spikingjelly, linear_against, memory_against
 from firstspike.bench.rows_precision import precision
@@ -20,6 +28,7 @@ from firstspike.support import InputError
 
 SPECS = (
     Spec("linear-forward-vs-dense", "ms", forward, target=0.6),
+    Spec("integer-forward-vs-dense", "ms", integer_forward, target=0.5),
     Spec("linear-train-vs-dense", "ms", train, target=0.7),
     Spec("levels-train-vs-dense", "ms", levels),
     Spec("window-train-vs-dense", "ms", window, target=1.15),

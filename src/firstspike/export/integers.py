@@ -5,19 +5,24 @@ Shape legend: O neurons of a layer that differ in their weights: features, or ma
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from firstspike.export.rounding import (
-    by_output,
-)
+from firstspike.export.rounding import by_output
+from firstspike.kernels.dispatch import kernels_for
 from firstspike.neurons import Causal, Synapses
 from firstspike.nn import Stack
 from firstspike.nn.geometry import Shape
 from firstspike.nn.wiring import Dense, Wiring
 from firstspike.spikes import Spikes, as_images
+
+# The largest membrane of 16 bits, less one for a level that is never reached.
+_NARROW = 2**15 - 2
+# Sums below are whole in float32, however they are added.
+_EXACT = 2**24
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,9 +52,16 @@ class IntegerConnection:
             spikes: of the source.
             held: each adds its weight at every step from its own on, instead of once.
         """
-        values = spikes.steps - spikes.times.double() if held else (~spikes.silent).double()
-        summed = self.wiring.apply(values, self.weight.double(), None, 0.0)
+        times, silent = spikes.times, spikes.silent
+        exact = torch.float32 if self._added * (self.steps if held else 1) < _EXACT else torch.float64
+        values = spikes.steps - times.to(exact) if held else (~silent).to(exact)
+        summed = self.wiring.apply(values, self.weight.to(exact), None, 0.0).double()
         return summed * 2.0 ** per_map(self.shift, summed.dim() - 1)
+
+    @cached_property
+    def _added(self) -> int:
+        """The largest sum of the magnitudes of a neuron's weights."""
+        return int(by_output(self.wiring, self.weight).long().abs().sum(1).max())
 
     def largest(self, *, held: bool) -> Tensor:
         """Return the largest sum that spikes can reach on the way, without the shift, int64 ``(O,)``."""
@@ -79,6 +91,10 @@ class IntegerWindow:
     drive: Tensor
     steps: int
     range: tuple[float, float]
+
+    def fire(self, inputs: Sequence[Spikes]) -> Spikes:
+        """Return spikes."""
+        return self.read(inputs)[0]
 
     def read(self, inputs: Sequence[Spikes]) -> tuple[Spikes, Tensor]:
         """Return spikes, and membranes in the units of the network that was given."""
@@ -130,6 +146,22 @@ class IntegerCausal:
             for connection, spikes in zip(self.connections, inputs, strict=True)
         )
         assert isinstance(summed, Tensor)
+        unit = per_map(self.unit, summed.dim() - 1)
+        return self.fire(inputs), (summed / 2.0**self.fraction * unit).float()
+
+    def fire(self, inputs: Sequence[Spikes]) -> Spikes:
+        """Return spikes, by the kernel of 16-bit membranes where they fit."""
+        steps = inputs[0].steps
+        if self._rows is not None and inputs[0].times.device.type == "cpu":
+            times = (
+                torch.cat([spikes.times for spikes in inputs], 1) if len(inputs) > 1 else inputs[0].times
+            )
+            crossing = kernels_for(times.device).linear.forward_integers(
+                times.float().contiguous(), self._rows, self.level.to(torch.int16), steps
+            )
+            if self.delay:
+                crossing = (crossing + self.delay).clamp_(max=steps)
+            return Spikes.trusted(crossing, steps)
         synapses = [
             Synapses(one.wiring, one.weight.double() * 2.0**self.fraction) for one in self.connections
         ]
@@ -140,8 +172,16 @@ class IntegerCausal:
             bias="current" if self.current.any() else "start",
         )
         spikes, _ = neuron.read_all(list(zip(synapses, inputs, strict=True)))
-        unit = per_map(self.unit, summed.dim() - 1)
-        return spikes, (summed / 2.0**self.fraction * unit).float()
+        return spikes
+
+    @cached_property
+    def _rows(self) -> Tensor | None:
+        """All weights input by input, int8; None where there is no kernel for them."""
+        dense = all(isinstance(one.wiring, Dense) for one in self.connections)
+        fits = self.bound() <= _NARROW and self.connections[0].steps <= _NARROW
+        if not dense or self.current.any() or self.fraction or not fits:
+            return None
+        return torch.cat([one.weight for one in self.connections], 1).T.contiguous()
 
     def _threshold(self) -> int:
         return max(1, int(self.level.max()))
@@ -189,25 +229,29 @@ class IntegerNetwork(Stack):
             images = (images.double() * 255).round()
         return spikes.with_times(self.codes[images.long()].to(spikes.times.dtype).reshape(spikes.shape))
 
+    @torch.no_grad()
     def trace(self, spikes: Spikes) -> list[Spikes]:
         """Return the spikes of the input and of every layer, each local to its window."""
-        return self.read(spikes)[0]
+        traced = [self._entering(spikes)]
+        for depth, layer in enumerate(self.integers):
+            traced.append(layer.fire(self._received(depth, traced)))
+        return traced
 
     @torch.no_grad()
     def read(self, spikes: Spikes) -> tuple[list[Spikes], Tensor]:
         """Return what `trace` returns and the last layer's membrane."""
-        traced = [self._entering(spikes)]
-        membrane = torch.empty(0)
-        for depth, layer in enumerate(self.integers):
-            # Looks at the shapes.
-            inputs = self._inputs(depth, traced)
-            flat = [
-                given.flatten() if isinstance(one.wiring, Dense) and given.times.dim() > 2 else given
-                for one, given in zip(layer.connections, inputs, strict=True)
-            ]
-            out, membrane = layer.read(flat)
-            traced.append(out)
-        return traced, membrane
+        traced = self.trace(spikes)
+        last = len(self.integers) - 1
+        return traced, self.integers[last].read(self._received(last, traced))[1]
+
+    def _received(self, depth: int, traced: Sequence[Spikes]) -> list[Spikes]:
+        """What a layer takes, flat where it is fully connected."""
+        # Looks at the shapes.
+        inputs = self._inputs(depth, traced)
+        return [
+            given.flatten() if isinstance(one.wiring, Dense) and given.times.dim() > 2 else given
+            for one, given in zip(self.integers[depth].connections, inputs, strict=True)
+        ]
 
 
 def per_map(values: Tensor, dims: int) -> Tensor:

@@ -66,7 +66,7 @@ def _load(kind: str) -> Kernels:
         from firstspike.kernels.cpu import conv2d, levels, linear
 
         return Kernels(
-            linear=_on_tensors(linear, "forward", "weight_gradient", "input_gradient"),
+            linear=_on_tensors(linear, "forward", "forward_integers", "weight_gradient", "input_gradient"),
             levels=_on_tensors(levels, "forward", "membrane_gradient", "weight_gradient"),
             conv2d=_on_tensors(conv2d, "forward", "weight_gradient", "input_gradient"),
         )

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 import torch
-from builders import conv, dense, fires
+from builders import conv, dense, fires, refused
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
@@ -147,3 +147,37 @@ def test_workers_of_a_loader_compute_what_their_parent_does(start: str) -> None:
     )
     for found, right in zip(loader, expected, strict=True):
         assert torch.equal(found, right)
+
+
+@pytest.mark.parametrize("n_out", [1, 31, 32, 33, 65, 417])
+@pytest.mark.parametrize("n_in", [1, 17, 90])
+def test_integers_of_any_number_of_neurons(n_in: int, n_out: int) -> None:
+    """Against cumulative sums: sums of 16 bits, a level for each neuron, also one that it starts above."""
+    random = np.random.default_rng(n_in * 1000 + n_out)
+    times = random.integers(0, 12, (35, n_in)).astype(np.float32)
+    times[random.random(times.shape) > 0.7] = 12
+    weight = random.integers(-127, 128, (n_in, n_out)).astype(np.int8)
+    level = random.integers(-100, 300, n_out).astype(np.int16)
+    expected = np.full((35, n_out), 12.0, np.float32)
+    for step in reversed(range(12)):
+        membrane = (times <= step).astype(np.int64) @ weight.astype(np.int64)
+        expected[membrane >= level] = step
+    assert np.array_equal(linear.forward_integers(times, weight, level, 12), expected)
+
+
+@pytest.mark.parametrize("size", range(1, 14))
+def test_integers_are_the_same_for_every_block(monkeypatch: pytest.MonkeyPatch, size: int) -> None:
+    random = np.random.default_rng(0)
+    times = random.integers(0, 20, (9, 60)).astype(np.float32)
+    weight = random.integers(-20, 25, (60, 500)).astype(np.int8)
+    level = random.integers(20, 90, 500).astype(np.int16)
+    expected = linear.forward_integers(times, weight, level, 20)
+    monkeypatch.setattr(linear, "blocks", lambda rows: (0,) * size)
+    assert np.array_equal(linear.forward_integers(times, weight, level, 20), expected)
+
+
+def test_integers_refuse_what_is_no_step() -> None:
+    weight, level = np.ones((3, 40), np.int8), np.ones(40, np.int16)
+    for time in (-1.0, 0.5, 13.0, np.nan):
+        with refused(ValueError, "integer steps 0 ... 12"):
+            linear.forward_integers(np.full((1, 3), time, np.float32), weight, level, 12)

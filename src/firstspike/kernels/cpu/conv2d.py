@@ -33,6 +33,7 @@ from firstspike.kernels.cpu.vectors import (
     LANES,
     blocks,
     dot_seen,
+    fill,
     load,
     pad_columns,
     store,
@@ -141,6 +142,7 @@ def _forward(
     width = len(size) * LANES
     room, lists, count = _scratch(times_BGI, where, kind, list_kind, rows)
     silent = np.float32(num_steps)
+    nothing, beyond = fill(weight_GRO.dtype.type(0), size), weight_GRO.dtype.type(np.inf)
     for b in range(begin, end):
         for g in range(groups):
             if _lists_of(times_BGI[b, g], num_steps, where, room, lists, count) < 0:
@@ -152,7 +154,8 @@ def _forward(
                 column = min(first, n_out - width)
                 for p in range(count.shape[0]):
                     place = p * n_out + column
-                    walk(lists[p], count[p], weight, threshold, silent, column, out, place, size)
+                    keys, n = lists[p], count[p]
+                    walk(keys, n, nothing, weight, threshold, beyond, silent, column, out, place, size)
 
 
 @compiled

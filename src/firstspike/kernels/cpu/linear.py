@@ -42,28 +42,28 @@ _GROUP = 32
 
 
 @compiled
-def walk(keys, n, weight_IO, threshold, silent, column, out_O, place, size):
+def walk(keys, n, membrane, weight_IO, threshold, beyond, silent, column, out_O, place, size):
     """Write the first crossings of one block of neurons to ``out_O[place:]``.
 
     Args:
         keys, n: input spikes in the order of time; the array is `AHEAD` longer than they.
-        weight_IO: float32 or float64; the block begins at `column`.
-        threshold: in the weights' precision.
-        silent: float32.
+        membrane: the block before the first spike.
+        weight_IO: float32, float64, or int8 where membranes have 16 bits; the block begins at `column`.
+        threshold: in the membranes' precision.
+        beyond: above all membranes, in the same.
+        silent: as `out_O` holds it, float32, or int16 with integers.
         size: number of vectors, as a tuple of that length.
     """
     n_out = weight_IO.shape[1]
-    membrane = fill(weight_IO.dtype.type(0), size)
     out = fill(silent, size)
     if len(size) <= 4:
         # A wrongly guessed branch costs more than the test of a few vectors, so every spike is tested; the
         # threshold is out of reach until the last of its step.
-        unreachable = weight_IO.dtype.type(np.inf)
         for k in range(n):
             step = step_of(keys[k])
             membrane = add_row(membrane, weight_IO, input_of(keys[k]) * n_out + column)
-            limit = threshold if k + 1 == n or step_of(keys[k + 1]) != step else unreachable
-            out = first_crossing(out, membrane, limit, np.float32(step))
+            limit = threshold if k + 1 == n or step_of(keys[k + 1]) != step else beyond
+            out = first_crossing(out, membrane, limit, out_O.dtype.type(step))
             if k & 15 == 15 and all_below(out, silent):
                 break
         store(out_O, place, out)
@@ -80,7 +80,7 @@ def walk(keys, n, weight_IO, threshold, silent, column, out_O, place, size):
             prefetch(weight_IO, input_of(keys[k + AHEAD]) * n_out + column, size)
             membrane = add_row(membrane, weight_IO, input_of(keys[k]) * n_out + column)
             k += 1
-        out = first_crossing(out, membrane, threshold, np.float32(step))
+        out = first_crossing(out, membrane, threshold, out_O.dtype.type(step))
         visits += 1
         if visits & 15 == 0 and all_below(out, silent):
             break
@@ -109,6 +109,7 @@ def _forward(times_BI, weight_IO, threshold, num_steps, kind, size, out_BO, brok
     n_in, n_out = weight_IO.shape
     width = len(size) * LANES
     silent = np.float32(num_steps)
+    nothing, beyond = fill(weight_IO.dtype.type(0), size), weight_IO.dtype.type(np.inf)
     room = sorting_room(n_in, kind)
     if not _all_finite(weight_IO, *_share_of(n_in, times_BI.shape[0], begin, end)):
         broken[0] = True
@@ -120,12 +121,38 @@ def _forward(times_BI, weight_IO, threshold, num_steps, kind, size, out_BO, brok
             return
         for first in range(0, n_out, width):
             column = min(first, n_out - width)
-            walk(keys, n, weight_IO, threshold, silent, column, out_BO, b * n_out + column, size)
+            place = b * n_out + column
+            walk(keys, n, nothing, weight_IO, threshold, beyond, silent, column, out_BO, place, size)
 
 
 @compiled
 def _share_forward(address, parts, size, arguments):
     return threads.share(address, parts, size, _forward, arguments)
+
+
+@compiled
+def _forward_integers(times_BI, weight_IO, start_O, num_steps, kind, size, out_BO, broken, begin, end):
+    n_in, n_out = weight_IO.shape
+    width = len(size) * 2 * LANES
+    nothing, beyond, silent = np.int16(0), np.int16(32767), np.int16(num_steps)
+    room = sorting_room(n_in, kind)
+    for b in range(begin, end):
+        keys, n = sort_spikes(times_BI[b], num_steps, room)
+        if n < 0:
+            broken[0] = True
+            return
+        for first in range(0, n_out, width):
+            column = min(first, n_out - width)
+            start, place = load(start_O, column, size), b * n_out + column
+            walk(keys, n, start, weight_IO, nothing, beyond, silent, column, out_BO, place, size)
+            if n == 0 or step_of(keys[0]) > 0:
+                # Before any spike those fire that start above their level.
+                store(out_BO, place, first_crossing(load(out_BO, place, size), start, nothing, nothing))
+
+
+@compiled
+def _share_forward_integers(address, parts, size, arguments):
+    return threads.share(address, parts, size, _forward_integers, arguments)
 
 
 @compiled
@@ -240,6 +267,36 @@ def forward(times_BI: np.ndarray, rows_IO: np.ndarray, threshold: float, num_ste
     if broken[0]:
         raise ValueError(f"times must be integer steps 0 ... {num_steps}, weights finite")
     return np.ascontiguousarray(out[:, : rows_IO.shape[1]])
+
+
+def forward_integers(
+    times_BI: np.ndarray, rows_IO: np.ndarray, level_O: np.ndarray, num_steps: int
+) -> np.ndarray:
+    """Return the first step at which every neuron's sum is at its level, ``T`` where there is none.
+
+    Args:
+        times_BI: integer steps ``(batch, in_features)``, float32, C-contiguous.
+        rows_IO: weights int8 ``(in_features, out_features)``, C-contiguous.
+        level_O: int16 ``(out_features,)``; no sum minus its level may leave 16 bits on the way.
+        num_steps: ``T``, at most 32,767.
+
+    Returns:
+        float32 ``(batch, out_features)``.
+
+    Raises:
+        ValueError: a time is not an integer step in ``0 ... T``.
+    """
+    broken = np.zeros(1, np.bool_)
+    rows = pad_columns(rows_IO)
+    # Those without a neuron never fire.
+    start = np.full(rows.shape[1], -1, np.int16)
+    start[: len(level_O)] = -level_O
+    out = np.empty((len(times_BI), rows.shape[1]), np.int16)
+    arguments = times_BI, rows, start, num_steps, key_type(len(rows)), blocks(rows), out, broken
+    threads.run(_share_forward_integers, _forward_integers, len(times_BI), *arguments)
+    if broken[0]:
+        raise ValueError(f"times must be integer steps 0 ... {num_steps}")
+    return out[:, : rows_IO.shape[1]].astype(np.float32)
 
 
 def weight_gradient(

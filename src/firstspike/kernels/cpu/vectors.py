@@ -6,7 +6,8 @@ that carries it keeps it in registers, and the same addition is one instruction 
 is added to in the order of the loop, so sums are the same to the bit as those of a plain loop.
 
 A kernel takes the number of vectors as a tuple of that length (`blocks`), so that Numba compiles one
-form per size. Vectors hold `LANES` numbers of either precision; one of doubles takes two registers.
+form per size. Vectors hold `LANES` numbers of either precision; one of doubles takes two registers. Those of
+16-bit integers hold twice as many, which rows of 8 bits may be added to.
 
 The second half works on membranes in memory, for single images, where few rows are added at a time. A
 row's last vector may reach into what follows the row there: arrays of weights end with `LANES` spare
@@ -44,28 +45,45 @@ def blocks(rows: np.ndarray, most: int = _MOST) -> tuple[int, ...]:
     Blocks never pass the end of a row: the last one is moved back and overlaps the one before.
 
     Args:
-        rows: `LANES` columns or more.
-        most: vectors of single precision per block.
+        rows: `lanes_of` columns or more.
+        most: registers per block.
     """
-    columns = rows.shape[-1]
-    fitting = range(1, min(most * 4 // rows.itemsize, columns // LANES) + 1)
+    columns, lanes = rows.shape[-1], lanes_of(rows)
+    fitting = range(1, min(most // 2 if rows.dtype == np.float64 else most, columns // lanes) + 1)
     # Two vectors' time stands for what a walk costs besides its additions.
-    return (0,) * min(fitting, key=lambda n: -(-columns // (n * LANES)) * (n + 2))
+    return (0,) * min(fitting, key=lambda n: -(-columns // (n * lanes)) * (n + 2))
+
+
+def lanes_of(rows: np.ndarray) -> int:
+    """Return how many of the columns of weights a vector holds."""
+    return LANES if rows.dtype.kind == "f" else 2 * LANES
 
 
 def pad_columns(rows: np.ndarray) -> np.ndarray:
-    """Return the last axis filled up with zeros to at least `LANES` columns; the same if it has them."""
-    columns = rows.shape[-1]
-    if columns >= LANES:
+    """Return the last axis filled up with zeros to `lanes_of` columns or more; the same if it has them."""
+    columns, lanes = rows.shape[-1], lanes_of(rows)
+    if columns >= lanes:
         return rows
-    padded = np.zeros((*rows.shape[:-1], LANES), rows.dtype)
+    padded = np.zeros((*rows.shape[:-1], lanes), rows.dtype)
     padded[..., :columns] = rows
     return padded
 
 
+_ELEMENTS = {
+    types.float32: ir.FloatType(),
+    types.float64: ir.DoubleType(),
+    types.uint16: ir.IntType(16),
+    types.int16: ir.IntType(16),
+    types.int8: ir.IntType(8),
+}
+
+
+def _lanes(kind: types.Type) -> int:
+    return 2 * LANES if kind in (types.int16, types.int8) else LANES
+
+
 def _vector(kind: types.Type) -> ir.VectorType:
-    element = {types.float32: ir.FloatType(), types.float64: ir.DoubleType(), types.uint16: ir.IntType(16)}
-    return ir.VectorType(element[kind], LANES)
+    return ir.VectorType(_ELEMENTS[kind], _lanes(kind))
 
 
 class _Block(types.Type):
@@ -80,11 +98,17 @@ class _BlockModel(models.PrimitiveModel):
         super().__init__(manager, block, ir.ArrayType(_vector(block.kind), block.count))
 
 
-def _spread(builder: Any, scalar: Any) -> Any:
-    nothing = ir.Constant(ir.VectorType(scalar.type, LANES), ir.Undefined)
+def _spread(builder: Any, scalar: Any, lanes: int = LANES) -> Any:
+    nothing = ir.Constant(ir.VectorType(scalar.type, lanes), ir.Undefined)
     one = builder.insert_element(nothing, scalar, ir.Constant(ir.IntType(32), 0))
-    zeros = ir.Constant(ir.VectorType(ir.IntType(32), LANES), [0] * LANES)
+    zeros = ir.Constant(ir.VectorType(ir.IntType(32), lanes), [0] * lanes)
     return builder.shuffle_vector(one, nothing, zeros)
+
+
+def _compare(builder: Any, how: str, one: Any, two: Any) -> Any:
+    """A flag per lane, of ordered floats or signed integers."""
+    integers = isinstance(one.type.element, ir.IntType)
+    return (builder.icmp_signed if integers else builder.fcmp_ordered)(how, one, two)
 
 
 def _pack(builder: Any, vectors: list[Any]) -> Any:
@@ -101,27 +125,27 @@ def _unpack(builder: Any, block: Any) -> list[Any]:
 def _pointers(context: Any, builder: Any, array: Any, kind: types.Array, offset: Any, count: int) -> list:
     data = context.make_array(kind)(context, builder, array).data
     first = builder.gep(data, [offset])
-    step = [ir.Constant(ir.IntType(64), k * LANES) for k in range(count)]
+    step = [ir.Constant(ir.IntType(64), k * _lanes(kind.dtype)) for k in range(count)]
     return [builder.bitcast(builder.gep(first, [k]), _vector(kind.dtype).as_pointer()) for k in step]
 
 
 def _load(builder: Any, pointers: list[Any]) -> list[Any]:
     # Rows begin anywhere, so no more than an element's alignment is promised.
-    return [builder.load(pointer, align=2) for pointer in pointers]
+    return [builder.load(pointer, align=1) for pointer in pointers]
 
 
 def _bits(builder: Any, flags: Any) -> Any:
     """A bit per lane, as an int64."""
-    return builder.zext(builder.bitcast(flags, ir.IntType(LANES)), ir.IntType(64))
+    return builder.zext(builder.bitcast(flags, ir.IntType(flags.type.count)), ir.IntType(64))
 
 
 @intrinsic
 def fill(typingctx: Any, value: Any, size: Any) -> Any:
-    """Return a block of the size of the tuple `size` whose lanes all hold `value`, of either precision."""
+    """Return a block of the size of the tuple `size` whose lanes all hold `value`."""
     block = _Block(len(size), value)
 
     def codegen(context, builder, signature, arguments):
-        return _pack(builder, [_spread(builder, arguments[0])] * block.count)
+        return _pack(builder, [_spread(builder, arguments[0], _lanes(value))] * block.count)
 
     return block(value, size), codegen
 
@@ -145,17 +169,22 @@ def store(typingctx: Any, array: Any, offset: Any, block: Any) -> Any:
     def codegen(context, builder, signature, arguments):
         pointers = _pointers(context, builder, arguments[0], array, arguments[1], block.count)
         for vector, pointer in zip(_unpack(builder, arguments[2]), pointers, strict=True):
-            builder.store(vector, pointer, align=4)
+            builder.store(vector, pointer, align=2)
         return context.get_dummy_value()
 
     return types.void(array, types.int64, block), codegen
 
 
-def _combine(name: str) -> Any:
+def _combine(floats: str, integers: str) -> Any:
     def typed(typingctx: Any, block: Any, array: Any, offset: Any) -> Any:
+        name = floats if isinstance(block.kind, types.Float) else integers
+
         def codegen(context, builder, signature, arguments):
             pointers = _pointers(context, builder, arguments[1], array, arguments[2], block.count)
-            pairs = zip(_unpack(builder, arguments[0]), _load(builder, pointers), strict=True)
+            rows = _load(builder, pointers)
+            if block.kind != array.dtype:
+                rows = [builder.sext(row, _vector(block.kind)) for row in rows]
+            pairs = zip(_unpack(builder, arguments[0]), rows, strict=True)
             return _pack(builder, [getattr(builder, name)(value, row) for value, row in pairs])
 
         return block(block, array, types.int64), codegen
@@ -165,14 +194,14 @@ def _combine(name: str) -> Any:
 
 @intrinsic
 def add_row(typingctx: Any, block: Any, array: Any, offset: Any) -> Any:
-    """Return the block plus the one at `offset` of a C-contiguous array."""
-    return _combine("fadd")(typingctx, block, array, offset)
+    """Return the block plus the one at `offset` of a C-contiguous array, of 8 bits for one of 16."""
+    return _combine("fadd", "add")(typingctx, block, array, offset)
 
 
 @intrinsic
 def take_row(typingctx: Any, block: Any, array: Any, offset: Any) -> Any:
     """Return the block minus the one at `offset` of a C-contiguous array."""
-    return _combine("fsub")(typingctx, block, array, offset)
+    return _combine("fsub", "sub")(typingctx, block, array, offset)
 
 
 @intrinsic
@@ -198,11 +227,11 @@ def first_crossing(typingctx: Any, out: Any, membrane: Any, threshold: Any, now:
     """Return `out` with ``min(out, now)`` where ``membrane >= threshold``."""
 
     def codegen(context, builder, signature, arguments):
-        limit, step = _spread(builder, arguments[2]), _spread(builder, arguments[3])
+        limit, step = (_spread(builder, one, _lanes(out.kind)) for one in arguments[2:])
         crossed = []
         for time, value in zip(_unpack(builder, arguments[0]), _unpack(builder, arguments[1]), strict=True):
-            earlier = builder.select(builder.fcmp_ordered("<", step, time), step, time)
-            crossed.append(builder.select(builder.fcmp_ordered(">=", value, limit), earlier, time))
+            earlier = builder.select(_compare(builder, "<", step, time), step, time)
+            crossed.append(builder.select(_compare(builder, ">=", value, limit), earlier, time))
         return _pack(builder, crossed)
 
     return out(out, membrane, membrane.kind, out.kind), codegen
@@ -213,11 +242,11 @@ def all_below(typingctx: Any, block: Any, value: Any) -> Any:
     """Return whether every lane is below `value`."""
 
     def codegen(context, builder, signature, arguments):
-        limit = _spread(builder, arguments[1])
+        limit = _spread(builder, arguments[1], _lanes(block.kind))
         highest, *others = _unpack(builder, arguments[0])
         for vector in others:
-            highest = builder.select(builder.fcmp_ordered(">", vector, highest), vector, highest)
-        bits = _bits(builder, builder.fcmp_unordered(">=", highest, limit))
+            highest = builder.select(_compare(builder, ">", vector, highest), vector, highest)
+        bits = _bits(builder, _compare(builder, ">=", highest, limit))
         return builder.icmp_unsigned("==", bits, ir.Constant(ir.IntType(64), 0))
 
     return types.boolean(block, block.kind), codegen
