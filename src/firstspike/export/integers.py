@@ -153,9 +153,7 @@ class IntegerCausal:
         """Return spikes, by the kernel of 16-bit membranes where they fit."""
         steps = inputs[0].steps
         if self._rows is not None and inputs[0].times.device.type == "cpu":
-            times = (
-                torch.cat([spikes.times for spikes in inputs], 1) if len(inputs) > 1 else inputs[0].times
-            )
+            times = torch.cat([spikes.times for spikes in inputs], 1)
             crossing = kernels_for(times.device).linear.forward_integers(
                 times.float().contiguous(), self._rows, self.level.to(torch.int16), steps
             )
@@ -244,7 +242,7 @@ class IntegerNetwork(Stack):
         last = len(self.integers) - 1
         return traced, self.integers[last].read(self._received(last, traced))[1]
 
-    def _received(self, depth: int, traced: Sequence[Spikes]) -> list[Spikes]:
+    def _received(self, depth: int, traced: list[Spikes]) -> list[Spikes]:
         """What a layer takes, flat where it is fully connected."""
         # Looks at the shapes.
         inputs = self._inputs(depth, traced)

@@ -51,9 +51,10 @@ class ConvGanRecipe(ConvolutionalRecipe):
     critic_features: Count = 128
     labels: Labels = "projection"
     spectral: bool = True
-    shift_px: Annotated[int, Range(0)] = 2
-    generator_rate: Rate = 4e-4
-    critic_rate: Rate = 4e-4
+    shift_px: Annotated[int, Range(0)] = 1
+    generator_rate: Rate = 4e-3
+    critic_rate: Rate = 2e-3
+    epochs: Count = 20
 
     def build(self, shape: tuple[int, ...], classes: int) -> ConvGan:
         """Return both networks, freshly drawn."""
@@ -200,6 +201,8 @@ _ON_DIGITS = {
     "critic_maps": 16,
     "critic_features": 32,
     "shift_px": 0,
+    "generator_rate": 4e-4,
+    "critic_rate": 4e-4,
     "batch_size": 32,
     "epochs": 60,
 }

@@ -6,8 +6,8 @@ that carries it keeps it in registers, and the same addition is one instruction 
 is added to in the order of the loop, so sums are the same to the bit as those of a plain loop.
 
 A kernel takes the number of vectors as a tuple of that length (`blocks`), so that Numba compiles one
-form per size. Vectors hold `LANES` numbers of either precision; one of doubles takes two registers. Those of
-16-bit integers hold twice as many, which rows of 8 bits may be added to.
+form per size. Vectors hold `LANES` numbers of either precision; one of doubles takes two registers. One of
+16-bit integers, to which rows of 8 bits may be added, holds twice as many.
 
 The second half works on membranes in memory, for single images, where few rows are added at a time. A
 row's last vector may reach into what follows the row there: arrays of weights end with `LANES` spare
