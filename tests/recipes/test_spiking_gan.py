@@ -11,6 +11,7 @@ from builders import refused, seeded
 from safetensors.torch import load_file
 
 from firstspike.data import Dataset, ImageSet, load
+from firstspike.data.augment import shift
 from firstspike.metrics.sampling import sample
 from firstspike.recipes import PRESETS, preset
 from firstspike.recipes.spiking_gan import AnnGan, Gan, GanRecipe, SpikingGan
@@ -202,6 +203,31 @@ def test_the_networks_see_the_images_in_their_own_code():
     expected = [[-1.0, 1.0, 128 / 127.5 - 1, 1 / 127.5 - 1]]
     assert torch.allclose(ann.encode(images), torch.tensor(expected), atol=1e-6)
     assert torch.allclose(ann.encode(images / 255), torch.tensor(expected), atol=1e-6)
+
+
+@pytest.mark.parametrize("name", ["spiking-gan-window", "spiking-gan-causal", "ann-gan"])
+def test_what_is_shifted_in_its_code_is_the_code_of_the_shifted_image(digits, name):
+    recipe = preset(name).configure(dataset="digits", digit=3)
+    recipe = dataclasses.replace(recipe, shift_px=2)
+    images = digits.images[:50]
+    torch.manual_seed(1)
+    moved = recipe.moved(recipe.encode(images))
+    torch.manual_seed(1)
+    expected = recipe.encode(shift(images, 2))
+    assert not torch.equal(shift(images, 2), images)
+    if isinstance(moved, Spikes):
+        assert torch.equal(moved.times, expected.times)
+    else:
+        assert torch.allclose(moved, expected, atol=1e-6)
+    without = dataclasses.replace(recipe, shift_px=0)
+    pixels = recipe.encode(images)
+    assert without.moved(pixels) is pixels
+
+
+def test_rates_fall_along_a_line():
+    recipe = dataclasses.replace(KINDS["ann"], final_rate=0.2)
+    assert [recipe.rate_factor(step, 4) for step in range(5)] == pytest.approx([1, 0.8, 0.6, 0.4, 0.2])
+    assert {KINDS["ann"].rate_factor(step, 4) for step in range(5)} == {1.0}
 
 
 def started(path, config, seed=0):

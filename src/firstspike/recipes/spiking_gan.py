@@ -2,19 +2,20 @@
 
 from abc import abstractmethod
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal, cast
+from typing import Annotated, Any, Literal, cast
 
 import torch
 from torch import Tensor
 
 from firstspike.data import ImageSet
+from firstspike.data.augment import shift
 from firstspike.losses import gan_targets, temporal_least_squares
 from firstspike.metrics.sampling import Generator
 from firstspike.models.gan import AnnDiscriminator, AnnGenerator, SpikingDiscriminator, SpikingGenerator
 from firstspike.neurons import Causal, Neuron, Phased, Window
 from firstspike.nn import Linear, Stack
 from firstspike.recipes.base import Descend
-from firstspike.recipes.fields import Checked, Count, NotNegative, Rate, Steps
+from firstspike.recipes.fields import Checked, Count, NotNegative, Range, Rate, Share, Steps
 from firstspike.recipes.generation import GenerativeRecipe
 from firstspike.recipes.presets import Preset
 from firstspike.spikes import Spikes, as_images
@@ -67,6 +68,9 @@ class GanRecipe(GenerativeRecipe):
         optimizer: "adam" (betas 0.5, 0.999) or "sgd" (plain, the paper's).
         generator_rate, discriminator_rate: learning rates.
         weight_decay: the paper's ``lambda``.
+        final_rate: both rates fall along a line to this share of themselves.
+        shift_px: what the discriminator sees, real or generated, is shifted at random by up to so many
+            pixels.
     """
 
     hidden_features: Count = 400
@@ -74,6 +78,8 @@ class GanRecipe(GenerativeRecipe):
     generator_rate: Rate = 8e-4
     discriminator_rate: Rate = 8e-4
     weight_decay: NotNegative = 0.0
+    final_rate: Share = 1.0
+    shift_px: Annotated[int, Range(0)] = 0
     batch_size: Count = 64
     epochs: Count = 100
 
@@ -112,6 +118,24 @@ class GanRecipe(GenerativeRecipe):
             "discriminator": optimizer(gan.discriminator, self.discriminator_rate),
         }
 
+    def rate_factor(self, step: int, total: int) -> float:
+        """Return the factor, along a line down to `final_rate`."""
+        return 1 - (1 - self.final_rate) * step / total
+
+    def moved(self, pixels: Any) -> Any:
+        """Return pixels ``(batch, pixels)`` as `encode` gives them, each image shifted at random."""
+        if not self.shift_px:
+            return pixels
+        sides = self.sizes()[0][1:]
+        dark: Any = self.encode(torch.zeros((1, *sides), dtype=torch.uint8))
+
+        def shifted(values: Tensor, black: Tensor) -> Tensor:
+            return shift((values - black).unflatten(1, sides), self.shift_px).flatten(1) + black
+
+        if isinstance(pixels, Spikes):
+            return pixels.with_times(shifted(pixels.times, dark.times[0, 0]))
+        return shifted(pixels, dark[0, 0])
+
     def examples(self, train: ImageSet) -> tuple[Any, Tensor]:
         """Return the encoded images to learn and their labels."""
         chosen = self.chosen(train)
@@ -124,13 +148,13 @@ class GanRecipe(GenerativeRecipe):
         gan, count = cast(Gan, model), len(inputs)
         asked = labels if self.conditional else None
         fake = gan.generator(gan.generator.noise(count), asked)
-        both = _both(inputs, fake.detach())
+        both = self.moved(_both(inputs, fake.detach()))
         verdict = gan.discriminator(both, None if asked is None else torch.cat([asked, asked]))
         discriminator_loss = self.verdict_loss(verdict[:count], 1) + self.verdict_loss(verdict[count:], 0)
         descend("discriminator", discriminator_loss)
 
         gan.discriminator.requires_grad_(False)
-        generator_loss = self.verdict_loss(gan.discriminator(fake, asked), 1)
+        generator_loss = self.verdict_loss(gan.discriminator(self.moved(fake), asked), 1)
         descend("generator", generator_loss)
         gan.discriminator.requires_grad_(True)
         return {"generator_loss": generator_loss, "discriminator_loss": discriminator_loss}
