@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.nn import functional as F
 from torch.nn.utils.parametrizations import spectral_norm
 
-from firstspike.models.gan import NOISE_LEVELS, SpikingGenerator, check_conditional, with_one_hot
+from firstspike.models.gan import NOISE_LEVELS, SpikingGenerator, bytes_of, check_conditional, with_one_hot
 from firstspike.models.window import quantise
 from firstspike.neurons import Window
 from firstspike.nn import Conv2d, ConvTranspose2d, Layer, Stack
@@ -151,7 +151,7 @@ class ConvGenerator(torch.nn.Module):
 
     def images(self, pixels: Tensor) -> Tensor:
         """Return the pictures, uint8 ``(batch, height, width)``, of colour ``(batch, channels, ...)``."""
-        found = (pixels * 255).round().to(torch.uint8)
+        found = (pixels * 255).round().to(torch.uint8) if self.levels is None else bytes_of(pixels)
         return found[:, 0] if len(found[0]) == 1 else found
 
     @torch.no_grad()

@@ -63,9 +63,7 @@ class SpikingGenerator(torch.nn.Module):
 
     def images(self, pixels: Spikes) -> Tensor:
         """Return the pictures that pixel spikes stand for, uint8 ``(batch, *image_shape)``."""
-        values = self.stack[-1].neuron.decode(pixels) * 255
-        # The floor undoes the encoder's on 8-bit images; the small addend undoes rounding errors.
-        return (values + 1e-3).floor().to(torch.uint8).reshape(-1, *self.image_shape)
+        return bytes_of(self.stack[-1].neuron.decode(pixels)).reshape(-1, *self.image_shape)
 
 
 class SpikingDiscriminator(torch.nn.Module):
@@ -132,6 +130,12 @@ class AnnDiscriminator(torch.nn.Module):
         """Return probabilities ``(batch, 1)``."""
         hidden = F.relu(self.hidden(with_one_hot(pixels, labels, self.num_classes)))
         return torch.sigmoid(self.output(hidden))
+
+
+def bytes_of(values: Tensor) -> Tensor:
+    """Return the values 0 ... 1 of pixels' spikes as intensities uint8."""
+    # The floor undoes the encoder's on 8-bit images; the small addend undoes rounding errors.
+    return (values * 255 + 1e-3).floor().to(torch.uint8)
 
 
 def with_label(spikes: Spikes, labels: Tensor | None, num_classes: int) -> Spikes:

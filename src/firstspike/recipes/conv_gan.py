@@ -9,6 +9,7 @@ from torch.nn import functional as F
 
 from firstspike.data import ImageSet
 from firstspike.data.augment import shift
+from firstspike.metrics.features import Features
 from firstspike.metrics.sampling import Generator
 from firstspike.models.conv_gan import ConvGenerator, Critic, Labels, Levels, draw_noise
 from firstspike.models.gan import SpikingGenerator, with_one_hot
@@ -132,6 +133,12 @@ class ConvGanRecipe(ConvolutionalRecipe):
         descend("generator", generator_loss + self.penalty(traced[:-1]))
         gan.critic.requires_grad_(True)
         return {"generator_loss": generator_loss, "critic_loss": critic_loss}
+
+    def further(
+        self, model: torch.nn.Module, generator: Generator, test: ImageSet, count: int, features: Features
+    ) -> dict[str, float]:
+        """Return what a classifier learns; its images are drawn on values, which are the same."""
+        return super().further(model, cast(ConvGenerator, model), test, count, features)
 
     def penalty(self, hidden: list[Tensor]) -> Tensor | float:
         """Return what is added to the generator's loss for the values of its hidden layers."""
