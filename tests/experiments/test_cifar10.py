@@ -42,6 +42,7 @@ def test_a_gpu_trains_the_large_presets_too():
     assert all(recipes[name] == preset(name).recipe for name in SMALL)
     assert recipes[cifar10.CONTROL].neuron.carried == "none"
     assert [recipes[name].spike_penalty for name in PENALISED] == list(cifar10.PENALTIES)
+    assert {recipes[name].epochs for name in PENALISED} == {cifar10.CURVE_EPOCHS}
 
 
 def test_the_expected_time_is_that_of_what_waits():
@@ -76,6 +77,8 @@ def test_report_and_figures(monkeypatch, made_images, tmp_path, device):
     }
     monkeypatch.setattr(cifar10, "preset", small.get)
     monkeypatch.setattr(jobs, "preset", small.get)
+    monkeypatch.setattr(cifar10, "CURVE_LAYOUT", LAYOUTS["window-cifar10"])
+    monkeypatch.setattr(cifar10, "CURVE_EPOCHS", 2)
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: "a made GPU")
     results = tmp_path / "docs" / "results"
     results.mkdir(parents=True)
@@ -96,7 +99,7 @@ def test_report_and_figures(monkeypatch, made_images, tmp_path, device):
         assert (row[1] != "-") == by_spikes
         mean = sum(run["accuracy"] for run in document["runs"][name]) / 2
         assert f"{100 * mean:.2f} ±" in row[1 if by_spikes else 2]
-    assert [row[0] for row in penalties["rows"]] == ["spike penalty 0", *PENALISED]
+    assert [row[0] for row in penalties["rows"]] == PENALISED
     assert [row[0] for row in epochs["rows"]] == [f"`{n}`, epoch {e}" for n in names for e in (1, 2)]
     assert str(tmp_path) not in json.dumps(document)
     for name in ("curves", "deadline", "curves-window-cifar10"):
