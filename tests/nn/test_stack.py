@@ -124,6 +124,7 @@ def test_window_maps_share_the_clock_of_window_layers() -> None:
 
 
 def test_gradients_reach_every_layer_through_pooling() -> None:
+    torch.manual_seed(0)
     stack = map_stack()
     with torch.no_grad():
         for parameter in stack.parameters():

@@ -151,9 +151,10 @@ class IntegerCausal:
 
     def fire(self, inputs: Sequence[Spikes]) -> Spikes:
         """Return spikes, by the kernel of 16-bit membranes where they fit."""
-        steps = inputs[0].steps
-        if self._rows is not None and inputs[0].times.device.type == "cpu":
-            times = torch.cat([spikes.times for spikes in inputs], 1)
+        steps, times = inputs[0].steps, inputs[0].times
+        if self._rows is not None and times.device.type == "cpu":
+            if len(inputs) > 1:
+                times = torch.cat([spikes.times for spikes in inputs], 1)
             crossing = kernels_for(times.device).linear.forward_integers(
                 times.float().contiguous(), self._rows, self.level.to(torch.int16), steps
             )

@@ -13,7 +13,7 @@ The second half works on membranes in memory, for single images, where few rows 
 row's last vector may reach into what follows the row there: arrays of weights end with `LANES` spare
 elements, and membranes and steps are as long as `padded` says.
 
-All functions but `blocks` and `pad_columns` are for compiled code only.
+All functions but `blocks`, `lanes_of`, `pad_columns` and `spread` are for compiled code only.
 """
 
 from typing import Any
@@ -28,8 +28,9 @@ from numba.extending import intrinsic, models, register_model
 from firstspike.kernels.cpu.compiling import compiled
 
 # The features that Numba compiles for, which are not the machine's where its variables name others.
-_FEATURES = get_host_cpu_features() if config.CPU_FEATURES is None else config.CPU_FEATURES
-_WIDE = "+avx512f" in _FEATURES.split(",")
+_ASKED = get_host_cpu_features() if config.CPU_FEATURES is None else config.CPU_FEATURES
+FEATURES = frozenset(_ASKED.split(","))
+_WIDE = "+avx512f" in FEATURES
 LANES = 16 if _WIDE else 8
 # A walk holds two blocks at once: in 32 vector registers, or in 16.
 _MOST = 13 if _WIDE else 6
@@ -98,7 +99,8 @@ class _BlockModel(models.PrimitiveModel):
         super().__init__(manager, block, ir.ArrayType(_vector(block.kind), block.count))
 
 
-def _spread(builder: Any, scalar: Any, lanes: int = LANES) -> Any:
+def spread(builder: Any, scalar: Any, lanes: int = LANES) -> Any:
+    """A vector whose lanes all hold the scalar, for intrinsics."""
     nothing = ir.Constant(ir.VectorType(scalar.type, lanes), ir.Undefined)
     one = builder.insert_element(nothing, scalar, ir.Constant(ir.IntType(32), 0))
     zeros = ir.Constant(ir.VectorType(ir.IntType(32), lanes), [0] * lanes)
@@ -145,7 +147,7 @@ def fill(typingctx: Any, value: Any, size: Any) -> Any:
     block = _Block(len(size), value)
 
     def codegen(context, builder, signature, arguments):
-        return _pack(builder, [_spread(builder, arguments[0], _lanes(value))] * block.count)
+        return _pack(builder, [spread(builder, arguments[0], _lanes(value))] * block.count)
 
     return block(value, size), codegen
 
@@ -227,7 +229,7 @@ def first_crossing(typingctx: Any, out: Any, membrane: Any, threshold: Any, now:
     """Return `out` with ``min(out, now)`` where ``membrane >= threshold``."""
 
     def codegen(context, builder, signature, arguments):
-        limit, step = (_spread(builder, one, _lanes(out.kind)) for one in arguments[2:])
+        limit, step = (spread(builder, one, _lanes(out.kind)) for one in arguments[2:])
         crossed = []
         for time, value in zip(_unpack(builder, arguments[0]), _unpack(builder, arguments[1]), strict=True):
             earlier = builder.select(_compare(builder, "<", step, time), step, time)
@@ -242,7 +244,7 @@ def all_below(typingctx: Any, block: Any, value: Any) -> Any:
     """Return whether every lane is below `value`."""
 
     def codegen(context, builder, signature, arguments):
-        limit = _spread(builder, arguments[1], _lanes(block.kind))
+        limit = spread(builder, arguments[1], _lanes(block.kind))
         highest, *others = _unpack(builder, arguments[0])
         for vector in others:
             highest = builder.select(_compare(builder, ">", vector, highest), vector, highest)
@@ -258,7 +260,7 @@ def reached(typingctx: Any, block: Any, limit: Any) -> Any:
 
     def codegen(context, builder, signature, arguments):
         (vector,) = _unpack(builder, arguments[0])
-        return _bits(builder, builder.fcmp_ordered(">=", vector, _spread(builder, arguments[1])))
+        return _bits(builder, builder.fcmp_ordered(">=", vector, spread(builder, arguments[1])))
 
     return types.int64(block, block.kind), codegen
 
@@ -283,7 +285,7 @@ def subtract_seen(typingctx: Any, block: Any, values: Any, times: Any, offset: A
     """Return the block minus the lanes of `values` at `offset` where the uint16 `times` are ``>= step``."""
 
     def codegen(context, builder, signature, arguments):
-        now = _spread(builder, arguments[4])
+        now = spread(builder, arguments[4])
         value, time = (
             _load(builder, _pointers(context, builder, given, kind, arguments[3], block.count))
             for given, kind in ((arguments[1], values), (arguments[2], times))
@@ -303,7 +305,7 @@ def dot_seen(typingctx: Any, rows: Any, offset: Any, values: Any, times: Any, st
 
     def codegen(context, builder, signature, arguments):
         pointers = _pointers(context, builder, arguments[0], rows, arguments[1], values.count)
-        now = _spread(builder, arguments[4])
+        now = spread(builder, arguments[4])
         zero = ir.Constant(_vector(values.kind), [0.0] * LANES)
         total = None
         for row, value, time in zip(
@@ -335,7 +337,7 @@ def below(typingctx: Any, array: Any, offset: Any, value: Any) -> Any:
     def codegen(context, builder, signature, arguments):
         pointers = _pointers(context, builder, arguments[0], array, arguments[1], 1)
         (vector,) = _load(builder, pointers)
-        limit = _spread(builder, arguments[2])
+        limit = spread(builder, arguments[2])
         less = _bits(builder, builder.fcmp_ordered("<", vector, limit))
         broken = _bits(builder, builder.fcmp_unordered(">", vector, limit))
         return builder.or_(less, builder.shl(broken, ir.Constant(ir.IntType(64), 32)))
