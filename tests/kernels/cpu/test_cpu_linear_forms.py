@@ -9,7 +9,7 @@ from builders import conv, dense, fires, refused
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from firstspike.kernels.cpu import linear
+from firstspike.kernels.cpu import linear, order
 from firstspike.kernels.cpu.vectors import LANES, blocks
 from firstspike.neurons import Causal
 
@@ -181,3 +181,22 @@ def test_integers_refuse_what_is_no_step() -> None:
     for time in (-1.0, 0.5, 13.0, np.nan):
         with refused(ValueError, "integer steps 0 ... 12"):
             linear.forward_integers(np.full((1, 3), time, np.float32), weight, level, 12)
+
+
+@pytest.mark.parametrize("kind", [np.uint32, np.uint64])
+@pytest.mark.parametrize("size", [*range(1, 40), 784])
+def test_spikes_are_found_by_input(size: int, kind: type) -> None:
+    random = np.random.default_rng(size)
+    times = random.integers(0, 300, size).astype(np.float32)
+    times[times > 256] = 256
+    first = size // 5
+    keys = order.key_room(size - first, kind)
+    found = order.find_spikes(times, first, size, np.float32(256), keys)
+    half = 4 * np.dtype(kind).itemsize
+    inputs = first + np.flatnonzero(times[first:] < 256)
+    assert keys[:found].tolist() == [(int(times[i]) << half) + i for i in inputs.tolist()]
+    for wrong in (-1.0, 0.5, 256.5, 257.0, np.nan, np.inf, -np.inf):
+        at = random.integers(first, size)
+        broken = times.copy()
+        broken[at] = wrong
+        assert order.find_spikes(broken, first, size, np.float32(256), keys) == -1
