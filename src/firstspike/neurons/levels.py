@@ -111,8 +111,9 @@ class _Levels(torch.autograd.Function):
         ctx.save_for_backward(times_BI, weight, threshold_BO, peak, levels)
         ctx.steps, ctx.width = steps, rule.width
         ctx.mark_non_differentiable(out_BO)
-        fired = out_BO.unsqueeze(1) <= levels.reshape(1, -1, 1)
-        return fired.to(weight.dtype), out_BO
+        fired = torch.empty_like(peak)
+        torch.le(out_BO.unsqueeze(1), levels.reshape(1, -1, 1), out=fired)
+        return fired, out_BO
 
     @staticmethod
     @once

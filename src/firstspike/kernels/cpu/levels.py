@@ -13,42 +13,51 @@ from firstspike.kernels.cpu import threads
 from firstspike.kernels.cpu.compiling import compiled
 from firstspike.kernels.cpu.order import input_of, key_type, sort_spikes, sorting_room, step_of
 from firstspike.kernels.cpu.surrogates import SURROGATES, times_surrogate
+from firstspike.kernels.cpu.vectors import (
+    LANES,
+    add_row,
+    blocks,
+    fill,
+    first_crossing_row,
+    larger_row,
+    pad_columns,
+    store,
+)
 
 _REASSOCIATE = {"reassoc", "contract", "nsz", "arcp"}
 _FAST_SIGMOID = SURROGATES.index("fast_sigmoid")
 
 
 @compiled
-def _forward(times_BI, weight_IO, threshold_BO, levels_K, num_steps, kind, out_BO, peak_BKO, begin, end):
+def _forward(
+    times_BI, weight_IO, threshold_BO, levels_K, num_steps, kind, size, out_BO, peak_BKO, begin, end
+):
     n_in, n_out = weight_IO.shape
+    width = len(size) * LANES
     room = sorting_room(n_in, kind)
-    membrane = np.empty(n_out, np.float32)
-    peak = np.empty(n_out, np.float32)
-    silent = np.float32(num_steps)
+    nothing, never = fill(np.float32(0), size), fill(np.float32(num_steps), size)
     for b in range(begin, end):
         keys, n = sort_spikes(times_BI[b], num_steps, room)
-        membrane[:] = 0
-        peak[:] = -np.inf
-        out, threshold = out_BO[b], threshold_BO[b]
-        out[:] = silent
-        p = k = 0
-        while True:
-            step = step_of(keys[p]) if p < n else num_steps
-            while k < levels_K.shape[0] and levels_K[k] < step:
-                for j in range(n_out):
-                    peak[j] = max(peak[j], membrane[j])
-                    peak_BKO[b, k, j] = peak[j]
-                k += 1
-            if p >= n:
-                break
-            while p < n and step_of(keys[p]) == step:
-                row = weight_IO[input_of(keys[p])]
-                for j in range(n_out):
-                    membrane[j] += row[j]
-                p += 1
-            now = np.float32(step)
-            for j in range(n_out):
-                out[j] = min(out[j], now if membrane[j] >= threshold[j] else silent)
+        for first in range(0, n_out, width):
+            column = min(first, n_out - width)
+            place = b * n_out + column
+            membrane, out = nothing, never
+            peak = b * levels_K.shape[0] * n_out + column
+            p = k = 0
+            while True:
+                step = step_of(keys[p]) if p < n else num_steps
+                while k < levels_K.shape[0] and levels_K[k] < step:
+                    highest = larger_row(membrane, peak_BKO, peak - n_out) if k else membrane
+                    store(peak_BKO, peak, highest)
+                    peak += n_out
+                    k += 1
+                if p >= n:
+                    break
+                while p < n and step_of(keys[p]) == step:
+                    membrane = add_row(membrane, weight_IO, input_of(keys[p]) * n_out + column)
+                    p += 1
+                out = first_crossing_row(out, membrane, threshold_BO, place, np.float32(step))
+            store(out_BO, place, out)
 
 
 @compiled
@@ -60,22 +69,25 @@ def _share_forward(address, parts, size, arguments):
 def _membrane_gradient(grad_BKO, peak_BKO, threshold_BO, scale, begin, end):
     n_level, n_out = grad_BKO.shape[1:]
     zero = np.float32(0)
-    distance = np.empty(n_out, np.float32)
+    distance, later = np.empty(n_out, np.float32), np.empty(n_out, np.float32)
     for b in range(begin, end):
-        if not grad_BKO[b].any():
-            continue
-        for k in range(n_level):
-            grad, peak, threshold = grad_BKO[b, k], peak_BKO[b, k], threshold_BO[b]
+        threshold = threshold_BO[b]
+        later[:] = zero
+        for k in range(n_level - 1, -1, -1):
+            grad, peak = grad_BKO[b, k], peak_BKO[b, k]
             for j in range(n_out):
                 distance[j] = peak[j] - threshold[j]
             times_surrogate(_FAST_SIGMOID, grad, distance, scale, grad)
-        for k in range(n_level - 1, 0, -1):
-            grad, before = grad_BKO[b, k], grad_BKO[b, k - 1]
-            peak, peak_before = peak_BKO[b, k], peak_BKO[b, k - 1]
+            if k == 0:
+                for j in range(n_out):
+                    grad[j] += later[j]
+                continue
+            before = peak_BKO[b, k - 1]
             for j in range(n_out):
-                held = peak[j] == peak_before[j]
-                before[j] += grad[j] if held else zero
-                grad[j] = zero if held else grad[j]
+                total = grad[j] + later[j]
+                held = peak[j] == before[j]
+                later[j] = total if held else zero
+                grad[j] = zero if held else total
 
 
 @compiled
@@ -129,11 +141,12 @@ def forward(
     """
     batch, n_in = times_BI.shape
     n_out = rows_IO.shape[1]
-    out = np.empty((batch, n_out), np.float32)
-    peak = np.empty((batch, len(levels_K), n_out), np.float32)
-    arguments = times_BI, rows_IO, threshold_BO, levels_K, num_steps, key_type(n_in), out, peak
+    rows, threshold = pad_columns(rows_IO), pad_columns(threshold_BO)
+    out = np.empty(threshold.shape, np.float32)
+    peak = np.empty((batch, len(levels_K), rows.shape[1]), np.float32)
+    arguments = times_BI, rows, threshold, levels_K, num_steps, key_type(n_in), blocks(rows), out, peak
     threads.run(_share_forward, _forward, batch, *arguments)
-    return out, peak
+    return np.ascontiguousarray(out[:, :n_out]), np.ascontiguousarray(peak[:, :, :n_out])
 
 
 def membrane_gradient(

@@ -240,6 +240,41 @@ def first_crossing(typingctx: Any, out: Any, membrane: Any, threshold: Any, now:
 
 
 @intrinsic
+def first_crossing_row(
+    typingctx: Any, out: Any, membrane: Any, thresholds: Any, offset: Any, now: Any
+) -> Any:
+    """Return `out` with ``min(out, now)`` where the membrane is at the threshold at `offset` or above."""
+
+    def codegen(context, builder, signature, arguments):
+        step = spread(builder, arguments[4], _lanes(out.kind))
+        limits = _load(
+            builder, _pointers(context, builder, arguments[2], thresholds, arguments[3], out.count)
+        )
+        crossed = []
+        for time, value, limit in zip(
+            _unpack(builder, arguments[0]), _unpack(builder, arguments[1]), limits, strict=True
+        ):
+            earlier = builder.select(_compare(builder, "<", step, time), step, time)
+            crossed.append(builder.select(_compare(builder, ">=", value, limit), earlier, time))
+        return _pack(builder, crossed)
+
+    return out(out, membrane, thresholds, types.int64, out.kind), codegen
+
+
+@intrinsic
+def larger_row(typingctx: Any, block: Any, array: Any, offset: Any) -> Any:
+    """Return the larger of each lane of the block and the one at `offset` of a C-contiguous array."""
+
+    def codegen(context, builder, signature, arguments):
+        rows = _load(builder, _pointers(context, builder, arguments[1], array, arguments[2], block.count))
+        pairs = zip(_unpack(builder, arguments[0]), rows, strict=True)
+        larger = [builder.select(_compare(builder, ">", row, own), row, own) for own, row in pairs]
+        return _pack(builder, larger)
+
+    return block(block, array, types.int64), codegen
+
+
+@intrinsic
 def all_below(typingctx: Any, block: Any, value: Any) -> Any:
     """Return whether every lane is below `value`."""
 
