@@ -37,8 +37,10 @@ def test_each_preset_has_its_ann_and_the_variants_one_seed():
         assert len(run.jobs(options)) == (3 if run.name in generation.PAIRED else 1)
         assert run.minutes > 0
     variants = {run.name: run.config for run in experiment.runs if run.config is not None}
-    changed = {**generation.ABLATIONS, **generation.CURVE, **generation.USES}
-    for name, changes in changed.items():
+    short = {"epochs": generation.VARIANT_EPOCHS}
+    of_gan = {generation.BASE: {}, **generation.ABLATIONS, **generation.CURVE}
+    expected = {name: short | changes for name, changes in of_gan.items()} | generation.USES
+    for name, changes in expected.items():
         whole = preset(generation.VAE if name in generation.USES else generation.GAN).recipe
         differ = {
             field.name: getattr(variants[name], field.name)
@@ -67,6 +69,7 @@ def test_report_and_figures(monkeypatch, tmp_path):
     monkeypatch.setattr(generation, "preset", tiny)
     monkeypatch.setattr(jobs, "preset", tiny)
     monkeypatch.setattr(generation, "ABLATIONS", {"no shifts": {"shift_px": 0}})
+    monkeypatch.setattr(generation, "VARIANT_EPOCHS", 2)
     monkeypatch.setattr(generation, "CURVE", {"8 steps": {"steps": 8}})
     monkeypatch.setattr(generation, "USES", {"upper halves completed": {"corruption": "half"}})
     monkeypatch.setattr(generation, "load_n_mnist", few_recordings)
@@ -84,8 +87,8 @@ def test_report_and_figures(monkeypatch, tmp_path):
         ["`spiking-gan-conv-fashion`", "`ann-gan-conv-fashion`", *controls],
         ["`spiking-vae`", "`ann-vae`", *controls],
         ["`spiking-vae-fashion`", "`ann-vae-fashion`", *controls],
-        ["`spiking-gan-conv`", "no shifts"],
-        ["`spiking-gan-conv`", "8 steps"],
+        [generation.BASE, "no shifts"],
+        [generation.BASE, "8 steps"],
     ]
     assert len(document["headlines"]) == 4
     pictures = {path.name for path in (tmp_path / "out" / "pictures").iterdir()}

@@ -55,7 +55,7 @@ class ConvGanRecipe(ConvolutionalRecipe):
     shift_px: Annotated[int, Range(0)] = 1
     generator_rate: Rate = 4e-3
     critic_rate: Rate = 2e-3
-    epochs: Count = 20
+    epochs: Count = 24
 
     def build(self, shape: tuple[int, ...], classes: int) -> ConvGan:
         """Return both networks, freshly drawn."""
@@ -160,7 +160,7 @@ class SpikingConvGan(ConvGanRecipe):
     pixel_steps: Steps = 64
     clip: Positive = 4.0
     critic_clip: Positive = 1.0
-    spike_penalty: NotNegative = 0.0
+    spike_penalty: NotNegative = 0.25
 
     def levels(self) -> Levels:
         """Return the windows."""
