@@ -15,7 +15,6 @@ from firstspike.kernels.cpu.order import (
     AHEAD,
     find_spikes,
     input_of,
-    key_room,
     key_type,
     sort_spikes,
     sorting_room,
@@ -167,7 +166,7 @@ def _weight_gradient(times_BI, crossing_BO, delta_BO, num_steps, kind, size, gra
     size_B, n_out = delta_BO.shape
     width = len(size) * LANES
     silent = np.float32(num_steps)
-    found = key_room(end - begin, kind)
+    found = np.empty(max(end - begin, 1), kind)
     values = np.empty((_GROUP, width), delta_BO.dtype)
     steps = np.empty((_GROUP, width), np.uint16)
     if n_out == width:
@@ -221,7 +220,7 @@ def _input_gradient(times_BI, weight_IO, crossing_BO, delta_BO, num_steps, kind,
     n_in, n_out = weight_IO.shape
     width = len(size) * LANES
     silent = np.float32(num_steps)
-    keys = key_room(n_in, kind)
+    keys = np.empty(max(n_in, 1), kind)
     own = np.empty(width, delta_BO.dtype)
     for b in range(begin, end):
         n = find_spikes(times_BI[b], 0, n_in, silent, keys)

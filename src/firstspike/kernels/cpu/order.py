@@ -18,10 +18,8 @@ from firstspike.kernels.cpu.vectors import FEATURES, LANES, below, lowest_bit, s
 
 # Up to this many bits of the step are sorted in one pass; clearing more buckets costs more than a pass.
 _ONE_PASS_BITS = 9
-# Walks look so many spikes ahead.
+# Spare places after the keys, for walks that look so many spikes ahead.
 AHEAD = 2
-# Places after the keys: for these walks, and for the last vector of keys, which is written whole.
-SPARE = LANES
 _BROKEN = 1 << 40
 
 
@@ -100,7 +98,8 @@ def _appends(typingctx: Any, keys: Any) -> Any:
 def _append(typingctx: Any, times: Any, i: Any, silent: Any, keys: Any, n: Any) -> Any:
     """Write the keys of the spikes among `LANES` times from `i` on to `n`; return the new number.
 
-    `_BROKEN` is added to it if a time is not an integer step in ``0 ... silent``.
+    A whole vector is written, within the room of as many keys as inputs that were looked at. `_BROKEN` is
+    added to the number if a time is not an integer step in ``0 ... silent``.
     """
 
     def codegen(context, builder, signature, arguments):
@@ -141,9 +140,6 @@ def find_spikes(times_I, first, last, silent, keys):
 
     -1 if a time is not an integer step in ``0 ... silent``. Silent stretches cost one comparison per
     vector.
-
-    Args:
-        keys: `SPARE` longer than the inputs, see `key_room`.
     """
     n = 0
     broken = np.int64(0)
@@ -199,15 +195,13 @@ def _pass(keys, n, shift, buckets, counts, out):
 
 
 @compiled
-def key_room(inputs, kind):
-    """Return the array that `find_spikes` needs for so many inputs with keys of type `kind`."""
-    return np.empty(inputs + SPARE, kind)
-
-
-@compiled
 def sorting_room(inputs, kind):
     """Return the arrays that `sort_spikes` needs for so many inputs with keys of type `kind`."""
-    return key_room(inputs, kind), key_room(inputs, kind), np.empty(2 << _ONE_PASS_BITS, np.int32)
+    return (
+        np.empty(inputs + AHEAD, kind),
+        np.empty(inputs + AHEAD, kind),
+        np.empty(2 << _ONE_PASS_BITS, np.int32),
+    )
 
 
 @compiled
@@ -216,7 +210,7 @@ def sort_spikes(times_I, num_steps, room):
 
     The number is -1 if a time is not an integer step in ``0 ... num_steps``. Counting sort, whose cost is
     the spikes' and does not grow with the number of steps: many steps are sorted in two passes. The array
-    is one of those of `room`, and `SPARE` longer than the inputs.
+    is one of those of `room`, and `AHEAD` longer than the inputs.
     """
     keys, spare, counts = room
     n = find_spikes(times_I, 0, times_I.shape[0], np.float32(num_steps), keys)
