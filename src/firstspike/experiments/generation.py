@@ -6,8 +6,7 @@ from typing import Any, cast
 
 import torch
 
-from firstspike.data import load
-from firstspike.data._source import NotHereError
+from firstspike.data import NotHereError, load
 from firstspike.data.n_mnist import load_n_mnist, recorded_images
 from firstspike.experiments.jobs import Run
 from firstspike.experiments.spec import (
@@ -275,6 +274,7 @@ def _event_pictures(finished: Finished) -> Iterator[Picture]:
     except NotHereError:
         return
     run = finished.open(VAE)
+    torch.manual_seed(finished.options.seeds[0])
     reader = EventReader(cast(VaeRecipe, run.config), cast(Vae, run.load()))
     reader.learn(events["train"], recorded_images("train", data_dir).images)
     images, shown = recorded_images("test", data_dir).images, slice(None, None, 6)
