@@ -52,9 +52,8 @@ class IntegerConnection:
             spikes: of the source.
             held: each adds its weight at every step from its own on, instead of once.
         """
-        times, silent = spikes.times, spikes.silent
         exact = torch.float32 if self._added * (self.steps if held else 1) < _EXACT else torch.float64
-        values = spikes.steps - times.to(exact) if held else (~silent).to(exact)
+        values = spikes.steps - spikes.times.to(exact) if held else (~spikes.silent).to(exact)
         summed = self.wiring.apply(values, self.weight.to(exact), None, 0.0).double()
         return summed * 2.0 ** per_map(self.shift, summed.dim() - 1)
 
@@ -231,17 +230,22 @@ class IntegerNetwork(Stack):
     @torch.no_grad()
     def trace(self, spikes: Spikes) -> list[Spikes]:
         """Return the spikes of the input and of every layer, each local to its window."""
-        traced = [self._entering(spikes)]
-        for depth, layer in enumerate(self.integers):
-            traced.append(layer.fire(self._received(depth, traced)))
-        return traced
+        return self._through(spikes, len(self.integers))
 
     @torch.no_grad()
     def read(self, spikes: Spikes) -> tuple[list[Spikes], Tensor]:
         """Return what `trace` returns and the last layer's membrane."""
-        traced = self.trace(spikes)
         last = len(self.integers) - 1
-        return traced, self.integers[last].read(self._received(last, traced))[1]
+        traced = self._through(spikes, last)
+        out, membrane = self.integers[last].read(self._received(last, traced))
+        return [*traced, out], membrane
+
+    def _through(self, spikes: Spikes, count: int) -> list[Spikes]:
+        """The spikes of the input and of the first `count` layers."""
+        traced = [self._entering(spikes)]
+        for depth in range(count):
+            traced.append(self.integers[depth].fire(self._received(depth, traced)))
+        return traced
 
     def _received(self, depth: int, traced: list[Spikes]) -> list[Spikes]:
         """What a layer takes, flat where it is fully connected."""

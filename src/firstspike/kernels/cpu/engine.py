@@ -13,8 +13,8 @@ Shape legend: M images, I inputs, C outputs, L layers.
 import numpy as np
 
 from firstspike.kernels.cpu.compiling import compiled
+from firstspike.kernels.cpu.membranes import add_rows, add_run, padded, run_length
 from firstspike.kernels.cpu.order import input_of, key_type, sort_spikes, sorting_room, step_of
-from firstspike.kernels.cpu.vectors import add_rows, add_run, padded, run_length
 
 # Columns of the table of layers; the last ones are a convolution's.
 (

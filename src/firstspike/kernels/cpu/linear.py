@@ -29,6 +29,7 @@ from firstspike.kernels.cpu.vectors import (
     dot_seen,
     fill,
     first_crossing,
+    lanes_of,
     load,
     pad_columns,
     prefetch,
@@ -105,11 +106,23 @@ def _share_of(rows, samples, begin, end):
 
 
 @compiled
-def _forward(times_BI, weight_IO, threshold, num_steps, kind, size, out_BO, broken, begin, end):
+def _forward(
+    times_BI,
+    weight_IO,
+    start_O,
+    threshold,
+    beyond,
+    num_steps,
+    kind,
+    size,
+    width,
+    out_BO,
+    broken,
+    begin,
+    end,
+):
     n_in, n_out = weight_IO.shape
-    width = len(size) * LANES
-    silent = np.float32(num_steps)
-    nothing, beyond = fill(weight_IO.dtype.type(0), size), weight_IO.dtype.type(np.inf)
+    now, silent = out_BO.dtype.type(0), out_BO.dtype.type(num_steps)
     room = sorting_room(n_in, kind)
     if not _all_finite(weight_IO, *_share_of(n_in, times_BI.shape[0], begin, end)):
         broken[0] = True
@@ -121,38 +134,16 @@ def _forward(times_BI, weight_IO, threshold, num_steps, kind, size, out_BO, brok
             return
         for first in range(0, n_out, width):
             column = min(first, n_out - width)
-            place = b * n_out + column
-            walk(keys, n, nothing, weight_IO, threshold, beyond, silent, column, out_BO, place, size)
+            start, place = load(start_O, column, size), b * n_out + column
+            walk(keys, n, start, weight_IO, threshold, beyond, silent, column, out_BO, place, size)
+            if n == 0 or step_of(keys[0]) > 0:
+                # Before any spike those fire that start at the threshold.
+                store(out_BO, place, first_crossing(load(out_BO, place, size), start, threshold, now))
 
 
 @compiled
 def _share_forward(address, parts, size, arguments):
     return threads.share(address, parts, size, _forward, arguments)
-
-
-@compiled
-def _forward_integers(times_BI, weight_IO, start_O, num_steps, kind, size, out_BO, broken, begin, end):
-    n_in, n_out = weight_IO.shape
-    width = len(size) * 2 * LANES
-    nothing, beyond, silent = np.int16(0), np.int16(32767), np.int16(num_steps)
-    room = sorting_room(n_in, kind)
-    for b in range(begin, end):
-        keys, n = sort_spikes(times_BI[b], num_steps, room)
-        if n < 0:
-            broken[0] = True
-            return
-        for first in range(0, n_out, width):
-            column = min(first, n_out - width)
-            start, place = load(start_O, column, size), b * n_out + column
-            walk(keys, n, start, weight_IO, nothing, beyond, silent, column, out_BO, place, size)
-            if n == 0 or step_of(keys[0]) > 0:
-                # Before any spike those fire that start above their level.
-                store(out_BO, place, first_crossing(load(out_BO, place, size), start, nothing, nothing))
-
-
-@compiled
-def _share_forward_integers(address, parts, size, arguments):
-    return threads.share(address, parts, size, _forward_integers, arguments)
 
 
 @compiled
@@ -258,13 +249,9 @@ def forward(times_BI: np.ndarray, rows_IO: np.ndarray, threshold: float, num_ste
     Raises:
         ValueError: a time is not an integer step in ``0 ... T``, or a weight is NaN or infinite.
     """
-    limit = rows_IO.dtype.type(threshold)
-    broken = np.zeros(1, np.bool_)
-    rows = pad_columns(rows_IO)
-    out = np.empty((len(times_BI), rows.shape[1]), np.float32)
-    arguments = times_BI, rows, limit, num_steps, key_type(len(rows)), blocks(rows), out, broken
-    threads.run(_share_forward, _forward, len(times_BI), *arguments)
-    if broken[0]:
+    rows, number = pad_columns(rows_IO), rows_IO.dtype.type
+    start, out = np.zeros(rows.shape[1], number), np.empty((len(times_BI), rows.shape[1]), np.float32)
+    if not _crossings(times_BI, rows, start, number(threshold), number(np.inf), num_steps, out):
         raise ValueError(f"times must be integer steps 0 ... {num_steps}, weights finite")
     return np.ascontiguousarray(out[:, : rows_IO.shape[1]])
 
@@ -286,17 +273,31 @@ def forward_integers(
     Raises:
         ValueError: a time is not an integer step in ``0 ... T``.
     """
-    broken = np.zeros(1, np.bool_)
     rows = pad_columns(rows_IO)
-    # Those without a neuron never fire.
-    start = np.full(rows.shape[1], -1, np.int16)
+    # What pads them never fires.
+    start, out = np.full(rows.shape[1], -1, np.int16), np.empty((len(times_BI), rows.shape[1]), np.int16)
     start[: len(level_O)] = -level_O
-    out = np.empty((len(times_BI), rows.shape[1]), np.int16)
-    arguments = times_BI, rows, start, num_steps, key_type(len(rows)), blocks(rows), out, broken
-    threads.run(_share_forward_integers, _forward_integers, len(times_BI), *arguments)
-    if broken[0]:
+    if not _crossings(times_BI, rows, start, np.int16(0), np.int16(32767), num_steps, out):
         raise ValueError(f"times must be integer steps 0 ... {num_steps}")
     return out[:, : rows_IO.shape[1]].astype(np.float32)
+
+
+def _crossings(
+    times_BI: np.ndarray,
+    rows_IO: np.ndarray,
+    start_O: np.ndarray,
+    threshold: np.generic,
+    beyond: np.generic,
+    num_steps: int,
+    out_BO: np.ndarray,
+) -> bool:
+    """Write the first crossings; return whether all times are steps and all weights finite."""
+    broken = np.zeros(1, np.bool_)
+    size, kind = blocks(rows_IO), key_type(len(rows_IO))
+    width = len(size) * lanes_of(rows_IO)
+    arguments = times_BI, rows_IO, start_O, threshold, beyond, num_steps, kind, size, width, out_BO, broken
+    threads.run(_share_forward, _forward, len(times_BI), *arguments)
+    return not broken[0]
 
 
 def weight_gradient(

@@ -56,17 +56,17 @@ def first_key(step, like):
     return np.uint64(step) << _half(like)
 
 
-def _moved_together(builder, values, flags):
-    """The flagged lanes of a vector of int32 at its beginning, by the processor's own instruction."""
+def _compressed(builder, values, mask):
+    """The lanes of a vector of int32 that the mask selects, moved to its beginning."""
     module, kind = builder.module, values.type
     if LANES == 16:
         name = f"llvm.x86.avx512.mask.compress.v{LANES}i32"
         function = builder.module.declare_intrinsic(
-            name, (), ir.FunctionType(kind, [kind, kind, flags.type])
+            name, (), ir.FunctionType(kind, [kind, kind, mask.type])
         )
-        return builder.call(function, [values, values, flags])
-    # Which lanes come first, for each pattern of flags.
-    name = "firstspike_flagged_lanes"
+        return builder.call(function, [values, values, mask])
+    # Which lanes come first, for each mask.
+    name = "firstspike_lanes_of_masks"
     if name in module.globals:
         table = module.globals[name]
     else:
@@ -74,14 +74,15 @@ def _moved_together(builder, values, flags):
         table = ir.GlobalVariable(module, ir.ArrayType(kind, 256), name)
         table.initializer = ir.Constant(table.value_type, [ir.Constant(kind, row) for row in rows])
         table.global_constant, table.linkage = True, "internal"
-    bits = builder.zext(builder.bitcast(flags, ir.IntType(8)), ir.IntType(64))
+    bits = builder.zext(builder.bitcast(mask, ir.IntType(8)), ir.IntType(64))
     lanes = builder.load(builder.gep(table, [ir.Constant(ir.IntType(64), 0), bits]))
     function = module.declare_intrinsic("llvm.x86.avx2.permd", (), ir.FunctionType(kind, [kind, kind]))
     return builder.call(function, [values, lanes])
 
 
-# Whether the processor can. Haswell is the name by which AVX2 is tried on a better one, without features.
-_MOVES = LANES == 16 or "+avx2" in FEATURES or config.CPU_NAME == "haswell"
+# Whether the processor has an instruction for it. Haswell is the name by which AVX2 is tried on a better
+# one, without features.
+_COMPRESSES = LANES == 16 or "+avx2" in FEATURES or config.CPU_NAME == "haswell"
 
 
 @intrinsic
@@ -89,7 +90,7 @@ def _appends(typingctx: Any, keys: Any) -> Any:
     """Return whether `_append` works for these keys, which is known when it is compiled."""
 
     def codegen(context, builder, signature, arguments):
-        return ir.Constant(ir.IntType(1), _MOVES and keys.dtype == types.uint32)
+        return ir.Constant(ir.IntType(1), _COMPRESSES and keys.dtype == types.uint32)
 
     return types.boolean(keys), codegen
 
@@ -104,7 +105,7 @@ def _append(typingctx: Any, times: Any, i: Any, silent: Any, keys: Any, n: Any) 
 
     def codegen(context, builder, signature, arguments):
         long = ir.IntType(64)
-        if not (_MOVES and keys.dtype == types.uint32):
+        if not (_COMPRESSES and keys.dtype == types.uint32):
             return ir.Constant(long, 0)
 
         def place(array, kind, offset, element):
@@ -124,7 +125,7 @@ def _append(typingctx: Any, times: Any, i: Any, silent: Any, keys: Any, n: Any) 
         index = builder.add(spread(builder, builder.trunc(arguments[1], ir.IntType(32))), lane)
         key = builder.or_(builder.shl(step, ir.Constant(whole, [16] * LANES)), index)
         target = place(arguments[3], keys, arguments[4], ir.IntType(32))
-        builder.store(_moved_together(builder, key, spiking), target, align=4)
+        builder.store(_compressed(builder, key, spiking), target, align=4)
         bits = ir.IntType(LANES)
         count = builder.zext(builder.ctpop(builder.bitcast(spiking, bits)), long)
         any_wrong = builder.icmp_unsigned("!=", builder.bitcast(wrong, bits), ir.Constant(bits, 0))

@@ -11,6 +11,7 @@ C classes.
 import numpy as np
 
 from firstspike.kernels.cpu.compiling import compiled
+from firstspike.kernels.cpu.membranes import add_rows, padded, subtract_row
 from firstspike.kernels.cpu.order import (
     find_spikes,
     input_of,
@@ -19,7 +20,6 @@ from firstspike.kernels.cpu.order import (
     sorting_room,
     step_of,
 )
-from firstspike.kernels.cpu.vectors import add_rows, padded, subtract_row
 
 # Below this the factor is multiplied into the rows, long before they lose precision to it.
 _SMALLEST_SCALE = 0.5

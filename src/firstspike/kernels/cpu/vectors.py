@@ -1,4 +1,4 @@
-"""Vectors of neurons for Numba kernels: blocks of them in registers, and membranes in memory.
+"""Vectors of neurons for Numba kernels: blocks of them in registers.
 
 A compiler keeps an array in memory: adding a row of weights to an array of membranes costs a load, an
 add and a store per vector. A block is a value, `n` vectors of LLVM's own vector type, so a loop
@@ -8,10 +8,6 @@ is added to in the order of the loop, so sums are the same to the bit as those o
 A kernel takes the number of vectors as a tuple of that length (`blocks`), so that Numba compiles one
 form per size. Vectors hold `LANES` numbers of either precision; one of doubles takes two registers. One of
 16-bit integers, to which rows of 8 bits may be added, holds twice as many.
-
-The second half works on membranes in memory, for single images, where few rows are added at a time. A
-row's last vector may reach into what follows the row there: arrays of weights end with `LANES` spare
-elements, and membranes and steps are as long as `padded` says.
 
 All functions but `blocks`, `lanes_of`, `pad_columns` and `spread` are for compiled code only.
 """
@@ -25,8 +21,6 @@ from numba.core import config
 from numba.core.codegen import get_host_cpu_features
 from numba.extending import intrinsic, models, register_model
 
-from firstspike.kernels.cpu.compiling import compiled
-
 # The features that Numba compiles for, which are not the machine's where its variables name others.
 _ASKED = get_host_cpu_features() if config.CPU_FEATURES is None else config.CPU_FEATURES
 FEATURES = frozenset(_ASKED.split(","))
@@ -36,8 +30,6 @@ LANES = 16 if _WIDE else 8
 _MOST = 13 if _WIDE else 6
 # Backward kernels hold three, or keep blocks of several samples in the first-level cache.
 CACHED = 7
-# A block of one vector.
-_ONE = (0,)
 
 
 def blocks(rows: np.ndarray, most: int = _MOST) -> tuple[int, ...]:
@@ -388,92 +380,3 @@ def lowest_bit(typingctx: Any, bits: Any) -> Any:
         return builder.cttz(arguments[0], ir.Constant(ir.IntType(1), 1))
 
     return types.int64(types.int64), codegen
-
-
-# Membranes in memory
-
-
-@compiled
-def padded(size):
-    """Return `size` rounded up to full vectors."""
-    return (size + LANES - 1) // LANES * LANES
-
-
-@compiled
-def add_rows(flat, start, row, first, last, membrane, n_out, limit, found, count):
-    """Add the rows of the spikes of one step, then append to `found` who crossed; return the new count.
-
-    Membranes of those who crossed are set to minus infinity, so that they never cross again.
-
-    Args:
-        flat: weights; the row of input ``i`` is the `n_out` elements from ``start + i n_out`` on.
-        start: where this layer's weights begin.
-        row: inputs in the order of time.
-        first, last: the step's spikes, ``row[first:last]``, one or more.
-        membrane: ``(padded(n_out),)``.
-        n_out: how many neurons there are.
-        limit: a neuron crosses at or above it, looked at after the last row.
-        found, count: who crossed before, and how many; who crosses now is appended in ascending order.
-    """
-    k = first
-    # Four rows per pass: the membranes are loaded and stored once for all of them.
-    while k + 4 < last:
-        one, two = start + np.int64(row[k]) * n_out, start + np.int64(row[k + 1]) * n_out
-        three, four = start + np.int64(row[k + 2]) * n_out, start + np.int64(row[k + 3]) * n_out
-        for j in range(0, n_out, LANES):
-            held = add_row(add_row(load(membrane, j, _ONE), flat, one + j), flat, two + j)
-            store(membrane, j, add_row(add_row(held, flat, three + j), flat, four + j))
-        k += 4
-    while k + 1 < last:
-        one = start + np.int64(row[k]) * n_out
-        for j in range(0, n_out, LANES):
-            store(membrane, j, add_row(load(membrane, j, _ONE), flat, one + j))
-        k += 1
-    one = start + np.int64(row[k]) * n_out
-    for j in range(0, n_out, LANES):
-        held = add_row(load(membrane, j, _ONE), flat, one + j)
-        store(membrane, j, held)
-        bits = reached(held, limit)
-        if j + LANES > n_out:
-            bits &= (1 << (n_out - j)) - 1
-        while bits:
-            neuron = j + lowest_bit(bits)
-            bits &= bits - 1
-            membrane[neuron] = -np.inf
-            found[count] = neuron
-            count += 1
-    return count
-
-
-@compiled
-def subtract_row(flat, start, n_out, step):
-    """``row -= step`` of the row of `n_out` elements from `start` on; `step` ends with zeros (`padded`)."""
-    for j in range(0, n_out, LANES):
-        store(flat, start + j, take_row(load(flat, start + j, _ONE), step, j))
-
-
-@compiled
-def run_length(size):
-    """Return the room for a run of `size` membranes that `add_run` adds to, in elements."""
-    return padded(size) if size >= LANES // 2 else size
-
-
-@compiled
-def add_run(flat, start, membrane, at, size, limit):
-    """Add `size` weights from `start` on to the membranes from `at` on; return whether one is at `limit`.
-
-    The membranes have the room that `run_length` says.
-    """
-    reach = np.int64(0)
-    if size < LANES // 2:
-        for j in range(size):
-            value = membrane[at + j] + flat[start + j]
-            membrane[at + j] = value
-            reach |= np.int64(value >= limit)
-        return reach != 0
-    for j in range(0, size, LANES):
-        held = add_row(load(membrane, at + j, _ONE), flat, start + j)
-        store(membrane, at + j, held)
-        bits = reached(held, limit)
-        reach |= bits if j + LANES <= size else bits & ((1 << (size - j)) - 1)
-    return reach != 0
