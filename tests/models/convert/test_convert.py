@@ -196,6 +196,15 @@ def test_drawn_networks_compute_the_same_with_fine_levels(network: nn.Module) ->
     check_converted(network)
 
 
+@pytest.mark.parametrize("seed", range(5))
+def test_a_convolution_in_groups_is_calibrated_right(seed: int) -> None:
+    """One that bfloat16 gives NaN for, on processors that have it."""
+    convolution = nn.Conv2d(2, 4, 2, stride=(1, 2), dilation=2, groups=2, bias=False)
+    body = nn.Sequential(nn.MaxPool2d(2, ceil_mode=True), convolution, nn.ReLU(), nn.BatchNorm2d(4))
+    network = nn.Sequential(body, nn.Flatten(), nn.Linear(12, 5))
+    check_converted(settle(network, seeded(seed)))
+
+
 @settings(deadline=None, max_examples=25)
 @given(networks(), st.sampled_from([2, 5, 8, 16, 64]))
 def test_spike_times_are_those_of_the_quantised_twin(network: nn.Module, steps: int) -> None:

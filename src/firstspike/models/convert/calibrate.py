@@ -99,8 +99,11 @@ def sampled(area: int, images: int, number: int) -> Tensor:
 
 
 def _fast(op: Op | None) -> Op | None:
-    """The operation; a convolution in the precision that this processor does well."""
-    if not isinstance(op, Convolve) or fast_precision("cpu") == "float32":
+    """The operation; a convolution in the precision that this processor does well.
+
+    Not one in groups: torch 2.13 gives NaN or other numbers for some of these in bfloat16.
+    """
+    if not isinstance(op, Convolve) or op.groups > 1 or fast_precision("cpu") == "float32":
         return op
     return replace(op, weight=op.weight.to(torch.bfloat16, memory_format=torch.channels_last))
 
