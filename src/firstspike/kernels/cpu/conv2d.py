@@ -16,11 +16,13 @@ from typing import NamedTuple
 
 import numpy as np
 
+from firstspike.kernels import arrays
 from firstspike.kernels.cpu import threads
 from firstspike.kernels.cpu.compiling import compiled
 from firstspike.kernels.cpu.linear import walk
 from firstspike.kernels.cpu.order import (
     AHEAD,
+    find_spikes,
     first_key,
     input_of,
     key_type,
@@ -31,14 +33,15 @@ from firstspike.kernels.cpu.order import (
 from firstspike.kernels.cpu.vectors import (
     CACHED,
     LANES,
+    add_products_seen,
+    aligned,
     blocks,
-    dot_seen,
     fill,
     load,
     pad_columns,
     store,
-    store_steps,
     subtract_seen,
+    sum_of,
 )
 from firstspike.kernels.geometry import Geometry
 
@@ -50,9 +53,8 @@ class _Map(NamedTuple):
         row_I: first row of each input's channel.
         place_I: where each input lies in its channel's map.
         reached_L: how many output positions receive from each place of the map.
-        position_LK, offset_LK: which they are, and the place's offset in their kernel.
-        reach_R: where a row's input lies from the first input of the patch.
-        corner_P: the first input of each output position's patch; may lie in the padding.
+        position_LK, offset_LK: which they are, and the place's offset in their kernel; where there are
+            fewer than K, one beyond the last position.
     """
 
     row_I: np.ndarray
@@ -60,8 +62,6 @@ class _Map(NamedTuple):
     reached_L: np.ndarray
     position_LK: np.ndarray
     offset_LK: np.ndarray
-    reach_R: np.ndarray
-    corner_P: np.ndarray
 
 
 @functools.lru_cache(maxsize=64)
@@ -69,13 +69,13 @@ def _map(geometry: Geometry, height: int, width: int) -> _Map:
     channels = geometry.in_channels // geometry.groups
     out_y, out_x = geometry.output_size(height, width)
     kernel = geometry.kernel_y, geometry.kernel_x
-    c, ky, kx = np.indices((channels, *kernel)).reshape(3, -1)
     top = np.arange(out_y) * geometry.stride_y - geometry.padding_y
     left = np.arange(out_x) * geometry.stride_x - geometry.padding_x
     lines = _receivers(height, kernel[0], top)
     columns = _receivers(width, kernel[1], left)
     reached = np.array([len(line) * len(column) for line in lines for column in columns], np.uint32)
     position, offset = np.zeros((2, height * width, max(reached.max(initial=0), 1)), np.uint32)
+    position[:] = out_y * out_x
     for place, (line, column) in enumerate(itertools.product(lines, columns)):
         pairs = [(y * out_x + x, j * kernel[1] + i) for j, y in line for i, x in column]
         position[place, : len(pairs)] = [p for p, _ in pairs]
@@ -87,8 +87,6 @@ def _map(geometry: Geometry, height: int, width: int) -> _Map:
         reached_L=reached,
         position_LK=position,
         offset_LK=offset,
-        reach_R=(c * height + ky) * width + kx,
-        corner_P=(top[:, None] * width + left[None, :]).reshape(-1),
     )
 
 
@@ -103,59 +101,67 @@ def _receivers(size: int, kernel: int, starts: np.ndarray) -> list[list[tuple[in
 
 
 @compiled
-def _fill_lists(keys, n, where, lists_PR, count_P):
+def _fill_lists(keys, n, where, taps, length, lists, end_P):
     """Hand the spikes to the output positions that receive them; keys of step and row.
 
-    Unsigned indices spare the test for a negative one, which is a third of this loop's time.
+    Lists lie `length` apart; ends count through all of them, which spares a product per entry. Unsigned
+    indices spare the test for a negative one. Every spike is handed on as often, to a list that nobody
+    reads where it reaches fewer positions, so that the loop is known when it is compiled.
     """
-    count_P[:] = 0
+    nobody = np.uint64(end_P.shape[0] - 1)
+    for p in range(end_P.shape[0]):
+        end_P[p] = p * length
     for k in range(n):
         i = np.uint64(input_of(keys[k]))
-        key = first_key(step_of(keys[k]), lists_PR[0, 0]) | np.uint64(where.row_I[i])
+        key = first_key(step_of(keys[k]), lists[0]) | np.uint64(where.row_I[i])
         place = where.place_I[i]
-        for e in range(where.reached_L[place]):
+        for e in range(len(taps)):
             p = where.position_LK[place, e]
-            lists_PR[p, count_P[p]] = key + where.offset_LK[place, e]
-            count_P[p] += np.uint32(1)
-
-
-@compiled
-def _lists_of(times_I, num_steps, where, room, lists_PR, count_P):
-    """Fill each output position's list of its spikes; return -1 if a time is no step."""
-    keys, n = sort_spikes(times_I, num_steps, room)
-    _fill_lists(keys, n, where, lists_PR, count_P)
-    return n
-
-
-@compiled
-def _scratch(times_BGI, where, kind, list_kind, rows):
-    positions = where.corner_P.shape[0]
-    lists = np.empty((positions, rows + AHEAD), list_kind)
-    return sorting_room(times_BGI.shape[2], kind), lists, np.empty(positions, np.uint32)
+            end = end_P[p]
+            lists[end] = key + where.offset_LK[place, e]
+            end_P[p] = end + np.uint64(1)
+        end_P[nobody] = nobody * np.uint64(length)
 
 
 @compiled
 def _forward(
-    times_BGI, weight_GRO, threshold, num_steps, where, kind, list_kind, size, out_BGPO, broken, begin, end
+    times_BGI,
+    weight_GRO,
+    threshold,
+    num_steps,
+    where,
+    kind,
+    list_kind,
+    size,
+    taps,
+    out_BGPO,
+    broken,
+    begin,
+    end,
 ):
     groups, rows, n_out = weight_GRO.shape
+    positions = out_BGPO.shape[2]
     width = len(size) * LANES
-    room, lists, count = _scratch(times_BGI, where, kind, list_kind, rows)
-    silent = np.float32(num_steps)
-    nothing, beyond = fill(weight_GRO.dtype.type(0), size), weight_GRO.dtype.type(np.inf)
+    room = sorting_room(times_BGI.shape[2], kind)
+    length = rows + AHEAD
+    lists, ends = np.empty((positions + 1) * length, list_kind), np.empty(positions + 1, np.uint64)
+    silent = np.int32(num_steps)
+    nothing, never = fill(weight_GRO.dtype.type(0), size), fill(silent, size)
     for b in range(begin, end):
         for g in range(groups):
-            if _lists_of(times_BGI[b, g], num_steps, where, room, lists, count) < 0:
+            keys, n = sort_spikes(times_BGI[b, g], num_steps, room)
+            if n < 0:
                 broken[0] = True
                 return
+            _fill_lists(keys, n, where, taps, length, lists, ends)
             # Taken out of the loop: a view counts its users, which two threads would do in turn.
             weight, out = weight_GRO[g], out_BGPO[b, g]
             for first in range(0, n_out, width):
                 column = min(first, n_out - width)
-                for p in range(count.shape[0]):
-                    place = p * n_out + column
-                    keys, n = lists[p], count[p]
-                    walk(keys, n, nothing, weight, threshold, beyond, silent, column, out, place, size)
+                for p in range(positions):
+                    last = np.int64(ends[p])
+                    times = walk(lists, p * length, last, nothing, never, weight, threshold, silent, column)
+                    store(out, p * n_out + column, times)
 
 
 @compiled
@@ -164,31 +170,44 @@ def _share_forward(address, parts, size, arguments):
 
 
 @compiled
+def _pack(crossing_PO, delta_PO, first, column, size, crossing_PJ, delta_PJ):
+    """Copy the columns of a block, so that they lie close together."""
+    n_out, width = delta_PO.shape[1], delta_PJ.shape[1]
+    for p in range(delta_PO.shape[0]):
+        store(crossing_PJ, p * width, load(crossing_PO, p * n_out + column, size))
+        store(delta_PJ, p * width, load(delta_PO, p * n_out + column, size))
+        # The block before has done these columns.
+        delta_PJ[p, : first - column] = 0
+
+
+@compiled
 def _weight_gradient(
-    times_BGI, crossing_BGPO, delta_BGPO, num_steps, where, kind, list_kind, size, grad_NGRO, begin, end
+    times_BGI, crossing_BGPO, delta_BGPO, num_steps, where, kind, size, grad_NGRO, begin, end
 ):
-    parts, groups, rows, n_out = grad_NGRO.shape
+    parts, groups, _, n_out = grad_NGRO.shape
     width = len(size) * LANES
-    room, lists, count = _scratch(times_BGI, where, kind, list_kind, rows)
-    values, steps = np.empty((1, width), delta_BGPO.dtype), np.empty((1, width), np.uint16)
+    silent = np.float32(num_steps)
+    found = np.empty(times_BGI.shape[2], kind)
+    own_delta = aligned(delta_BGPO.shape[2], width, delta_BGPO.dtype)
+    own_crossing = aligned(delta_BGPO.shape[2], width, crossing_BGPO.dtype)
     grad_GRO = grad_NGRO[threads.part_of(begin, parts, times_BGI.shape[0])]
     for b in range(begin, end):
         for g in range(groups):
-            _lists_of(times_BGI[b, g], num_steps, where, room, lists, count)
-            crossing, delta, grad = crossing_BGPO[b, g], delta_BGPO[b, g], grad_GRO[g]
+            n = find_spikes(times_BGI[b, g], 0, found.shape[0], silent, found)
+            grad = grad_GRO[g]
+            crossing = own_crossing if n_out > width else crossing_BGPO[b, g]
+            delta = own_delta if n_out > width else delta_BGPO[b, g]
             for first in range(0, n_out, width):
                 column = min(first, n_out - width)
-                for p in range(count.shape[0]):
-                    store_steps(steps, 0, load(crossing, p * n_out + column, size))
-                    store(values, 0, load(delta, p * n_out + column, size))
-                    if column < first:
-                        values[0, : first - column] = 0
-                    for k in range(count[p]):
-                        key = lists[p, k]
-                        place = input_of(key) * n_out + column
-                        row = load(grad, place, size)
-                        row = subtract_seen(row, values, steps, 0, np.uint16(step_of(key)))
-                        store(grad, place, row)
+                if n_out > width:
+                    _pack(crossing_BGPO[b, g], delta_BGPO[b, g], first, column, size, crossing, delta)
+                for k in range(n):
+                    i, step = np.uint64(input_of(found[k])), np.float32(step_of(found[k]))
+                    place = where.place_I[i]
+                    for e in range(where.reached_L[place]):
+                        p = np.int64(where.position_LK[place, e]) * width
+                        r = np.int64(where.row_I[i] + where.offset_LK[place, e]) * n_out + column
+                        store(grad, r, subtract_seen(load(grad, r, size), delta, crossing, p, step))
 
 
 @compiled
@@ -198,44 +217,34 @@ def _share_weight_gradient(address, parts, size, arguments):
 
 @compiled
 def _input_gradient(
-    times_BGI,
-    weight_GRO,
-    crossing_BGPO,
-    delta_BGPO,
-    num_steps,
-    where,
-    kind,
-    list_kind,
-    size,
-    grad_BGI,
-    begin,
-    end,
+    times_BGI, weight_GRO, crossing_BGPO, delta_BGPO, num_steps, where, kind, size, grad_BGI, begin, end
 ):
-    groups, rows, n_out = weight_GRO.shape
+    groups, _, n_out = weight_GRO.shape
     width = len(size) * LANES
-    room, lists, count = _scratch(times_BGI, where, kind, list_kind, rows)
-    own = np.empty(width, delta_BGPO.dtype)
+    silent = np.float32(num_steps)
+    found = np.empty(times_BGI.shape[2], kind)
+    own_delta = aligned(delta_BGPO.shape[2], width, delta_BGPO.dtype)
+    own_crossing = aligned(delta_BGPO.shape[2], width, crossing_BGPO.dtype)
+    nothing = fill(delta_BGPO.dtype.type(0), size)
     for b in range(begin, end):
         for g in range(groups):
-            _lists_of(times_BGI[b, g], num_steps, where, room, lists, count)
+            n = find_spikes(times_BGI[b, g], 0, found.shape[0], silent, found)
             weight, grad = weight_GRO[g], grad_BGI[b, g]
-            crossings, deltas = crossing_BGPO[b, g], delta_BGPO[b, g]
+            crossing = own_crossing if n_out > width else crossing_BGPO[b, g]
+            delta = own_delta if n_out > width else delta_BGPO[b, g]
             for first in range(0, n_out, width):
                 column = min(first, n_out - width)
-                for p in range(count.shape[0]):
-                    store(own, 0, load(deltas, p * n_out + column, size))
-                    if column < first:
-                        own[: first - column] = 0
-                    delta = load(own, 0, size)
-                    crossing = load(crossings, p * n_out + column, size)
-                    corner = where.corner_P[p]
-                    for k in range(count[p]):
-                        key = lists[p, k]
-                        row = input_of(key)
-                        step = np.float32(step_of(key))
-                        grad[corner + where.reach_R[row]] += dot_seen(
-                            weight, row * n_out + column, delta, crossing, step
-                        )
+                if n_out > width:
+                    _pack(crossing_BGPO[b, g], delta_BGPO[b, g], first, column, size, crossing, delta)
+                for k in range(n):
+                    i, step = np.uint64(input_of(found[k])), np.float32(step_of(found[k]))
+                    place = where.place_I[i]
+                    total = nothing
+                    for e in range(where.reached_L[place]):
+                        p = np.int64(where.position_LK[place, e]) * width
+                        r = np.int64(where.row_I[i] + where.offset_LK[place, e]) * n_out + column
+                        total = add_products_seen(total, weight, r, delta, crossing, p, step)
+                    grad[i] += sum_of(total)
 
 
 @compiled
@@ -270,8 +279,10 @@ def forward(
     limit = rows_GRO.dtype.type(threshold)
     broken = np.zeros(1, np.bool_)
     rows = pad_columns(rows_GRO)
-    out = np.empty((batch, geometry.groups, out_y * out_x, rows.shape[2]), np.float32)
-    arguments = (*_layout(times_BCHW, geometry), blocks(rows), out, broken)
+    out = arrays.empty((batch, geometry.groups, out_y * out_x, rows.shape[2]), np.float32)
+    where, *kinds = _layout(times_BCHW, geometry)
+    taps = (0,) * where.position_LK.shape[1]
+    arguments = where, *kinds, blocks(rows), taps, out, broken
     threads.run(_share_forward, _forward, batch, times_BGI, rows, limit, num_steps, *arguments)
     if broken[0]:
         raise ValueError(f"times must be integer steps 0 ... {num_steps}")
@@ -292,8 +303,9 @@ def weight_gradient(
     crossing, delta = _positions(crossing_BOYX, geometry), _positions(delta_BOYX, geometry)
     own, batch = delta.shape[3], len(times_BCHW)
     delta, crossing = pad_columns(delta), pad_columns(crossing)
-    grad = np.zeros((threads.parts(batch), geometry.groups, geometry.rows, delta.shape[3]), delta.dtype)
-    arguments = (*_layout(times_BCHW, geometry), blocks(delta, CACHED), grad)
+    grad = arrays.zeros((threads.parts(batch), geometry.groups, geometry.rows, delta.shape[3]), delta.dtype)
+    where, kind, _ = _layout(times_BCHW, geometry)
+    arguments = where, kind, blocks(delta, CACHED), grad
     threads.run(
         _share_weight_gradient,
         _weight_gradient,
@@ -320,7 +332,8 @@ def input_gradient(
     rows, crossing, delta = (pad_columns(array) for array in arrays)
     times_BGI = _by_group(times_BCHW, geometry)
     grad = np.zeros(times_BGI.shape, delta.dtype)
-    arguments = (*_layout(times_BCHW, geometry), blocks(rows, CACHED), grad)
+    where, kind, _ = _layout(times_BCHW, geometry)
+    arguments = where, kind, blocks(rows, CACHED), grad
     threads.run(
         _share_input_gradient,
         _input_gradient,

@@ -9,6 +9,7 @@ Shape legend: B batch, I inputs, O outputs, K levels, N chunks of the batch.
 
 import numpy as np
 
+from firstspike.kernels import arrays
 from firstspike.kernels.cpu import threads
 from firstspike.kernels.cpu.compiling import compiled
 from firstspike.kernels.cpu.order import input_of, key_type, sort_spikes, sorting_room, step_of
@@ -35,7 +36,7 @@ def _forward(
     n_in, n_out = weight_IO.shape
     width = len(size) * LANES
     room = sorting_room(n_in, kind)
-    nothing, never = fill(np.float32(0), size), fill(np.float32(num_steps), size)
+    nothing, never = fill(np.float32(0), size), fill(np.int32(num_steps), size)
     for b in range(begin, end):
         keys, n = sort_spikes(times_BI[b], num_steps, room)
         for first in range(0, n_out, width):
@@ -56,7 +57,7 @@ def _forward(
                 while p < n and step_of(keys[p]) == step:
                     membrane = add_row(membrane, weight_IO, input_of(keys[p]) * n_out + column)
                     p += 1
-                out = first_crossing_row(out, membrane, threshold_BO, place, np.float32(step))
+                out = first_crossing_row(out, membrane, threshold_BO, place, step)
             store(out_BO, place, out)
 
 
@@ -142,8 +143,8 @@ def forward(
     batch, n_in = times_BI.shape
     n_out = rows_IO.shape[1]
     rows, threshold = pad_columns(rows_IO), pad_columns(threshold_BO)
-    out = np.empty(threshold.shape, np.float32)
-    peak = np.empty((batch, len(levels_K), rows.shape[1]), np.float32)
+    out = arrays.empty(threshold.shape, np.float32)
+    peak = arrays.empty((batch, len(levels_K), rows.shape[1]), np.float32)
     arguments = times_BI, rows, threshold, levels_K, num_steps, key_type(n_in), blocks(rows), out, peak
     threads.run(_share_forward, _forward, batch, *arguments)
     return np.ascontiguousarray(out[:, :n_out]), np.ascontiguousarray(peak[:, :, :n_out])
@@ -169,7 +170,7 @@ def weight_gradient(
     Every input spike collects the membrane gradients of all levels at or after it.
     """
     batch, n_in = times_BI.shape
-    grad = np.zeros((threads.parts(batch), n_in, grad_BKO.shape[2]), np.float32)
+    grad = arrays.zeros((threads.parts(batch), n_in, grad_BKO.shape[2]), np.float32)
     arguments = times_BI, grad_BKO, levels_K, num_steps, key_type(n_in), grad
     threads.run(_share_weight_gradient, _weight_gradient, batch, *arguments)
     return threads.sum_parts(grad)

@@ -9,6 +9,7 @@ Shape legend: B batch, I inputs, O outputs, T number of steps.
 
 import numpy as np
 
+from firstspike.kernels import arrays
 from firstspike.kernels.cpu import threads
 from firstspike.kernels.cpu.compiling import compiled
 from firstspike.kernels.cpu.order import (
@@ -24,6 +25,7 @@ from firstspike.kernels.cpu.vectors import (
     CACHED,
     LANES,
     add_row,
+    aligned,
     all_below,
     blocks,
     dot_seen,
@@ -36,56 +38,58 @@ from firstspike.kernels.cpu.vectors import (
     store,
     store_steps,
     subtract_seen,
+    vectors_of,
 )
 
 # The weight gradient keeps blocks of gradients and spike times of so many samples in the first-level cache.
 _GROUP = 32
 
 
-@compiled
-def walk(keys, n, membrane, weight_IO, threshold, beyond, silent, column, out_O, place, size):
-    """Write the first crossings of one block of neurons to ``out_O[place:]``.
+@compiled(inline="always")
+def walk(keys, first, last, membrane, out, weight_IO, threshold, silent, column):
+    """Return the first crossings of one block of neurons, as a block of steps.
+
+    Inlined, because a call counts the users of its arrays, which two threads would do in turn.
 
     Args:
-        keys, n: input spikes in the order of time; the array is `AHEAD` longer than they.
+        keys: input spikes in the order of time, the block's from `first` to before `last`; the array is
+            `AHEAD` longer.
         membrane: the block before the first spike.
+        out: `silent` in every lane, or an earlier step.
         weight_IO: float32, float64, or int8 where membranes have 16 bits; the block begins at `column`.
         threshold: in the membranes' precision.
-        beyond: above all membranes, in the same.
-        silent: as `out_O` holds it, float32, or int16 with integers.
-        size: number of vectors, as a tuple of that length.
+        silent: number of steps, int32, or int16 with integers.
     """
     n_out = weight_IO.shape[1]
-    out = fill(silent, size)
-    if len(size) <= 4:
-        # A wrongly guessed branch costs more than the test of a few vectors, so every spike is tested; the
-        # threshold is out of reach until the last of its step.
-        for k in range(n):
+    k = first
+    if vectors_of(out) <= 4:
+        # A wrongly guessed branch costs more than the test of a few vectors, so every spike is tested; what
+        # crosses before the last one of its step does so at no step at all.
+        while k < last:
             step = step_of(keys[k])
             membrane = add_row(membrane, weight_IO, input_of(keys[k]) * n_out + column)
-            limit = threshold if k + 1 == n or step_of(keys[k + 1]) != step else beyond
-            out = first_crossing(out, membrane, limit, out_O.dtype.type(step))
-            if k & 15 == 15 and all_below(out, silent):
+            k += 1
+            now = step if k == last or step_of(keys[k]) != step else np.int64(silent)
+            out = first_crossing(out, membrane, threshold, now)
+            if k & 15 == 0 and all_below(out, silent):
                 break
-        store(out_O, place, out)
-        return
-    k = 0
-    visits = 0
-    while k < n:
-        step = step_of(keys[k])
-        # The weights do not fit into the first-level cache: rows are asked for before their use.
-        prefetch(weight_IO, input_of(keys[k + AHEAD]) * n_out + column, size)
-        membrane = add_row(membrane, weight_IO, input_of(keys[k]) * n_out + column)
-        k += 1
-        while k < n and step_of(keys[k]) == step:
-            prefetch(weight_IO, input_of(keys[k + AHEAD]) * n_out + column, size)
+    else:
+        visits = 0
+        while k < last:
+            step = step_of(keys[k])
+            # The weights do not fit into the first-level cache: rows are asked for before their use.
+            prefetch(weight_IO, input_of(keys[k + AHEAD]) * n_out + column, out)
             membrane = add_row(membrane, weight_IO, input_of(keys[k]) * n_out + column)
             k += 1
-        out = first_crossing(out, membrane, threshold, out_O.dtype.type(step))
-        visits += 1
-        if visits & 15 == 0 and all_below(out, silent):
-            break
-    store(out_O, place, out)
+            while k < last and step_of(keys[k]) == step:
+                prefetch(weight_IO, input_of(keys[k + AHEAD]) * n_out + column, out)
+                membrane = add_row(membrane, weight_IO, input_of(keys[k]) * n_out + column)
+                k += 1
+            out = first_crossing(out, membrane, threshold, step)
+            visits += 1
+            if visits & 15 == 0 and all_below(out, silent):
+                break
+    return out
 
 
 @compiled(fastmath={"reassoc"})
@@ -111,8 +115,7 @@ def _forward(
     weight_IO,
     start_O,
     threshold,
-    beyond,
-    num_steps,
+    silent,
     kind,
     size,
     width,
@@ -122,23 +125,23 @@ def _forward(
     end,
 ):
     n_in, n_out = weight_IO.shape
-    now, silent = out_BO.dtype.type(0), out_BO.dtype.type(num_steps)
     room = sorting_room(n_in, kind)
     if not _all_finite(weight_IO, *_share_of(n_in, times_BI.shape[0], begin, end)):
         broken[0] = True
         return
     for b in range(begin, end):
-        keys, n = sort_spikes(times_BI[b], num_steps, room)
+        keys, n = sort_spikes(times_BI[b], silent, room)
         if n < 0:
             broken[0] = True
             return
         for first in range(0, n_out, width):
             column = min(first, n_out - width)
-            start, place = load(start_O, column, size), b * n_out + column
-            walk(keys, n, start, weight_IO, threshold, beyond, silent, column, out_BO, place, size)
+            start, out = load(start_O, column, size), fill(silent, size)
             if n == 0 or step_of(keys[0]) > 0:
                 # Before any spike those fire that start at the threshold.
-                store(out_BO, place, first_crossing(load(out_BO, place, size), start, threshold, now))
+                out = first_crossing(out, start, threshold, 0)
+            out = walk(keys, 0, n, start, out, weight_IO, threshold, silent, column)
+            store(out_BO, b * n_out + column, out)
 
 
 @compiled
@@ -158,8 +161,7 @@ def _weight_gradient(times_BI, crossing_BO, delta_BO, num_steps, kind, size, gra
     width = len(size) * LANES
     silent = np.float32(num_steps)
     found = np.empty(max(end - begin, 1), kind)
-    values = np.empty((_GROUP, width), delta_BO.dtype)
-    steps = np.empty((_GROUP, width), np.uint16)
+    values, steps = aligned(_GROUP, width, delta_BO.dtype), aligned(_GROUP, width, np.uint16)
     if n_out == width:
         # One block: a row is read and written as often as a list would be.
         for b in range(size_B):
@@ -250,8 +252,8 @@ def forward(times_BI: np.ndarray, rows_IO: np.ndarray, threshold: float, num_ste
         ValueError: a time is not an integer step in ``0 ... T``, or a weight is NaN or infinite.
     """
     rows, number = pad_columns(rows_IO), rows_IO.dtype.type
-    start, out = np.zeros(rows.shape[1], number), np.empty((len(times_BI), rows.shape[1]), np.float32)
-    if not _crossings(times_BI, rows, start, number(threshold), number(np.inf), num_steps, out):
+    start, out = np.zeros(rows.shape[1], number), arrays.empty((len(times_BI), rows.shape[1]), np.float32)
+    if not _crossings(times_BI, rows, start, number(threshold), np.int32(num_steps), out):
         raise ValueError(f"times must be integer steps 0 ... {num_steps}, weights finite")
     return np.ascontiguousarray(out[:, : rows_IO.shape[1]])
 
@@ -277,7 +279,7 @@ def forward_integers(
     # What pads them never fires.
     start, out = np.full(rows.shape[1], -1, np.int16), np.empty((len(times_BI), rows.shape[1]), np.int16)
     start[: len(level_O)] = -level_O
-    if not _crossings(times_BI, rows, start, np.int16(0), np.int16(32767), num_steps, out):
+    if not _crossings(times_BI, rows, start, np.int16(0), np.int16(num_steps), out):
         raise ValueError(f"times must be integer steps 0 ... {num_steps}")
     return out[:, : rows_IO.shape[1]].astype(np.float32)
 
@@ -287,15 +289,14 @@ def _crossings(
     rows_IO: np.ndarray,
     start_O: np.ndarray,
     threshold: np.generic,
-    beyond: np.generic,
-    num_steps: int,
+    silent: np.generic,
     out_BO: np.ndarray,
 ) -> bool:
     """Write the first crossings; return whether all times are steps and all weights finite."""
     broken = np.zeros(1, np.bool_)
     size, kind = blocks(rows_IO), key_type(len(rows_IO))
     width = len(size) * lanes_of(rows_IO)
-    arguments = times_BI, rows_IO, start_O, threshold, beyond, num_steps, kind, size, width, out_BO, broken
+    arguments = times_BI, rows_IO, start_O, threshold, silent, kind, size, width, out_BO, broken
     threads.run(_share_forward, _forward, len(times_BI), *arguments)
     return not broken[0]
 
@@ -310,7 +311,7 @@ def weight_gradient(
     """
     n_in, n_out = times_BI.shape[1], delta_BO.shape[1]
     delta, crossing = pad_columns(delta_BO), pad_columns(crossing_BO)
-    grad = np.zeros((n_in, delta.shape[1]), delta.dtype)
+    grad = arrays.zeros((n_in, delta.shape[1]), delta.dtype)
     arguments = times_BI, crossing, delta, num_steps, key_type(n_in), blocks(delta, CACHED), grad
     threads.run(_share_weight_gradient, _weight_gradient, n_in, *arguments)
     return grad[:, :n_out]

@@ -102,6 +102,22 @@ def run(launch: Callable[..., int], kernel: Callable[..., None], size: int, *arg
         run_plainly(lambda begin, end: kernel(*arguments, begin, end), size)
 
 
+def _lent(context: Any, builder: Any, kind: Any, value: Any) -> Any:
+    """An argument whose arrays count no users: threads that count on one line wait for each other.
+
+    The caller holds the arrays until all threads are done.
+    """
+    if isinstance(kind, types.BaseTuple):
+        parts = zip(kind.types, cgutils.unpack_tuple(builder, value), strict=True)
+        return context.make_tuple(builder, kind, [_lent(context, builder, *part) for part in parts])
+    if isinstance(kind, types.Array):
+        array = context.make_array(kind)(context, builder, value)
+        array.meminfo = cgutils.get_null_value(array.meminfo.type)
+        array.parent = cgutils.get_null_value(array.parent.type)
+        value = array._getvalue()
+    return value
+
+
 @intrinsic
 def share(typingctx: Any, address: Any, parts: Any, size: Any, kernel: Any, arguments: Any) -> Any:
     """Call ``kernel(*arguments, begin, end)`` for each of `parts` chunks on as many OpenMP threads.
@@ -127,6 +143,7 @@ def share(typingctx: Any, address: Any, parts: Any, size: Any, kernel: Any, argu
         field = [cgutils.gep_inbounds(inner, shared, 0, k) for k in range(5)]
         parts_, size_ = inner.load(field[1]), inner.load(field[2])
         items = cgutils.unpack_tuple(inner, inner.load(field[3]))
+        items = [_lent(context, inner, *pair) for pair in zip(arguments, items, strict=True)]
         take, work, done = (body.append_basic_block(name) for name in ("take", "work", "done"))
         inner.branch(take)
         inner.position_at_end(take)

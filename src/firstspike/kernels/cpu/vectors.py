@@ -21,6 +21,9 @@ from numba.core import config
 from numba.core.codegen import get_host_cpu_features
 from numba.extending import intrinsic, models, register_model
 
+from firstspike.kernels.arrays import LINE
+from firstspike.kernels.cpu.compiling import compiled
+
 # The features that Numba compiles for, which are not the machine's where its variables name others.
 _ASKED = get_host_cpu_features() if config.CPU_FEATURES is None else config.CPU_FEATURES
 FEATURES = frozenset(_ASKED.split(","))
@@ -62,11 +65,20 @@ def pad_columns(rows: np.ndarray) -> np.ndarray:
     return padded
 
 
+@compiled
+def aligned(rows, columns, kind):
+    """Return an empty array of so many rows and columns that begins at a cache line."""
+    room = np.empty(rows * columns + LINE, kind)
+    start = np.int64(-room.ctypes.data % LINE) // room.itemsize
+    return room[start : start + rows * columns].reshape(rows, columns)
+
+
 _ELEMENTS = {
     types.float32: ir.FloatType(),
     types.float64: ir.DoubleType(),
     types.uint16: ir.IntType(16),
     types.int16: ir.IntType(16),
+    types.int32: ir.IntType(32),
     types.int8: ir.IntType(8),
 }
 
@@ -158,11 +170,13 @@ def load(typingctx: Any, array: Any, offset: Any, size: Any) -> Any:
 
 @intrinsic
 def store(typingctx: Any, array: Any, offset: Any, block: Any) -> Any:
-    """Write a block to `offset` of a C-contiguous array, counted in elements."""
+    """Write a block to `offset` of a C-contiguous array, counted in elements; of int32 as floats."""
 
     def codegen(context, builder, signature, arguments):
         pointers = _pointers(context, builder, arguments[0], array, arguments[1], block.count)
         for vector, pointer in zip(_unpack(builder, arguments[2]), pointers, strict=True):
+            if block.kind == types.int32:
+                vector = builder.sitofp(vector, _vector(array.dtype))
             builder.store(vector, pointer, align=2)
         return context.get_dummy_value()
 
@@ -199,9 +213,22 @@ def take_row(typingctx: Any, block: Any, array: Any, offset: Any) -> Any:
 
 
 @intrinsic
-def prefetch(typingctx: Any, array: Any, offset: Any, size: Any) -> Any:
-    """Have the block at `offset` brought to the first-level cache; an offset outside does no harm."""
-    count = len(size)
+def vectors_of(typingctx: Any, block: Any) -> Any:
+    """Return the number of vectors of a block, which is known when it is compiled."""
+
+    def codegen(context, builder, signature, arguments):
+        return ir.Constant(ir.IntType(64), block.count)
+
+    return types.int64(block), codegen
+
+
+@intrinsic
+def prefetch(typingctx: Any, array: Any, offset: Any, block: Any) -> Any:
+    """Have as much as `block` holds brought from `offset` to the first-level cache.
+
+    An offset outside does no harm.
+    """
+    count = block.count
 
     def codegen(context, builder, signature, arguments):
         byte, flag = ir.IntType(8).as_pointer(), ir.IntType(32)
@@ -213,20 +240,43 @@ def prefetch(typingctx: Any, array: Any, offset: Any, size: Any) -> Any:
             builder.call(fetch, [builder.bitcast(pointer, byte), read, keep, data])
         return context.get_dummy_value()
 
-    return types.void(array, types.int64, size), codegen
+    return types.void(array, types.int64, block), codegen
+
+
+def _first_crossing(builder: Any, times: list, values: list, limits: list, now: Any, kind: Any) -> Any:
+    """A block of ``min(time, now)`` where ``value >= limit``, vector by vector, else of the times."""
+    step = spread(builder, now, _lanes(kind))
+    crossed = []
+    for time, value, limit in zip(times, values, limits, strict=True):
+        above = _compare(builder, ">=", value, limit)
+        if _WIDE:
+            # Masks have registers of their own.
+            crossed.append(builder.select(above, _call(builder, "smin", step, time), time))
+        else:
+            # A mask is a vector of ones or zeros; ones make a step later than all.
+            waiting = builder.sext(builder.not_(above), step.type)
+            crossed.append(_call(builder, "umin", time, builder.or_(step, waiting)))
+    return _pack(builder, crossed)
+
+
+def _call(builder: Any, name: str, *arguments: Any, **options: Any) -> Any:
+    kind = arguments[0].type
+    function = builder.module.declare_intrinsic(
+        f"llvm.{name}.v{kind.count}{kind.element.intrinsic_name}",
+        (),
+        ir.FunctionType(kind, [kind] * len(arguments)),
+    )
+    return builder.call(function, arguments, **options)
 
 
 @intrinsic
 def first_crossing(typingctx: Any, out: Any, membrane: Any, threshold: Any, now: Any) -> Any:
-    """Return `out` with ``min(out, now)`` where ``membrane >= threshold``."""
+    """Return `out` with ``min(out, now)`` where ``membrane >= threshold``; both hold integers."""
 
     def codegen(context, builder, signature, arguments):
-        limit, step = (spread(builder, one, _lanes(out.kind)) for one in arguments[2:])
-        crossed = []
-        for time, value in zip(_unpack(builder, arguments[0]), _unpack(builder, arguments[1]), strict=True):
-            earlier = builder.select(_compare(builder, "<", step, time), step, time)
-            crossed.append(builder.select(_compare(builder, ">=", value, limit), earlier, time))
-        return _pack(builder, crossed)
+        times, values = (_unpack(builder, block) for block in arguments[:2])
+        limits = [spread(builder, arguments[2], _lanes(out.kind))] * out.count
+        return _first_crossing(builder, times, values, limits, arguments[3], out.kind)
 
     return out(out, membrane, membrane.kind, out.kind), codegen
 
@@ -238,17 +288,11 @@ def first_crossing_row(
     """Return `out` with ``min(out, now)`` where the membrane is at the threshold at `offset` or above."""
 
     def codegen(context, builder, signature, arguments):
-        step = spread(builder, arguments[4], _lanes(out.kind))
+        times, values = (_unpack(builder, block) for block in arguments[:2])
         limits = _load(
             builder, _pointers(context, builder, arguments[2], thresholds, arguments[3], out.count)
         )
-        crossed = []
-        for time, value, limit in zip(
-            _unpack(builder, arguments[0]), _unpack(builder, arguments[1]), limits, strict=True
-        ):
-            earlier = builder.select(_compare(builder, "<", step, time), step, time)
-            crossed.append(builder.select(_compare(builder, ">=", value, limit), earlier, time))
-        return _pack(builder, crossed)
+        return _first_crossing(builder, times, values, limits, arguments[4], out.kind)
 
     return out(out, membrane, thresholds, types.int64, out.kind), codegen
 
@@ -307,23 +351,42 @@ def store_steps(typingctx: Any, array: Any, offset: Any, block: Any) -> Any:
     return types.void(array, types.int64, block), codegen
 
 
+def _seen(builder: Any, times: list, step: Any, values: list) -> list:
+    """The values where the times, floats or uint16, are at the step or later, else 0."""
+    now = spread(builder, step, times[0].type.count)
+    integers = isinstance(step.type, ir.IntType)
+    reached = builder.icmp_unsigned if integers else builder.fcmp_ordered
+    return [
+        builder.select(reached(">=", time, now), value, ir.Constant(value.type, [0.0] * LANES))
+        for time, value in zip(times, values, strict=True)
+    ]
+
+
 @intrinsic
 def subtract_seen(typingctx: Any, block: Any, values: Any, times: Any, offset: Any, step: Any) -> Any:
-    """Return the block minus the lanes of `values` at `offset` where the uint16 `times` are ``>= step``."""
+    """Return the block minus the lanes of `values` at `offset` where the `times` are ``>= step``."""
 
     def codegen(context, builder, signature, arguments):
-        now = spread(builder, arguments[4])
         value, time = (
             _load(builder, _pointers(context, builder, given, kind, arguments[3], block.count))
             for given, kind in ((arguments[1], values), (arguments[2], times))
         )
-        result = []
-        for k, held in enumerate(_unpack(builder, arguments[0])):
-            seen = builder.icmp_unsigned(">=", time[k], now)
-            result.append(builder.select(seen, builder.fsub(held, value[k]), held))
-        return _pack(builder, result)
+        pairs = zip(_unpack(builder, arguments[0]), _seen(builder, time, arguments[4], value), strict=True)
+        return _pack(builder, [builder.fsub(held, seen) for held, seen in pairs])
 
-    return block(block, values, times, types.int64, types.uint16), codegen
+    return block(block, values, times, types.int64, times.dtype), codegen
+
+
+def _sum(builder: Any, vector: Any) -> Any:
+    """The sum of the lanes, halves onto each other: the same order on every machine of this width."""
+    width = LANES
+    while width > 1:
+        width //= 2
+        upper = ir.Constant(
+            ir.VectorType(ir.IntType(32), LANES), [(k + width) % LANES for k in range(LANES)]
+        )
+        vector = builder.fadd(vector, builder.shuffle_vector(vector, vector, upper))
+    return builder.extract_element(vector, ir.Constant(ir.IntType(32), 0))
 
 
 @intrinsic
@@ -332,29 +395,50 @@ def dot_seen(typingctx: Any, rows: Any, offset: Any, values: Any, times: Any, st
 
     def codegen(context, builder, signature, arguments):
         pointers = _pointers(context, builder, arguments[0], rows, arguments[1], values.count)
-        now = spread(builder, arguments[4])
-        zero = ir.Constant(_vector(values.kind), [0.0] * LANES)
+        times = _unpack(builder, arguments[3])
+        seen = _seen(builder, times, arguments[4], _unpack(builder, arguments[2]))
         total = None
-        for row, value, time in zip(
-            _load(builder, pointers),
-            _unpack(builder, arguments[2]),
-            _unpack(builder, arguments[3]),
-            strict=True,
-        ):
-            seen = builder.select(builder.fcmp_ordered(">=", time, now), value, zero)
-            product = builder.fmul(row, seen)
+        for row, value in zip(_load(builder, pointers), seen, strict=True):
+            product = builder.fmul(row, value)
             total = product if total is None else builder.fadd(total, product)
-        width = LANES
-        while width > 1:
-            # Halves onto each other: the same order on every machine of this width.
-            width //= 2
-            upper = ir.Constant(
-                ir.VectorType(ir.IntType(32), LANES), [(k + width) % LANES for k in range(LANES)]
-            )
-            total = builder.fadd(total, builder.shuffle_vector(total, total, upper))
-        return builder.extract_element(total, ir.Constant(ir.IntType(32), 0))
+        return _sum(builder, total)
 
     return values.kind(rows, types.int64, values, times, times.kind), codegen
+
+
+@intrinsic
+def add_products_seen(
+    typingctx: Any, block: Any, rows: Any, offset: Any, values: Any, times: Any, place: Any, step: Any
+) -> Any:
+    """Return the block plus the row at `offset` times `values` at `place` where `times` are ``>= step``."""
+
+    def codegen(context, builder, signature, arguments):
+        row, value, time = (
+            _load(builder, _pointers(context, builder, given, kind, at, block.count))
+            for given, kind, at in (
+                (arguments[1], rows, arguments[2]),
+                (arguments[3], values, arguments[5]),
+                (arguments[4], times, arguments[5]),
+            )
+        )
+        seen = _seen(builder, time, arguments[6], value)
+        triples = zip(_unpack(builder, arguments[0]), row, seen, strict=True)
+        return _pack(builder, [builder.fadd(held, builder.fmul(one, two)) for held, one, two in triples])
+
+    return block(block, rows, types.int64, values, times, types.int64, times.dtype), codegen
+
+
+@intrinsic
+def sum_of(typingctx: Any, block: Any) -> Any:
+    """Return the sum of all lanes of a block, in the same order on every machine of this width."""
+
+    def codegen(context, builder, signature, arguments):
+        total, *others = _unpack(builder, arguments[0])
+        for vector in others:
+            total = builder.fadd(total, vector)
+        return _sum(builder, total)
+
+    return block.kind(block), codegen
 
 
 @intrinsic
