@@ -60,31 +60,32 @@ def walk(keys, first, last, membrane, out, weight_IO, threshold, silent, column)
         threshold: in the membranes' precision.
         silent: number of steps, int32, or int16 with integers.
     """
-    n_out = weight_IO.shape[1]
-    k = first
+    # Unsigned indices spare a test for negative ones.
+    n_out, one, ahead = weight_IO.shape[1], np.uint64(1), np.uint64(AHEAD)
+    k, last = np.uint64(first), np.uint64(last)
     if vectors_of(out) <= 4:
         # A wrongly guessed branch costs more than the test of a few vectors, so every spike is tested; what
         # crosses before the last one of its step does so at no step at all.
         while k < last:
             step = step_of(keys[k])
             membrane = add_row(membrane, weight_IO, input_of(keys[k]) * n_out + column)
-            k += 1
+            k += one
             now = step if k == last or step_of(keys[k]) != step else np.int64(silent)
             out = first_crossing(out, membrane, threshold, now)
-            if k & 15 == 0 and all_below(out, silent):
+            if k & np.uint64(15) == 0 and all_below(out, silent):
                 break
     else:
         visits = 0
         while k < last:
             step = step_of(keys[k])
             # The weights do not fit into the first-level cache: rows are asked for before their use.
-            prefetch(weight_IO, input_of(keys[k + AHEAD]) * n_out + column, out)
+            prefetch(weight_IO, input_of(keys[k + ahead]) * n_out + column, out)
             membrane = add_row(membrane, weight_IO, input_of(keys[k]) * n_out + column)
-            k += 1
+            k += one
             while k < last and step_of(keys[k]) == step:
-                prefetch(weight_IO, input_of(keys[k + AHEAD]) * n_out + column, out)
+                prefetch(weight_IO, input_of(keys[k + ahead]) * n_out + column, out)
                 membrane = add_row(membrane, weight_IO, input_of(keys[k]) * n_out + column)
-                k += 1
+                k += one
             out = first_crossing(out, membrane, threshold, step)
             visits += 1
             if visits & 15 == 0 and all_below(out, silent):

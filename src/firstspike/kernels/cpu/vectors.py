@@ -228,7 +228,7 @@ def prefetch(typingctx: Any, array: Any, offset: Any, block: Any) -> Any:
 
     An offset outside does no harm.
     """
-    count = block.count
+    size = block.count * _lanes(block.kind) * array.dtype.bitwidth // 8
 
     def codegen(context, builder, signature, arguments):
         byte, flag = ir.IntType(8).as_pointer(), ir.IntType(32)
@@ -236,8 +236,10 @@ def prefetch(typingctx: Any, array: Any, offset: Any, block: Any) -> Any:
             "llvm.prefetch", (byte,), ir.FunctionType(ir.VoidType(), [byte, flag, flag, flag])
         )
         read, keep, data = (ir.Constant(flag, value) for value in (0, 3, 1))
-        for pointer in _pointers(context, builder, arguments[0], array, arguments[1], count):
-            builder.call(fetch, [builder.bitcast(pointer, byte), read, keep, data])
+        row = builder.gep(context.make_array(array)(context, builder, arguments[0]).data, [arguments[1]])
+        for k in range(0, size, LINE):
+            line = builder.gep(builder.bitcast(row, byte), [ir.Constant(ir.IntType(64), k)])
+            builder.call(fetch, [line, read, keep, data])
         return context.get_dummy_value()
 
     return types.void(array, types.int64, block), codegen
