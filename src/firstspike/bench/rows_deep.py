@@ -1,65 +1,87 @@
-"""The row of a deep window network's training step."""
+"""Rows of the deep networks' training steps, each against the same layers of torch with ReLU."""
 
-from collections.abc import Callable
-from typing import cast
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from firstspike.bench.setting import Measured, Setting
-from firstspike.models.layout import Conv, Pool
-from firstspike.models.window import WindowNetwork
+from firstspike.models.layout import Conv, Full, Pool, Shape
 from firstspike.recipes import preset
-from firstspike.recipes.window import WindowRecipe
+from firstspike.recipes.base import DeepClassifier
+from firstspike.recipes.one_step import OneStepRecipe
 
-_PRESET, _BATCH = "window-cifar10", 250
+_BATCH = 250
 
 
-def deep_window(setting: Setting) -> Measured:
-    """A training step of the preset against the same network of torch's ReLU layers in float32.
+def deep_step(name: str, change: Callable[[Any], Any] = lambda recipe: recipe) -> Callable[..., Measured]:
+    """Return the row of a training step of the CIFAR-10 preset `name`, its recipe changed by `change`.
 
-    Both take the step with the preset's optimiser.
+    Both sides take it with the preset's optimiser, without augmentation, in the precision that the preset
+    takes on this machine.
     """
-    recipe = cast(WindowRecipe, preset(_PRESET).recipe)
-    shape, classes = recipe.sizes()
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        network = recipe.build(shape, classes)
-        dense = dense_like(network)
-        images = torch.randint(0, 256, (_BATCH, *shape)).to(torch.uint8)
-    labels = torch.arange(_BATCH) % classes
-    values = (images / 255).contiguous(memory_format=torch.channels_last)
-    pairs = setting.compare(
-        _step(network, recipe, lambda: recipe.batch_loss(network, images, labels)),
-        _step(dense, recipe, lambda: F.cross_entropy(dense(values), labels)),
-    )
-    return Measured(
-        pairs.scaled(1e3),
-        f"{_PRESET}, batch {_BATCH}, without augmentation; in {recipe.precision_on('cpu')}",
-    )
+
+    def row(setting: Setting) -> Measured:
+        recipe = cast(DeepClassifier, change(preset(name).recipe))
+        shape, classes = recipe.sizes()
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)
+            network: Any = recipe.build(shape, classes)
+            dense = dense_like(network.parts, network.shapes, classes)
+            images = torch.randint(0, 256, (_BATCH, *shape)).to(torch.uint8)
+        labels = torch.arange(_BATCH) % classes
+        values = (images / 255).contiguous(memory_format=torch.channels_last)
+        precision = recipe.precision_on("cpu")
+
+        def theirs() -> Tensor:
+            with torch.autocast("cpu", torch.bfloat16, enabled=precision == "bfloat16"):
+                return F.cross_entropy(dense(values).float(), labels)
+
+        pairs = setting.compare(
+            _step(network, recipe, lambda: recipe.batch_loss(network, images, labels)),
+            _step(dense, recipe, theirs),
+        )
+        return Measured(pairs.scaled(1e3), f"batch {_BATCH}, without augmentation; both in {precision}")
+
+    return row
 
 
-def dense_like(network: WindowNetwork) -> nn.Sequential:
-    """Return torch's own layers in the shape of a network of convolutions and earliest-spike pooling."""
+def one_patch(recipe: OneStepRecipe) -> OneStepRecipe:
+    """Return the one-step recipe with one patch, which is the whole map, and nothing carried."""
+    return replace(recipe, neuron=replace(recipe.neuron, grid=1, carried="none"))
+
+
+def dense_like(parts: Sequence[Any], shapes: Sequence[Shape], classes: int) -> nn.Sequential:
+    """Return torch's own layers, with ReLU, in the shape of a network of convolutions and pooling.
+
+    Args:
+        parts: of the network.
+        shapes: of the input and of every part's output.
+        classes: outputs; of a last part that is fully connected as many as it has.
+    """
     layers: list[nn.Module] = []
     norm: list[nn.Module] = []
-    for part, shape in zip(network.parts, network.shapes, strict=False):
+    for part, shape in zip(parts, shapes, strict=False):
         if isinstance(part, Pool):
-            layers.append(nn.MaxPool2d(part.size))
-            continue
-        assert isinstance(part, Conv)
-        layers += norm
-        convolution = nn.Conv2d(
-            shape[0], part.channels, part.kernel, part.stride, part.padding, bias=False
-        ).requires_grad_(not part.fixed)
-        layers.append(convolution)
-        norm = [nn.BatchNorm2d(part.channels), nn.ReLU()]
-    layers += [*norm, nn.Flatten(), nn.Linear(network.output.in_features, network.num_classes)]
+            layers.append((nn.MaxPool2d if part.kind == "earliest" else nn.AvgPool2d)(part.size))
+        elif isinstance(part, Conv):
+            layers += norm
+            convolution = nn.Conv2d(
+                shape[0], part.channels, part.kernel, part.stride, part.padding, bias=False
+            ).requires_grad_(not part.fixed)
+            layers.append(convolution)
+            norm = [nn.BatchNorm2d(part.channels), nn.ReLU()]
+        else:
+            classes = part.features
+    maps = shapes[-2] if isinstance(parts[-1], Full) else shapes[-1]
+    layers += [*norm, nn.AvgPool2d((maps[1], maps[2])), nn.Flatten(), nn.Linear(maps[0], classes)]
     return nn.Sequential(*layers).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
 
-def _step(model: nn.Module, recipe: WindowRecipe, loss: Callable[[], Tensor]) -> Callable[[], None]:
+def _step(model: nn.Module, recipe: DeepClassifier, loss: Callable[[], Tensor]) -> Callable[[], None]:
     optimizer = recipe.optimizers(model)["optimizer"]
 
     def step() -> None:

@@ -8,7 +8,7 @@ import torch
 from firstspike.bench.harness import Row, Skipped, summary
 from firstspike.bench.machine import machine
 from firstspike.bench.rows_conv import conv_forward, conv_train
-from firstspike.bench.rows_deep import deep_window
+from firstspike.bench.rows_deep import deep_step, one_patch
 from firstspike.bench.rows_gpu import train_on_gpu, train_on_gpu_against_spikingjelly
 from firstspike.bench.rows_linear import (
     forward,
@@ -32,7 +32,9 @@ SPECS = (
     Spec("linear-train-vs-dense", "ms", train, target=0.7),
     Spec("levels-train-vs-dense", "ms", levels),
     Spec("window-train-vs-dense", "ms", window, target=1.15),
-    Spec("deep-window-train-vs-dense", "ms", deep_window, target=1.25, drawn=True),
+    Spec("deep-window-train-vs-dense", "ms", deep_step("window-cifar10"), target=1.25, drawn=True),
+    Spec("raster-train-vs-dense", "ms", deep_step("ettfs-cifar10"), drawn=True),
+    Spec("onestep-train-vs-dense", "ms", deep_step("onestep-cifar10", one_patch), target=1.25, drawn=True),
     Spec("linear-train-vs-spikingjelly", "ms", linear_against("spikingjelly"), target=1 / 500),
     Spec("linear-train-vs-snntorch", "ms", linear_against("snntorch"), target=1 / 500),
     Spec("linear-train-vs-norse", "ms", linear_against("norse")),
