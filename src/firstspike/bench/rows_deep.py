@@ -33,7 +33,7 @@ def deep_step(name: str, change: Callable[[Any], Any] = lambda recipe: recipe) -
             dense = dense_like(network.parts, network.shapes, classes)
             images = torch.randint(0, 256, (_BATCH, *shape)).to(torch.uint8)
         labels = torch.arange(_BATCH) % classes
-        values = (images / 255).contiguous(memory_format=torch.channels_last)
+        values = (images / 255).to(memory_format=torch.channels_last)
         precision = recipe.precision_on("cpu")
 
         def theirs() -> Tensor:

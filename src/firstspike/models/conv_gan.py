@@ -125,7 +125,7 @@ class ConvGenerator(torch.nn.Module):
     def trace(self, received: Tensor) -> list[Tensor]:
         """Return the values of each hidden layer and the pixels."""
         values = self._activation(self.first(received.to(self.dtype)))
-        values = values.unflatten(1, self.start).contiguous(memory_format=torch.channels_last)
+        values = values.unflatten(1, self.start).to(memory_format=torch.channels_last)
         traced = [values]
         for layer in (self.second, self.third):
             traced.append(self._activation(layer(traced[-1])))
@@ -242,7 +242,7 @@ class Critic(torch.nn.Module):
             labels: ``(batch,)``, of a conditional critic.
         """
         check_conditional(labels, self.num_classes)
-        values = pixels.to(self.dtype).contiguous(memory_format=torch.channels_last)
+        values = pixels.to(self.dtype, memory_format=torch.channels_last)
         for layer in (self.first, self.second):
             values = self._activation(F.conv2d(values, *self._weights(layer), stride=2, padding=2))
         found = F.linear(values.flatten(1), *self._weights(self.third))

@@ -67,7 +67,7 @@ class Encoder(torch.nn.Module):
 
     def forward(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
         """Return centre and logarithm of the spread ``(batch, latents)``, for pixels in 0 ... 1."""
-        values = pixels.to(self.dtype).contiguous(memory_format=torch.channels_last)
+        values = pixels.to(self.dtype, memory_format=torch.channels_last)
         for layer in (self.first, self.second, self.third):
             membrane = layer(values)
             if self.levels is None:

@@ -7,6 +7,7 @@ has the same layers without spikes.
 """
 
 import math
+from collections.abc import Sequence
 from typing import Any, cast
 
 import numpy as np
@@ -65,6 +66,32 @@ class _Compiled(torch.autograd.Function):
         (membrane,) = ctx.saved_tensors  # type: ignore[attr-defined]
         arrays = _array(membrane), _array(grad_outputs[0].to(membrane.dtype))
         return _tensor(kernel.gradient(*arrays, ctx.high), membrane), None, None  # type: ignore[attr-defined]
+
+
+def mean_value(values: Sequence[Tensor]) -> Tensor:
+    """Return the mean of all values, a float32 scalar, for a penalty on spikes.
+
+    torch's own sum hands back a gradient in another layout of memory, and every later pass is slow.
+
+    Args:
+        values: of hidden layers, float32 or bfloat16 of any shapes, not empty.
+    """
+    total: Tensor = sum(_Sum.apply(part) for part in values)
+    return total / sum(part.numel() for part in values)
+
+
+class _Sum(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: FunctionCtx, values: Tensor) -> Tensor:
+        ctx.save_for_backward(values)
+        # By sample in the values' own type: bfloat16 is added up in float32 and rounded once a sample.
+        return values.sum(tuple(range(1, values.dim()))).sum(dtype=torch.float32)
+
+    @staticmethod
+    @once
+    def backward(ctx: FunctionCtx, *grad_outputs: Tensor) -> Tensor:
+        (values,) = ctx.saved_tensors  # type: ignore[attr-defined]
+        return torch.empty_like(values).fill_(grad_outputs[0])
 
 
 def _array(values: Tensor) -> np.ndarray:
@@ -218,7 +245,7 @@ class NormedNetwork(torch.nn.Module):
     def _walk(self, images: Any) -> tuple[list[Tensor], list[Tensor]]:
         """The values of the input and of every hidden layer; the membranes of every layer."""
         spikes = encode_latency(check_maps(images, self.in_shape), self.in_steps)
-        received = spikes.values.to(self.dtype).contiguous(memory_format=torch.channels_last)
+        received = spikes.values.to(self.dtype, memory_format=torch.channels_last)
         values, membranes = [received], []
 
         def fired(membrane: Tensor) -> Tensor:

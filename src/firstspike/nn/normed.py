@@ -176,8 +176,11 @@ def scaled(weight: Tensor, gain: Tensor) -> Tensor:
 
 
 def convolution_memory(weight: Tensor) -> Tensor:
-    """Return a kernel channels last in memory, which convolutions are fastest with; others as they are."""
-    return weight.contiguous(memory_format=torch.channels_last) if weight.dim() == 4 else weight
+    """Return a kernel channels last in memory, which convolutions are fastest with; others as they are.
+
+    ``contiguous`` would leave maps of one channel as they are, whose strides then say channels first.
+    """
+    return weight.to(memory_format=torch.channels_last) if weight.dim() == 4 else weight
 
 
 def round_to_grid(values: Tensor) -> Tensor:

@@ -13,6 +13,7 @@ from firstspike.metrics.features import Features
 from firstspike.metrics.sampling import Generator
 from firstspike.models.conv_gan import ConvGenerator, Critic, Labels, Levels, draw_noise
 from firstspike.models.gan import SpikingGenerator, with_one_hot
+from firstspike.models.window import mean_value
 from firstspike.recipes.base import Descend
 from firstspike.recipes.fields import Count, NotNegative, Positive, Range, Rate, Steps
 from firstspike.recipes.generation import ConvolutionalRecipe
@@ -174,10 +175,7 @@ class SpikingConvGan(ConvGanRecipe):
 
     def penalty(self, hidden: list[Tensor]) -> Tensor | float:
         """Return the spike penalty."""
-        if not self.spike_penalty:
-            return 0.0
-        total = sum(values.sum(dtype=torch.float32) for values in hidden)
-        return self.spike_penalty * total / sum(values.numel() for values in hidden)
+        return self.spike_penalty * mean_value(hidden) if self.spike_penalty else 0.0
 
     def generator(self, model: torch.nn.Module) -> SpikingGenerator:
         """Return the generator on spike times."""

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from firstspike.models.precision import Precision
-from firstspike.models.window import PARTS, WindowLayer, WindowNetwork
+from firstspike.models.window import PARTS, WindowLayer, WindowNetwork, mean_value
 from firstspike.recipes.augmentation import Augmentation
 from firstspike.recipes.base import LayerActivity, SpikeClassifier, maps
 from firstspike.recipes.fields import NotNegative, Positive, ShareBelowOne, Steps
@@ -78,9 +78,7 @@ class WindowRecipe(SpikeClassifier):
         values, out = network.trace(maps(images))
         loss = self.loss(out, labels)
         if self.spike_penalty:
-            hidden = values[1:]
-            share = sum(v.sum(dtype=torch.float32) for v in hidden) / sum(v.numel() for v in hidden)
-            loss = loss + self.spike_penalty * share
+            loss = loss + self.spike_penalty * mean_value(values[1:])
         return loss
 
     def compilable(self, model: torch.nn.Module) -> list[torch.nn.Module]:

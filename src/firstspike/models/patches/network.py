@@ -137,7 +137,7 @@ class OneStepNetwork(torch.nn.Module):
     def _encode(self, images: Any) -> Passed:
         images = check_maps(images, self.in_shape)
         dtype = self.dtype if self.training else torch.float32
-        values = (levels(images).to(dtype) / 127.5 - 1).contiguous(memory_format=torch.channels_last)
+        values = (levels(images).to(dtype) / 127.5 - 1).to(memory_format=torch.channels_last)
         return Passed(values, None, numbers=True)
 
 

@@ -151,11 +151,11 @@ class RasterNetwork(torch.nn.Module):
         """The first layer's input: a current ``(batch, ...)`` or cumulative spikes ``(T, batch, ...)``."""
         if self.code == "current":
             # A power of two keeps the products with the rounded weights exact.
-            return (levels(images).to(self.dtype) / 256).contiguous(memory_format=torch.channels_last)
+            return (levels(images).to(self.dtype) / 256).to(memory_format=torch.channels_last)
         times = encode_latency(images, self.steps).times
         clock = torch.arange(self.steps, device=images.device)
         values = (times.unsqueeze(0) <= clock.reshape(-1, *([1] * times.dim()))).to(self.dtype)
-        maps = values.flatten(0, 1).contiguous(memory_format=torch.channels_last)
+        maps = values.flatten(0, 1).to(memory_format=torch.channels_last)
         return maps.unflatten(0, values.shape[:2])
 
 
