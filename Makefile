@@ -6,7 +6,7 @@ IN_TWO := -n 2 --dist loadfile
 # The core's tests: what spikes, neurons, layers, kernels, losses and decisions do.
 FAST := tests/kernels tests/neurons tests/nn tests/test_*.py
 
-.PHONY: demo test test-fast test-all lint docs wheel-check bench-env nir-env clean
+.PHONY: demo test test-fast test-all lint docs wheel-check bench-env bench-gpu nir-env clean
 
 demo: $(STAMP)  ## train and draw everything small, without a download, into demo/
 	$(BIN)/firstspike demo --out demo --resume
@@ -44,6 +44,12 @@ bench-env: .bench-env/.installed  ## install the libraries that firstspike bench
 	.bench-env/bin/python -m pip install --quiet --disable-pip-version-check --no-deps \
 		-r benchmarks/requirements-peers.txt
 	touch $@
+
+bench-gpu: $(STAMP) bench-env  ## on a machine with a CUDA device: its kernels' tests, then its rows of the comparison
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[cuda]"
+	$(BIN)/python -m pytest -m gpu $(PYTEST_FLAGS)
+	$(BIN)/firstspike bench --results benchmarks/results --rows gpu-linear-train-vs-dense \
+		gpu-linear-train-vs-spikingjelly gpu-deep-window-train-vs-dense
 
 nir-env: .nir-env/.installed  ## install the simulators whose import of NIR benchmarks/nir_readers.py measures
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from firstspike.bench.setting import Measured, Setting
+from firstspike.bench.setting import Measured, Setting, need_cuda
 from firstspike.models.layout import Conv, Full, Pool, Shape
 from firstspike.recipes import preset
 from firstspike.recipes.base import DeepClassifier
@@ -17,32 +17,37 @@ from firstspike.recipes.one_step import OneStepRecipe
 _BATCH = 250
 
 
-def deep_step(name: str, change: Callable[[Any], Any] = lambda recipe: recipe) -> Callable[..., Measured]:
+def deep_step(
+    name: str, change: Callable[[Any], Any] = lambda recipe: recipe, device: str = "cpu"
+) -> Callable[[Setting], Measured]:
     """Return the row of a training step of the CIFAR-10 preset `name`, its recipe changed by `change`.
 
     Both sides take it with the preset's optimiser, without augmentation, in the precision that the preset
-    takes on this machine.
+    takes on the device.
     """
 
     def row(setting: Setting) -> Measured:
+        if device == "cuda":
+            need_cuda()
         recipe = cast(DeepClassifier, change(preset(name).recipe))
         shape, classes = recipe.sizes()
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)
-            network: Any = recipe.build(shape, classes)
-            dense = dense_like(network.parts, network.shapes, classes)
-            images = torch.randint(0, 256, (_BATCH, *shape)).to(torch.uint8)
-        labels = torch.arange(_BATCH) % classes
+            network: Any = recipe.build(shape, classes).to(device)
+            dense = dense_like(network.parts, network.shapes, classes).to(device)
+            images = torch.randint(0, 256, (_BATCH, *shape)).to(device, torch.uint8)
+        labels = torch.arange(_BATCH, device=device) % classes
         values = (images / 255).to(memory_format=torch.channels_last)
-        precision = recipe.precision_on("cpu")
+        precision = recipe.precision_on(device)
 
         def theirs() -> Tensor:
-            with torch.autocast("cpu", torch.bfloat16, enabled=precision == "bfloat16"):
+            with torch.autocast(device, torch.bfloat16, enabled=precision == "bfloat16"):
                 return F.cross_entropy(dense(values).float(), labels)
 
         pairs = setting.compare(
             _step(network, recipe, lambda: recipe.batch_loss(network, images, labels)),
             _step(dense, recipe, theirs),
+            torch.cuda.synchronize if device == "cuda" else None,
         )
         return Measured(pairs.scaled(1e3), f"batch {_BATCH}, without augmentation; both in {precision}")
 

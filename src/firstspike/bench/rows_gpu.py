@@ -6,7 +6,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from firstspike.bench.harness import Skipped
 from firstspike.bench.network import (
     STEPS,
     WIDTH,
@@ -20,7 +19,7 @@ from firstspike.bench.network import (
 )
 from firstspike.bench.rows_linear import pixels
 from firstspike.bench.rows_peers import against_peer
-from firstspike.bench.setting import Measured, Setting
+from firstspike.bench.setting import Measured, Setting, need_cuda
 from firstspike.nn import Stack
 from firstspike.spikes import Spikes
 
@@ -29,7 +28,7 @@ GPU_BATCH = 1024
 
 def train_on_gpu(setting: Setting) -> Measured:
     """Training step against the dense network's."""
-    _need_cuda()
+    need_cuda()
     model = _model(setting)
     work = setting.workload
     step = training_step(model, causal_loss(model), _on_gpu(work.spikes(), work.labels))
@@ -41,7 +40,7 @@ def train_on_gpu(setting: Setting) -> Measured:
 
 def train_on_gpu_against_spikingjelly(setting: Setting) -> Measured:
     """Training step against SpikingJelly's fastest back end."""
-    _need_cuda()
+    need_cuda()
     model = _model(setting)
     work = setting.workload
     spikes = work.spikes()[:GPU_BATCH].to("cuda")
@@ -71,8 +70,3 @@ def _on_gpu(*data: Tensor | Spikes) -> Iterator[tuple[Any, ...]]:
 
 def _note() -> str:
     return f"784-{WIDTH}-10, batch {GPU_BATCH}, T = {STEPS}; the trained hidden neurons repeated"
-
-
-def _need_cuda() -> None:
-    if not torch.cuda.is_available():
-        raise Skipped("torch finds no CUDA device; run this row on a machine with one")

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from firstspike.bench.harness import QUICK, Effort, Pairs, Side, in_turn, repeated
+from firstspike.bench.harness import QUICK, Effort, Pairs, Side, Skipped, in_turn, repeated
 from firstspike.bench.network import STEPS, WIDTH, Workload, wide, workload
 from firstspike.bench.peers import Peers, peers_command
 from firstspike.bench.processes import peak_memory
@@ -144,6 +144,12 @@ class Setting:
         if (batch, steps) not in self._peaks:
             self._peaks[batch, steps] = peak_memory(batch, steps, self.threads)
         return self._peaks[batch, steps]
+
+
+def need_cuda() -> None:
+    """Raise Skipped where torch finds no CUDA device."""
+    if not torch.cuda.is_available():
+        raise Skipped("torch finds no CUDA device; run this row on a machine with one")
 
 
 def convolution(batches: int = 1) -> tuple[Spikes, Tensor]:

@@ -57,6 +57,14 @@ SPECS = (
     Spec("precision", "ms", precision, target=1 / 6, drawn=True),
     Spec("gpu-linear-train-vs-dense", "ms", train_on_gpu, target=2.0, gpu=True),
     Spec(
+        "gpu-deep-window-train-vs-dense",
+        "ms",
+        deep_step("window-cifar10", device="cuda"),
+        target=1.25,
+        gpu=True,
+        drawn=True,
+    ),
+    Spec(
         "gpu-linear-train-vs-spikingjelly", "ms", train_on_gpu_against_spikingjelly, target=1 / 50, gpu=True
     ),
 )
