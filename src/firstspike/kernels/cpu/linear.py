@@ -278,11 +278,14 @@ def forward_integers(
     """
     rows = pad_columns(rows_IO)
     # What pads them never fires.
-    start, out = np.full(rows.shape[1], -1, np.int16), np.empty((len(times_BI), rows.shape[1]), np.int16)
+    start, out = (
+        np.full(rows.shape[1], -1, np.int16),
+        arrays.empty((len(times_BI), rows.shape[1]), np.float32),
+    )
     start[: len(level_O)] = -level_O
     if not _crossings(times_BI, rows, start, np.int16(0), np.int16(num_steps), out):
         raise ValueError(f"times must be integer steps 0 ... {num_steps}")
-    return out[:, : rows_IO.shape[1]].astype(np.float32)
+    return np.ascontiguousarray(out[:, : rows_IO.shape[1]])
 
 
 def _crossings(

@@ -128,10 +128,19 @@ def _unpack(builder: Any, block: Any) -> list[Any]:
     return [builder.extract_value(block, k) for k in range(block.type.count)]
 
 
-def _pointers(context: Any, builder: Any, array: Any, kind: types.Array, offset: Any, count: int) -> list:
+def _pointers(
+    context: Any,
+    builder: Any,
+    array: Any,
+    kind: types.Array,
+    offset: Any,
+    count: int,
+    held: types.Type | None = None,
+) -> list:
+    """Where the vectors of a block lie; `held` says how many lanes they have, else the array's type."""
     data = context.make_array(kind)(context, builder, array).data
     first = builder.gep(data, [offset])
-    step = [ir.Constant(ir.IntType(64), k * _lanes(kind.dtype)) for k in range(count)]
+    step = [ir.Constant(ir.IntType(64), k * _lanes(held or kind.dtype)) for k in range(count)]
     return [builder.bitcast(builder.gep(first, [k]), _vector(kind.dtype).as_pointer()) for k in step]
 
 
@@ -170,13 +179,17 @@ def load(typingctx: Any, array: Any, offset: Any, size: Any) -> Any:
 
 @intrinsic
 def store(typingctx: Any, array: Any, offset: Any, block: Any) -> Any:
-    """Write a block to `offset` of a C-contiguous array, counted in elements; of int32 as floats."""
+    """Write a block to `offset` of a C-contiguous array, counted in elements; integers as floats."""
 
     def codegen(context, builder, signature, arguments):
-        pointers = _pointers(context, builder, arguments[0], array, arguments[1], block.count)
+        pointers = _pointers(context, builder, arguments[0], array, arguments[1], block.count, block.kind)
         for vector, pointer in zip(_unpack(builder, arguments[2]), pointers, strict=True):
-            if block.kind == types.int32:
-                vector = builder.sitofp(vector, _vector(array.dtype))
+            if isinstance(block.kind, types.Integer) and isinstance(array.dtype, types.Float):
+                floats = ir.VectorType(_ELEMENTS[array.dtype], vector.type.count)
+                vector, pointer = (
+                    builder.sitofp(vector, floats),
+                    builder.bitcast(pointer, floats.as_pointer()),
+                )
             builder.store(vector, pointer, align=2)
         return context.get_dummy_value()
 
