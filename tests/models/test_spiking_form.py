@@ -205,3 +205,13 @@ def test_the_report_counts_what_the_spikes_say():
     assert set(report.as_dict()) >= named
     with refused(ValueError, "no samples"):
         measure(spiking_form(net), images()[:0], labels[:0])
+
+
+def test_the_mean_of_hidden_values_is_that_of_the_trace():
+    torch.manual_seed(0)
+    steps = {"in_steps": 8, "steps": 4, "out_steps": 16}
+    network = WindowNetwork("4C3-8R-E2-F6", IN_SHAPE, 3, clip=2.0, **steps).train()
+    values, out = network.trace(images())
+    found, mean = network.with_mean(images())
+    assert torch.equal(found.times, out.times)
+    torch.testing.assert_close(mean, torch.cat([part.flatten() for part in values[1:]]).mean())

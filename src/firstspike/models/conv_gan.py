@@ -4,7 +4,7 @@ Both are trained as quantised networks, on values: a hidden value is ``v = 1 - t
 ``t``, 0 for silence. `ConvGenerator.spiking` is the generator on spike times.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal, cast
 
@@ -14,7 +14,7 @@ from torch.nn import functional as F
 from torch.nn.utils.parametrizations import spectral_norm
 
 from firstspike.models.gan import NOISE_LEVELS, SpikingGenerator, bytes_of, check_conditional, with_one_hot
-from firstspike.models.window import quantise
+from firstspike.models.window import quantise, quantise_and_add_up
 from firstspike.neurons import Window
 from firstspike.nn import Conv2d, ConvTranspose2d, Layer, Stack
 from firstspike.nn.normed import NormedConnection, connect, round_to_grid
@@ -124,11 +124,33 @@ class ConvGenerator(torch.nn.Module):
 
     def trace(self, received: Tensor) -> list[Tensor]:
         """Return the values of each hidden layer and the pixels."""
-        values = self._activation(self.first(received.to(self.dtype)))
+        return self._walk(received, self._activation)
+
+    def with_mean(self, received: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the pixels and the mean value of all hidden neurons, for a spike penalty.
+
+        Raises:
+            InputError: it has no window neurons.
+        """
+        if self.levels is None:
+            raise InputError("an ANN has no spikes to penalise")
+        levels = self.levels
+        totals: list[Tensor] = []
+
+        def fired(membrane: Tensor) -> Tensor:
+            values, total = quantise_and_add_up(membrane, levels.steps, levels.clip)
+            totals.append(total)
+            return values
+
+        *hidden, pixels = self._walk(received, fired)
+        return pixels, torch.stack(totals).sum() / sum(part.numel() for part in hidden)
+
+    def _walk(self, received: Tensor, activation: Callable[[Tensor], Tensor]) -> list[Tensor]:
+        values = activation(self.first(received.to(self.dtype)))
         values = values.unflatten(1, self.start).to(memory_format=torch.channels_last)
         traced = [values]
         for layer in (self.second, self.third):
-            traced.append(self._activation(layer(traced[-1])))
+            traced.append(activation(layer(traced[-1])))
         membrane = connect(traced[-1], *self.pixel_weights()).to(torch.float32)
         return [*traced, self._pixels(membrane)]
 

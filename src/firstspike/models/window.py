@@ -7,7 +7,6 @@ has the same layers without spikes.
 """
 
 import math
-from collections.abc import Sequence
 from typing import Any, cast
 
 import numpy as np
@@ -49,49 +48,48 @@ def quantise(membrane: Tensor, steps: int, high: float) -> Tensor:
         steps: ``T``.
         high: membrane of the highest level.
     """
-    values: Tensor = (_Compiled if membrane.device.type == "cpu" else _Plain).apply(membrane, steps, high)
+    values: Tensor = _quantised(membrane.device).apply(membrane, steps, high, False)[0]
     return values
+
+
+@untraced
+def quantise_and_add_up(membrane: Tensor, steps: int, high: float) -> tuple[Tensor, Tensor]:
+    """Return the values of `quantise` and their sum, a float32 scalar, for a penalty on spikes.
+
+    The gradient of the sum takes part in the pass of the values' gradient; apart it would be two more.
+    """
+    values, total = _quantised(membrane.device).apply(membrane, steps, high, True)
+    return values, total
+
+
+def _quantised(device: torch.device) -> type[torch.autograd.Function]:
+    return _Compiled if device.type == "cpu" else _Plain
+
+
+def _total(values: Tensor, wanted: bool) -> Tensor:
+    if not wanted:
+        return torch.zeros((), device=values.device)
+    # By sample in the values' own type: bfloat16 is added up in float32 and rounded once a sample.
+    return values.sum(tuple(range(1, values.dim()))).sum(dtype=torch.float32)
 
 
 class _Compiled(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: FunctionCtx, membrane: Tensor, steps: int, high: float) -> Tensor:
+    def forward(
+        ctx: FunctionCtx, membrane: Tensor, steps: int, high: float, total: bool
+    ) -> tuple[Tensor, Tensor]:
         ctx.save_for_backward(membrane)
         ctx.high = high  # type: ignore[attr-defined]
-        return _tensor(kernel.quantise(_array(membrane), steps, high), membrane)
+        values = _tensor(kernel.quantise(_array(membrane), steps, high), membrane)
+        return values, _total(values, total)
 
     @staticmethod
     @once
-    def backward(ctx: FunctionCtx, *grad_outputs: Tensor) -> tuple[Tensor, None, None]:
+    def backward(ctx: FunctionCtx, *grad_outputs: Tensor) -> tuple[Tensor, None, None, None]:
         (membrane,) = ctx.saved_tensors  # type: ignore[attr-defined]
         arrays = _array(membrane), _array(grad_outputs[0].to(membrane.dtype))
-        return _tensor(kernel.gradient(*arrays, ctx.high), membrane), None, None  # type: ignore[attr-defined]
-
-
-def mean_value(values: Sequence[Tensor]) -> Tensor:
-    """Return the mean of all values, a float32 scalar, for a penalty on spikes.
-
-    torch's own sum hands back a gradient in another layout of memory, and every later pass is slow.
-
-    Args:
-        values: of hidden layers, float32 or bfloat16 of any shapes, not empty.
-    """
-    total: Tensor = sum(_Sum.apply(part) for part in values)
-    return total / sum(part.numel() for part in values)
-
-
-class _Sum(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: FunctionCtx, values: Tensor) -> Tensor:
-        ctx.save_for_backward(values)
-        # By sample in the values' own type: bfloat16 is added up in float32 and rounded once a sample.
-        return values.sum(tuple(range(1, values.dim()))).sum(dtype=torch.float32)
-
-    @staticmethod
-    @once
-    def backward(ctx: FunctionCtx, *grad_outputs: Tensor) -> Tensor:
-        (values,) = ctx.saved_tensors  # type: ignore[attr-defined]
-        return torch.empty_like(values).fill_(grad_outputs[0])
+        grad = kernel.gradient(*arrays, ctx.high, grad_outputs[1].item())  # type: ignore[attr-defined]
+        return _tensor(grad, membrane), None, None, None
 
 
 def _array(values: Tensor) -> np.ndarray:
@@ -108,19 +106,23 @@ class _Plain(torch.autograd.Function):
     """The same in torch's operations, for devices without the compiled loops."""
 
     @staticmethod
-    def forward(ctx: FunctionCtx, membrane: Tensor, steps: int, high: float) -> Tensor:
+    def forward(
+        ctx: FunctionCtx, membrane: Tensor, steps: int, high: float, total: bool
+    ) -> tuple[Tensor, Tensor]:
         ctx.save_for_backward(membrane)
         ctx.high = high  # type: ignore[attr-defined]
         levels = membrane.mul(steps / high).add_(0.5).clamp_(0, steps).floor_()
-        return levels.div_(steps)
+        values = levels.div_(steps)
+        return values, _total(values, total)
 
     @staticmethod
     @once
-    def backward(ctx: FunctionCtx, *grad_outputs: Tensor) -> tuple[Tensor, None, None]:
+    def backward(ctx: FunctionCtx, *grad_outputs: Tensor) -> tuple[Tensor, None, None, None]:
         (membrane,) = ctx.saved_tensors  # type: ignore[attr-defined]
         high: float = ctx.high  # type: ignore[attr-defined]
-        inside = torch.ops.aten.hardtanh_backward(grad_outputs[0], membrane, 0, high)
-        return inside.mul_(1 / high), None, None
+        grad = grad_outputs[0] + grad_outputs[1].to(grad_outputs[0].dtype)
+        inside = torch.ops.aten.hardtanh_backward(grad, membrane, 0, high)
+        return inside.mul_(1 / high), None, None, None
 
 
 class WindowLayer(NormedConnection):
@@ -242,15 +244,23 @@ class NormedNetwork(torch.nn.Module):
         """Return the membranes of every layer at the end of its inputs, the output's last."""
         return self._walk(images)[1]
 
-    def _walk(self, images: Any) -> tuple[list[Tensor], list[Tensor]]:
-        """The values of the input and of every hidden layer; the membranes of every layer."""
+    def _walk(self, images: Any, totals: list[Tensor] | None = None) -> tuple[list[Tensor], list[Tensor]]:
+        """The values of the input and of every hidden layer; the membranes of every layer.
+
+        A list of `totals` receives the sums of the hidden layers' values.
+        """
         spikes = encode_latency(check_maps(images, self.in_shape), self.in_steps)
         received = spikes.values.to(self.dtype, memory_format=torch.channels_last)
         values, membranes = [received], []
 
         def fired(membrane: Tensor) -> Tensor:
             membranes.append(membrane)
-            values.append(self.activation(membrane))
+            if totals is None:
+                values.append(self.activation(membrane))
+            else:
+                fired, total = quantise_and_add_up(membrane, self.levels, self.clip)
+                values.append(fired)
+                totals.append(total)
             return values[-1]
 
         blocks = iter(self.blocks)
@@ -335,6 +345,13 @@ class WindowNetwork(NormedNetwork):
         """Return the values of the input and of every hidden layer, and the output's spikes."""
         values, membranes = self._walk(images)
         return values, self.output_neuron.quantise(membranes[-1], self.steps)
+
+    def with_mean(self, images: Any) -> tuple[Spikes, Tensor]:
+        """Return the output's spikes and the mean value of all hidden neurons, for a spike penalty."""
+        totals: list[Tensor] = []
+        values, membranes = self._walk(images, totals)
+        mean = torch.stack(totals).sum() / sum(part.numel() for part in values[1:])
+        return self.output_neuron.quantise(membranes[-1], self.steps), mean
 
 
 class AnnNetwork(NormedNetwork):

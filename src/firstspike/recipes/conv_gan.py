@@ -13,7 +13,6 @@ from firstspike.metrics.features import Features
 from firstspike.metrics.sampling import Generator
 from firstspike.models.conv_gan import ConvGenerator, Critic, Labels, Levels, draw_noise
 from firstspike.models.gan import SpikingGenerator, with_one_hot
-from firstspike.models.window import mean_value
 from firstspike.recipes.base import Descend
 from firstspike.recipes.fields import Count, NotNegative, Positive, Range, Rate, Steps
 from firstspike.recipes.generation import ConvolutionalRecipe
@@ -117,8 +116,7 @@ class ConvGanRecipe(ConvolutionalRecipe):
         gan.generator.dtype = gan.critic.dtype = self._dtype(inputs)
         asked = labels if self.conditional else None
         received = gan.generator.received(gan.generator.noise(count), asked)
-        traced = gan.generator.trace(received)
-        fake = traced[-1]
+        fake, penalty = self.generated(gan.generator, received)
         both = shift(torch.cat([self.pixels(inputs), fake.detach()]), self.shift_px)
         score, named = gan.critic(both, None if asked is None else torch.cat([asked, asked]))
         critic_loss = F.relu(1 - score[:count]).mean() + F.relu(1 + score[count:]).mean()
@@ -131,7 +129,7 @@ class ConvGanRecipe(ConvolutionalRecipe):
         generator_loss = -score.mean()
         if named is not None:
             generator_loss = generator_loss + F.cross_entropy(named, labels)
-        descend("generator", generator_loss + self.penalty(traced[:-1]))
+        descend("generator", generator_loss + penalty)
         gan.critic.requires_grad_(True)
         return {"generator_loss": generator_loss, "critic_loss": critic_loss}
 
@@ -141,9 +139,9 @@ class ConvGanRecipe(ConvolutionalRecipe):
         """Return what a classifier learns; its images are drawn on values, which are the same."""
         return super().further(model, cast(ConvGenerator, model), test, count, features)
 
-    def penalty(self, hidden: list[Tensor]) -> Tensor | float:
-        """Return what is added to the generator's loss for the values of its hidden layers."""
-        return 0.0
+    def generated(self, generator: ConvGenerator, received: Tensor) -> tuple[Tensor, Tensor | float]:
+        """Return pixels, and what is added to the generator's loss for its hidden neurons' spikes."""
+        return generator.trace(received)[-1], 0.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -173,9 +171,12 @@ class SpikingConvGan(ConvGanRecipe):
             critic_clip=self.critic_clip,
         )
 
-    def penalty(self, hidden: list[Tensor]) -> Tensor | float:
-        """Return the spike penalty."""
-        return self.spike_penalty * mean_value(hidden) if self.spike_penalty else 0.0
+    def generated(self, generator: ConvGenerator, received: Tensor) -> tuple[Tensor, Tensor | float]:
+        """Return pixels and the spike penalty."""
+        if not self.spike_penalty:
+            return super().generated(generator, received)
+        pixels, mean = generator.with_mean(received)
+        return pixels, self.spike_penalty * mean
 
     def generator(self, model: torch.nn.Module) -> SpikingGenerator:
         """Return the generator on spike times."""

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from firstspike.models.precision import Precision
-from firstspike.models.window import PARTS, WindowLayer, WindowNetwork, mean_value
+from firstspike.models.window import PARTS, WindowLayer, WindowNetwork
 from firstspike.recipes.augmentation import Augmentation
 from firstspike.recipes.base import LayerActivity, SpikeClassifier, maps
 from firstspike.recipes.fields import NotNegative, Positive, ShareBelowOne, Steps
@@ -75,11 +75,10 @@ class WindowRecipe(SpikeClassifier):
         """Return the mean loss of a batch, and the spike penalty."""
         network = cast(WindowNetwork, model)
         network.dtype = self._dtype(images)
-        values, out = network.trace(maps(images))
-        loss = self.loss(out, labels)
-        if self.spike_penalty:
-            loss = loss + self.spike_penalty * mean_value(values[1:])
-        return loss
+        if not self.spike_penalty:
+            return self.loss(network(maps(images)), labels)
+        out, mean = network.with_mean(maps(images))
+        return self.loss(out, labels) + self.spike_penalty * mean
 
     def compilable(self, model: torch.nn.Module) -> list[torch.nn.Module]:
         """Return the layers, each with its normalisation and threshold."""

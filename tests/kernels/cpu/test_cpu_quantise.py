@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from firstspike.models.window import _Compiled, _Plain, quantise
+from firstspike.models.window import _Compiled, _Plain, quantise, quantise_and_add_up
 
 STEPS, HIGH = 8, 3.0
 
@@ -54,11 +54,28 @@ def test_the_operations_for_other_devices_say_the_same():
     found = []
     for function in (_Compiled, _Plain):
         leaf = membrane.clone().requires_grad_()
-        values = function.apply(leaf, STEPS, HIGH)
-        values.backward(given)
-        found.append((values.detach(), leaf.grad))
+        values, total = function.apply(leaf, STEPS, HIGH, True)
+        ((values * given).sum() + 0.5 * total).backward()
+        found.append((values.detach(), total.detach(), leaf.grad))
     assert torch.equal(found[0][0], found[1][0])
-    torch.testing.assert_close(found[0][1], found[1][1], rtol=2**-22, atol=0)
+    assert torch.equal(found[0][1], found[1][1])
+    torch.testing.assert_close(found[0][2], found[1][2], rtol=2**-22, atol=0)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("shape", [(3, 5, 4, 6), (7, 11)])
+def test_the_sum_and_its_gradient_are_those_of_the_values(dtype, shape):
+    leaf = membranes(shape, dtype).requires_grad_()
+    values, total = quantise_and_add_up(leaf, STEPS, HIGH)
+    given = torch.randn(shape, generator=torch.Generator().manual_seed(1)).to(dtype)
+    (3.0 * total + (values * given).sum()).backward()
+    assert total.dtype == torch.float32
+    expected = quantise(leaf.detach(), STEPS, HIGH).to(torch.float64)
+    bound = 2**-8 if dtype == torch.bfloat16 else 2**-20
+    torch.testing.assert_close(total.detach().to(torch.float64), expected.sum(), rtol=bound, atol=0)
+    inside = (leaf.detach() > 0) & (leaf.detach() < HIGH)
+    slope = torch.where(inside, (given.to(torch.float64) + 3) / HIGH, 0.0)
+    torch.testing.assert_close(leaf.grad.to(torch.float64), slope, rtol=bound, atol=bound)
 
 
 def test_nothing_is_made_of_nan():

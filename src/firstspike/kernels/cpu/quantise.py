@@ -38,7 +38,7 @@ def _share_forward(address, parts, size, arguments):
 
 
 @compiled
-def _backward(membrane_N, grad_N, high, share, half, out_N, begin, end):
+def _backward(membrane_N, grad_N, more, high, share, half, out_N, begin, end):
     zero = np.float32(0)
     bits, grad_bits = np.empty(_ROW, np.uint32), np.empty(_ROW, np.uint32)
     values, grads = bits.view(np.float32), grad_bits.view(np.float32)
@@ -49,7 +49,7 @@ def _backward(membrane_N, grad_N, high, share, half, out_N, begin, end):
         widen(grad_N[start:stop], grad_bits[: stop - start], grad, half)
         for k in range(row.shape[0]):
             inside = (row[k] > zero) & (row[k] < high)
-            grad[k] = grad[k] * share if inside else zero
+            grad[k] = (grad[k] + more) * share if inside else zero
         narrow(grad_bits[: stop - start], grad, out_N[start:stop], half)
 
 
@@ -81,17 +81,19 @@ def quantise(membrane: np.ndarray, steps: int, high: float) -> np.ndarray:
     return out
 
 
-def gradient(membrane: np.ndarray, grad: np.ndarray, high: float) -> np.ndarray:
+def gradient(membrane: np.ndarray, grad: np.ndarray, high: float, more: float = 0.0) -> np.ndarray:
     """Return the gradient of the membrane, straight through the levels inside the range and 0 outside.
 
     Args:
         membrane, high: as for `quantise`.
         grad: of the values, of the membrane's shape and precision, C-contiguous.
+        more: added to each of them.
     """
     out = np.empty_like(membrane)
     arguments = (
         membrane.reshape(-1),
         grad.reshape(-1),
+        np.float32(more),
         np.float32(high),
         np.float32(1 / high),
         membrane.dtype == np.uint16,
