@@ -62,8 +62,9 @@ def test_with_levels_its_layers_are_those_of_window_neurons(train):
     pairs = zip(window.eval().membranes(shown), ann.eval().membranes(shown), strict=True)
     assert all(one.equal(two) for one, two in pairs)
     # Without, membranes pass on what is above 0, in units of the clip.
-    relu = SMALL.build((1, 8, 8), 10).activation(torch.tensor([-1.0, 0.3, 7.0]))
-    torch.testing.assert_close(relu, torch.tensor([0.0, 0.3, 7.0]) / SMALL.clip)
+    relu = SMALL.build((1, 8, 8), 10).eval()
+    first, second, *_ = relu.membranes(shown)
+    torch.testing.assert_close(second, relu.layers[1](first.clamp_min(0) / SMALL.clip))
 
 
 CIFAR = sorted(

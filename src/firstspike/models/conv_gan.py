@@ -14,7 +14,7 @@ from torch.nn import functional as F
 from torch.nn.utils.parametrizations import spectral_norm
 
 from firstspike.models.gan import NOISE_LEVELS, SpikingGenerator, bytes_of, check_conditional, with_one_hot
-from firstspike.models.window import quantise, quantise_and_add_up
+from firstspike.models.quantised import fire, quantise
 from firstspike.neurons import Window
 from firstspike.nn import Conv2d, ConvTranspose2d, Layer, Stack
 from firstspike.nn.normed import NormedConnection, connect, round_to_grid
@@ -124,7 +124,7 @@ class ConvGenerator(torch.nn.Module):
 
     def trace(self, received: Tensor) -> list[Tensor]:
         """Return the values of each hidden layer and the pixels."""
-        return self._walk(received, self._activation)
+        return self._walk(received, self._fired)
 
     def with_mean(self, received: Tensor) -> tuple[Tensor, Tensor]:
         """Return the pixels and the mean value of all hidden neurons, for a spike penalty.
@@ -137,27 +137,27 @@ class ConvGenerator(torch.nn.Module):
         levels = self.levels
         totals: list[Tensor] = []
 
-        def fired(membrane: Tensor) -> Tensor:
-            values, total = quantise_and_add_up(membrane, levels.steps, levels.clip)
+        def fired(layer: NormedConnection, received: Tensor) -> Tensor:
+            values, total = fire(layer, received, levels.steps, levels.clip)
             totals.append(total)
             return values
 
         *hidden, pixels = self._walk(received, fired)
         return pixels, torch.stack(totals).sum() / sum(part.numel() for part in hidden)
 
-    def _walk(self, received: Tensor, activation: Callable[[Tensor], Tensor]) -> list[Tensor]:
-        values = activation(self.first(received.to(self.dtype)))
+    def _walk(self, received: Tensor, fired: Callable[[NormedConnection, Tensor], Tensor]) -> list[Tensor]:
+        values = fired(self.first, received.to(self.dtype))
         values = values.unflatten(1, self.start).to(memory_format=torch.channels_last)
         traced = [values]
         for layer in (self.second, self.third):
-            traced.append(activation(layer(traced[-1])))
+            traced.append(fired(layer, traced[-1]))
         membrane = connect(traced[-1], *self.pixel_weights()).to(torch.float32)
         return [*traced, self._pixels(membrane)]
 
-    def _activation(self, membrane: Tensor) -> Tensor:
+    def _fired(self, layer: NormedConnection, received: Tensor) -> Tensor:
         if self.levels is None:
-            return F.relu(membrane)
-        return quantise(membrane, self.levels.steps, self.levels.clip)
+            return F.relu(layer(received))
+        return fire(layer, received, self.levels.steps, self.levels.clip)[0]
 
     def _pixels(self, membrane: Tensor) -> Tensor:
         if self.levels is None:

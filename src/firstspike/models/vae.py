@@ -16,7 +16,7 @@ from torch.nn import functional as F
 
 from firstspike.models.conv_gan import SCALE, ConvGenerator, Levels, check_sides
 from firstspike.models.gan import SpikingGenerator
-from firstspike.models.window import quantise
+from firstspike.models.quantised import fire
 from firstspike.nn.normed import NormedConnection
 
 # A latent that is surer than this fires at one step anyway, and its bound would have no gradient.
@@ -69,11 +69,10 @@ class Encoder(torch.nn.Module):
         """Return centre and logarithm of the spread ``(batch, latents)``, for pixels in 0 ... 1."""
         values = pixels.to(self.dtype, memory_format=torch.channels_last)
         for layer in (self.first, self.second, self.third):
-            membrane = layer(values)
             if self.levels is None:
-                values = F.relu(membrane)
+                values = F.relu(layer(values))
             else:
-                values = quantise(membrane, self.levels.steps, self.levels.clip)
+                values = fire(layer, values, self.levels.steps, self.levels.clip)[0]
         features = values.to(torch.float32)
         return self.centre(features), self.spread(features)
 

@@ -9,15 +9,10 @@ has the same layers without spikes.
 import math
 from typing import Any, cast
 
-import numpy as np
 import torch
 from torch import Tensor
-from torch.autograd.function import FunctionCtx
 from torch.nn import functional as F
 
-from firstspike.kernels.arrays import to_array, to_tensor
-from firstspike.kernels.cpu import quantise as kernel
-from firstspike.kernels.untraced import untraced
 from firstspike.models.images import check_maps
 from firstspike.models.layout import (
     Conv,
@@ -30,99 +25,13 @@ from firstspike.models.layout import (
     layout_shapes,
     parse_layout,
 )
+from firstspike.models.quantised import fire, quantise_and_add_up
 from firstspike.neurons import Window
-from firstspike.neurons.base import once
 from firstspike.nn.largest import max_pool
 from firstspike.nn.normed import NormedConnection, connect, round_to_grid
 from firstspike.spikes import Spikes, encode_latency
 
 PARTS: tuple[type[Conv | Whiten | Residual | Pool | Full], ...] = (Conv, Whiten, Residual, Pool, Full)
-
-
-@untraced
-def quantise(membrane: Tensor, steps: int, high: float) -> Tensor:
-    """Return ``floor(clip(u T / high + 1/2, 0, T)) / T``, straight through inside the range.
-
-    Args:
-        membrane: ``u``, float32 or bfloat16 of any shape.
-        steps: ``T``.
-        high: membrane of the highest level.
-    """
-    values: Tensor = _quantised(membrane.device).apply(membrane, steps, high, False)[0]
-    return values
-
-
-@untraced
-def quantise_and_add_up(membrane: Tensor, steps: int, high: float) -> tuple[Tensor, Tensor]:
-    """Return the values of `quantise` and their sum, a float32 scalar, for a penalty on spikes.
-
-    The gradient of the sum takes part in the pass of the values' gradient; apart it would be two more.
-    """
-    values, total = _quantised(membrane.device).apply(membrane, steps, high, True)
-    return values, total
-
-
-def _quantised(device: torch.device) -> type[torch.autograd.Function]:
-    return _Compiled if device.type == "cpu" else _Plain
-
-
-def _total(values: Tensor, wanted: bool) -> Tensor:
-    if not wanted:
-        return torch.zeros((), device=values.device)
-    # By sample in the values' own type: bfloat16 is added up in float32 and rounded once a sample.
-    return values.sum(tuple(range(1, values.dim()))).sum(dtype=torch.float32)
-
-
-class _Compiled(torch.autograd.Function):
-    @staticmethod
-    def forward(
-        ctx: FunctionCtx, membrane: Tensor, steps: int, high: float, total: bool
-    ) -> tuple[Tensor, Tensor]:
-        ctx.save_for_backward(membrane)
-        ctx.high = high  # type: ignore[attr-defined]
-        values = _tensor(kernel.quantise(_array(membrane), steps, high), membrane)
-        return values, _total(values, total)
-
-    @staticmethod
-    @once
-    def backward(ctx: FunctionCtx, *grad_outputs: Tensor) -> tuple[Tensor, None, None, None]:
-        (membrane,) = ctx.saved_tensors  # type: ignore[attr-defined]
-        arrays = _array(membrane), _array(grad_outputs[0].to(membrane.dtype))
-        grad = kernel.gradient(*arrays, ctx.high, grad_outputs[1].item())  # type: ignore[attr-defined]
-        return _tensor(grad, membrane), None, None, None
-
-
-def _array(values: Tensor) -> np.ndarray:
-    """Values as the kernel takes them: maps channels last, a view where memory is so."""
-    return to_array((values.permute(0, 2, 3, 1) if values.dim() == 4 else values).detach().contiguous())
-
-
-def _tensor(array: np.ndarray, like: Tensor) -> Tensor:
-    last = to_tensor(array, like.dtype)
-    return last.permute(0, 3, 1, 2) if like.dim() == 4 else last
-
-
-class _Plain(torch.autograd.Function):
-    """The same in torch's operations, for devices without the compiled loops."""
-
-    @staticmethod
-    def forward(
-        ctx: FunctionCtx, membrane: Tensor, steps: int, high: float, total: bool
-    ) -> tuple[Tensor, Tensor]:
-        ctx.save_for_backward(membrane)
-        ctx.high = high  # type: ignore[attr-defined]
-        levels = membrane.mul(steps / high).add_(0.5).clamp_(0, steps).floor_()
-        values = levels.div_(steps)
-        return values, _total(values, total)
-
-    @staticmethod
-    @once
-    def backward(ctx: FunctionCtx, *grad_outputs: Tensor) -> tuple[Tensor, None, None, None]:
-        (membrane,) = ctx.saved_tensors  # type: ignore[attr-defined]
-        high: float = ctx.high  # type: ignore[attr-defined]
-        grad = grad_outputs[0] + grad_outputs[1].to(grad_outputs[0].dtype)
-        inside = torch.ops.aten.hardtanh_backward(grad, membrane, 0, high)
-        return inside.mul_(1 / high), None, None, None
 
 
 class WindowLayer(NormedConnection):
@@ -146,9 +55,9 @@ class WindowLayer(NormedConnection):
             super().__init__((part.features, math.prod(in_shape)), gain=gain)
         self.average = average
 
-    def forward(self, values: Tensor) -> Tensor:
-        """Return normalised membranes; in evaluation by the folded weights."""
-        return super().forward(F.avg_pool2d(values, self.average) if self.average > 1 else values)
+    def _sums(self, values: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+        averaged = F.avg_pool2d(values, self.average) if self.average > 1 else values
+        return super()._sums(averaged, weight, bias)
 
 
 class ResidualBlock(torch.nn.Module):
@@ -233,35 +142,41 @@ class NormedNetwork(torch.nn.Module):
             # Half-way up its range, from where an output can go both ways.
             self.output.bias.fill_(0.5)
 
-    def activation(self, membrane: Tensor) -> Tensor:
-        """Return the values that a hidden layer with these membranes passes on."""
-        if self.levels:
-            return quantise(membrane, self.levels, self.clip)
-        return F.relu(membrane) / self.clip
-
     @torch.no_grad()
     def membranes(self, images: Any) -> list[Tensor]:
         """Return the membranes of every layer at the end of its inputs, the output's last."""
-        return self._walk(images)[1]
+        hidden: list[Tensor] = []
+        output = self._walk(images, hidden)[1]
+        return [*hidden, output]
 
-    def _walk(self, images: Any, totals: list[Tensor] | None = None) -> tuple[list[Tensor], list[Tensor]]:
-        """The values of the input and of every hidden layer; the membranes of every layer.
+    def _walk(
+        self, images: Any, membranes: list[Tensor] | None = None
+    ) -> tuple[list[Tensor], Tensor, list[Tensor]]:
+        """Values of the input and of every hidden layer, the output's membranes, the hidden values' sums.
 
-        A list of `totals` receives the sums of the hidden layers' values.
+        A list of `membranes` receives those of the hidden layers. An ANN has no sums.
         """
         spikes = encode_latency(check_maps(images, self.in_shape), self.in_steps)
         received = spikes.values.to(self.dtype, memory_format=torch.channels_last)
-        values, membranes = [received], []
+        values, totals = [received], []
 
-        def fired(membrane: Tensor) -> Tensor:
-            membranes.append(membrane)
-            if totals is None:
-                values.append(self.activation(membrane))
-            else:
-                fired, total = quantise_and_add_up(membrane, self.levels, self.clip)
-                values.append(fired)
-                totals.append(total)
+        def active(membrane: Tensor) -> Tensor:
+            if membranes is not None:
+                membranes.append(membrane)
+            if self.levels:
+                return keep(*quantise_and_add_up(membrane, self.levels, self.clip))
+            values.append(F.relu(membrane) / self.clip)
             return values[-1]
+
+        def fired(layer: NormedConnection, received: Tensor) -> Tensor:
+            if membranes is not None or not self.levels:
+                return active(layer(received))
+            return keep(*fire(layer, received, self.levels, self.clip))
+
+        def keep(fired: Tensor, total: Tensor) -> Tensor:
+            values.append(fired)
+            totals.append(total)
+            return fired
 
         blocks = iter(self.blocks)
         pooled = False
@@ -274,13 +189,13 @@ class NormedNetwork(torch.nn.Module):
             pooled = isinstance(block, WindowLayer) and block.pool > 1
             if isinstance(block, ResidualBlock):
                 past = received * self.clip if block.past is None else block.past(received)
-                received = fired(block.second(fired(block.first(received))) + past)
+                received = active(block.second(fired(block.first, received)) + past)
             else:
-                received = fired(block(received))
+                received = fired(cast(WindowLayer, block), received)
         if self.average > 1:
             received = F.avg_pool2d(received, self.average)
         received = F.dropout(received.flatten(1).to(torch.float32), self.dropout, self.training)
-        return values, [*membranes, connect(received, *self.output_weights())]
+        return values, connect(received, *self.output_weights()), totals
 
     @property
     def layers(self) -> list[WindowLayer]:
@@ -343,15 +258,14 @@ class WindowNetwork(NormedNetwork):
 
     def trace(self, images: Any) -> tuple[list[Tensor], Spikes]:
         """Return the values of the input and of every hidden layer, and the output's spikes."""
-        values, membranes = self._walk(images)
-        return values, self.output_neuron.quantise(membranes[-1], self.steps)
+        values, membrane, _ = self._walk(images)
+        return values, self.output_neuron.quantise(membrane, self.steps)
 
     def with_mean(self, images: Any) -> tuple[Spikes, Tensor]:
         """Return the output's spikes and the mean value of all hidden neurons, for a spike penalty."""
-        totals: list[Tensor] = []
-        values, membranes = self._walk(images, totals)
+        values, membrane, totals = self._walk(images)
         mean = torch.stack(totals).sum() / sum(part.numel() for part in values[1:])
-        return self.output_neuron.quantise(membranes[-1], self.steps), mean
+        return self.output_neuron.quantise(membrane, self.steps), mean
 
 
 class AnnNetwork(NormedNetwork):
@@ -359,4 +273,4 @@ class AnnNetwork(NormedNetwork):
 
     def forward(self, images: Any) -> Tensor:
         """Return logits ``(batch, classes)`` for images ``(batch, channels, y, x)``."""
-        return self._walk(images)[1][-1]
+        return self._walk(images)[1]

@@ -76,11 +76,24 @@ class BatchNorm(torch.nn.Module):
         mean = all_reduce(wide.sum(across)) / count
         centred = wide - mean.reshape(shape)
         variance = all_reduce(centred.square().sum(across)) / count
-        with torch.no_grad():
-            self.running_mean.lerp_(mean, self.momentum)
-            self.running_var.lerp_(variance * count / (count - 1), self.momentum)
+        self.move(mean, variance, int(count[0]))
         scaled = centred * ((variance + self.epsilon).rsqrt() * self.weight).reshape(shape)
         return (scaled + self.bias.reshape(shape)).to(values.dtype)
+
+    def normalises_by_batch(self, values: Tensor) -> bool:
+        """Return whether `forward` normalises these values by the statistics of this batch alone."""
+        return self.training and values.numel() > values.shape[1] and not _together()
+
+    @torch.no_grad()
+    def move(self, mean: Tensor, variance: Tensor, count: int) -> None:
+        """Move the running statistics towards those of a batch.
+
+        Args:
+            mean, variance: ``(features,)``; the variance without Bessel's correction.
+            count: values of each feature in the batch.
+        """
+        self.running_mean.lerp_(mean.to(self.running_mean.dtype), self.momentum)
+        self.running_var.lerp_((variance * (count / (count - 1))).to(self.running_var.dtype), self.momentum)
 
     def folded(self) -> tuple[Tensor, Tensor]:
         """Return the gain and shift that normalise by the running statistics, each ``(features,)``."""
@@ -132,9 +145,12 @@ class NormedConnection(torch.nn.Module):
         folds = self.on_grid or self.pool == 1
         if folds and not self.training:
             return max_pool(self._sums(values, *self.folded()), self.pool)
-        pooled = max_pool(self._sums(values, self.weight), self.pool)
-        normalised: Tensor = self.norm(pooled)
+        normalised: Tensor = self.norm(self.before_norm(values))
         return normalised
+
+    def before_norm(self, values: Tensor) -> Tensor:
+        """Return the sums that the normalisation receives in training, of values ``(B, I, ...)``."""
+        return max_pool(self._sums(values, self.weight), self.pool)
 
     def folded(self) -> tuple[Tensor, Tensor]:
         """Return weight and bias with the normalisation by running statistics in them."""

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from firstspike.models.window import _Compiled, _Plain, quantise, quantise_and_add_up
+from firstspike.models.quantised import _Compiled, _Plain, quantise, quantise_and_add_up
 
 STEPS, HIGH = 8, 3.0
 

@@ -10,28 +10,28 @@ import numpy as np
 
 from firstspike.kernels.cpu import threads
 from firstspike.kernels.cpu.compiling import compiled
-from firstspike.kernels.cpu.half import narrow, widen
+from firstspike.kernels.cpu.half import widened
 
 
 @compiled
-def _forward(maps_NYXC, size, half, out_NYXC, place_NYXC, begin, end):
-    channels = maps_NYXC.shape[3]
-    best_bits, row_bits = np.empty(channels, np.uint32), np.empty(channels, np.uint32)
-    best, row = best_bits.view(np.float32), row_bits.view(np.float32)
+def _forward(maps_NYXC, size, out_NYXC, place_NYXC, begin, end):
+    # Without a view: it counts its users.
+    _, height, width, channels = out_NYXC.shape
     for n in range(begin, end):
-        for y in range(out_NYXC.shape[1]):
-            for x in range(out_NYXC.shape[2]):
-                place = place_NYXC[n, y, x]
-                widen(maps_NYXC[n, y * size, x * size], best_bits, best, half)
-                place[:] = 0
+        for y in range(height):
+            for x in range(width):
+                for c in range(channels):
+                    out_NYXC[n, y, x, c] = maps_NYXC[n, y * size, x * size, c]
+                    place_NYXC[n, y, x, c] = 0
                 for k in range(1, size * size):
-                    widen(maps_NYXC[n, y * size + k // size, x * size + k % size], row_bits, row, half)
+                    row, column = y * size + k // size, x * size + k % size
                     for c in range(channels):
+                        found = maps_NYXC[n, row, column, c]
+                        value = widened(found)
                         # A NaN goes on, as in torch's.
-                        above = (row[c] > best[c]) | (row[c] != row[c])
-                        best[c] = row[c] if above else best[c]
-                        place[c] = np.uint8(k) if above else place[c]
-                narrow(best_bits, best, out_NYXC[n, y, x], half)
+                        above = (value > widened(out_NYXC[n, y, x, c])) | (value != value)
+                        out_NYXC[n, y, x, c] = found if above else out_NYXC[n, y, x, c]
+                        place_NYXC[n, y, x, c] = np.uint8(k) if above else place_NYXC[n, y, x, c]
 
 
 @compiled
@@ -42,17 +42,18 @@ def _share_forward(address, parts, size, arguments):
 @compiled
 def _backward(place_NYXC, grad_NYXC, size, zero, out_NYXC, begin, end):
     rows, columns = grad_NYXC.shape[1] * size, grad_NYXC.shape[2] * size
+    _, height, width, channels = out_NYXC.shape
     for n in range(begin, end):
-        for y in range(out_NYXC.shape[1]):
-            for x in range(out_NYXC.shape[2]):
-                out = out_NYXC[n, y, x]
+        for y in range(height):
+            for x in range(width):
                 if y >= rows or x >= columns:
-                    out[:] = zero
+                    for c in range(channels):
+                        out_NYXC[n, y, x, c] = zero
                     continue
-                here = np.uint8(y % size * size + x % size)
-                place, grad = place_NYXC[n, y // size, x // size], grad_NYXC[n, y // size, x // size]
-                for c in range(out.shape[0]):
-                    out[c] = grad[c] if place[c] == here else zero
+                here, row, column = np.uint8(y % size * size + x % size), y // size, x // size
+                for c in range(channels):
+                    from_here = place_NYXC[n, row, column, c] == here
+                    out_NYXC[n, y, x, c] = grad_NYXC[n, row, column, c] if from_here else zero
 
 
 @compiled
@@ -75,7 +76,7 @@ def largest(maps: np.ndarray, size: int) -> tuple[np.ndarray, np.ndarray]:
     count, height, width, channels = maps.shape
     out = np.empty((count, height // size, width // size, channels), maps.dtype)
     place = np.empty(out.shape, np.uint8)
-    threads.run(_share_forward, _forward, count, maps, size, maps.dtype == np.uint16, out, place)
+    threads.run(_share_forward, _forward, count, maps, size, out, place)
     return out, place
 
 
