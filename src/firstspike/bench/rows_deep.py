@@ -8,13 +8,17 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from firstspike.bench.harness import Pairs, repeated
 from firstspike.bench.setting import Measured, Setting, need_cuda
+from firstspike.data import ImageSet
 from firstspike.models.layout import Conv, Full, Pool, Shape
 from firstspike.recipes import preset
 from firstspike.recipes.base import DeepClassifier
 from firstspike.recipes.one_step import OneStepRecipe
+from firstspike.recipes.window import WindowRecipe
 
 _BATCH = 250
+_WHOLE, _REPORT_TARGET = 10_000, 180.0
 
 
 def deep_step(
@@ -52,6 +56,26 @@ def deep_step(
         return Measured(pairs.scaled(1e3), f"batch {_BATCH}, without augmentation; both in {precision}")
 
     return row
+
+
+def whole_report(setting: Setting) -> Measured:
+    """Seconds of a report on 10,000 images by ``window-cifar10-large``, a ResNet-18, against the target."""
+    recipe = cast(WindowRecipe, preset("window-cifar10-large").recipe)
+    shape, classes = recipe.sizes()
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        network = recipe.build(shape, classes)
+        images = torch.randint(0, 256, (_BATCH, *shape)).to(torch.uint8)
+    with torch.no_grad():
+        network.train()(images[:100])
+    drawn = ImageSet("drawn", "test", images, torch.arange(_BATCH) % classes, classes)
+    side = repeated(lambda: recipe.report(network.eval(), drawn), 0.0)
+    seconds = [side() * (_WHOLE / _BATCH) for _ in range(setting.effort.repeats)]
+    return Measured(
+        Pairs(tuple(seconds), (_REPORT_TARGET,) * len(seconds)),
+        f"exact spike times and operation counts, {_BATCH} drawn images, scaled to {_WHOLE:,}; initial "
+        "weights; theirs is the target",
+    )
 
 
 def one_patch(recipe: OneStepRecipe) -> OneStepRecipe:
