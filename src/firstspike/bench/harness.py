@@ -60,7 +60,7 @@ class Row:
         spread: interquartile range of the ratios of pairs.
         target: the ratio to reach, at most; None where there is none.
         limit: what `ours` itself has to reach, at most; None where there is none.
-        data: what it was measured on: "mnist", "digits" or "random".
+        data: what it was measured on: a data set, such as "mnist" or "digits", or "random".
         note: what a reader should know beside the figures.
         skipped: why nothing was measured; None if it was.
     """

@@ -27,10 +27,11 @@ PEERS_IMAGES = 1024
 
 @dataclass(frozen=True)
 class Measured:
-    """Both sides' figures in the row's unit, and what to say beside them."""
+    """Both sides' figures in the row's unit, what to say beside them, and the data if not the setting's."""
 
     pairs: Pairs
     note: str = ""
+    data: str | None = None
 
 
 @dataclass(frozen=True)

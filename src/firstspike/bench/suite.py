@@ -119,5 +119,5 @@ def measure(spec: Spec, setting: Setting) -> Row:
         measured = spec.measure(setting)
     except Skipped as reason:
         return Row(spec.name, spec.unit, skipped=str(reason), **fixed)
-    data = "random" if spec.drawn else setting.data
+    data = measured.data or ("random" if spec.drawn else setting.data)
     return Row(spec.name, spec.unit, data=data, note=measured.note, **summary(measured.pairs), **fixed)

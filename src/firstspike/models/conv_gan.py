@@ -124,10 +124,16 @@ class ConvGenerator(torch.nn.Module):
 
     def trace(self, received: Tensor) -> list[Tensor]:
         """Return the values of each hidden layer and the pixels."""
-        return self._walk(received, self._fired)
+        return self._walk(received, self._of_layer)
 
     def with_mean(self, received: Tensor) -> tuple[Tensor, Tensor]:
         """Return the pixels and the mean value of all hidden neurons, for a spike penalty.
+
+        Args:
+            received: values of the input neurons ``(batch, noise_size + num_classes)``.
+
+        Returns:
+            Pixels ``(batch, channels, height, width)`` in 0 ... 1; a float32 scalar in 0 ... 1.
 
         Raises:
             InputError: it has no window neurons.
@@ -137,27 +143,30 @@ class ConvGenerator(torch.nn.Module):
         levels = self.levels
         totals: list[Tensor] = []
 
-        def fired(layer: NormedConnection, received: Tensor) -> Tensor:
-            values, total = fire(layer, received, levels.steps, levels.clip)
+        def of_layer(layer: NormedConnection, received: Tensor) -> Tensor:
+            values, total = fire(layer, received, levels.steps, levels.clip, add_up=True)
+            assert total is not None
             totals.append(total)
             return values
 
-        *hidden, pixels = self._walk(received, fired)
+        *hidden, pixels = self._walk(received, of_layer)
         return pixels, torch.stack(totals).sum() / sum(part.numel() for part in hidden)
 
-    def _walk(self, received: Tensor, fired: Callable[[NormedConnection, Tensor], Tensor]) -> list[Tensor]:
-        values = fired(self.first, received.to(self.dtype))
+    def _walk(
+        self, received: Tensor, of_layer: Callable[[NormedConnection, Tensor], Tensor]
+    ) -> list[Tensor]:
+        values = of_layer(self.first, received.to(self.dtype))
         values = values.unflatten(1, self.start).to(memory_format=torch.channels_last)
         traced = [values]
         for layer in (self.second, self.third):
-            traced.append(fired(layer, traced[-1]))
+            traced.append(of_layer(layer, traced[-1]))
         membrane = connect(traced[-1], *self.pixel_weights()).to(torch.float32)
         return [*traced, self._pixels(membrane)]
 
-    def _fired(self, layer: NormedConnection, received: Tensor) -> Tensor:
+    def _of_layer(self, layer: NormedConnection, received: Tensor) -> Tensor:
         if self.levels is None:
             return F.relu(layer(received))
-        return fire(layer, received, self.levels.steps, self.levels.clip)[0]
+        return fire(layer, received, self.levels.steps, self.levels.clip, add_up=False)[0]
 
     def _pixels(self, membrane: Tensor) -> Tensor:
         if self.levels is None:

@@ -72,7 +72,7 @@ class Encoder(torch.nn.Module):
             if self.levels is None:
                 values = F.relu(layer(values))
             else:
-                values = fire(layer, values, self.levels.steps, self.levels.clip)[0]
+                values = fire(layer, values, self.levels.steps, self.levels.clip, add_up=False)[0]
         features = values.to(torch.float32)
         return self.centre(features), self.spread(features)
 

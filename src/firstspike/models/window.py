@@ -25,7 +25,7 @@ from firstspike.models.layout import (
     layout_shapes,
     parse_layout,
 )
-from firstspike.models.quantised import fire, quantise_and_add_up
+from firstspike.models.quantised import fire, quantise, quantise_and_add_up
 from firstspike.neurons import Window
 from firstspike.nn.largest import max_pool
 from firstspike.nn.normed import NormedConnection, connect, round_to_grid
@@ -146,37 +146,39 @@ class NormedNetwork(torch.nn.Module):
     def membranes(self, images: Any) -> list[Tensor]:
         """Return the membranes of every layer at the end of its inputs, the output's last."""
         hidden: list[Tensor] = []
-        output = self._walk(images, hidden)[1]
+        output = self._walk(images, membranes=hidden)[1]
         return [*hidden, output]
 
     def _walk(
-        self, images: Any, membranes: list[Tensor] | None = None
-    ) -> tuple[list[Tensor], Tensor, list[Tensor]]:
-        """Values of the input and of every hidden layer, the output's membranes, the hidden values' sums.
+        self, images: Any, *, membranes: list[Tensor] | None = None, totals: list[Tensor] | None = None
+    ) -> tuple[list[Tensor], Tensor]:
+        """The values of the input and of every hidden layer, and the output's membranes.
 
-        A list of `membranes` receives those of the hidden layers. An ANN has no sums.
+        Lists of `membranes` and `totals` receive the hidden layers' membranes and the sums of their values.
         """
         spikes = encode_latency(check_maps(images, self.in_shape), self.in_steps)
         received = spikes.values.to(self.dtype, memory_format=torch.channels_last)
-        values, totals = [received], []
+        values = [received]
 
-        def active(membrane: Tensor) -> Tensor:
+        def of_membrane(membrane: Tensor) -> Tensor:
             if membranes is not None:
                 membranes.append(membrane)
-            if self.levels:
-                return keep(*quantise_and_add_up(membrane, self.levels, self.clip))
-            values.append(F.relu(membrane) / self.clip)
-            return values[-1]
+            if not self.levels:
+                return record(F.relu(membrane) / self.clip)
+            if totals is None:
+                return record(quantise(membrane, self.levels, self.clip))
+            return record(*quantise_and_add_up(membrane, self.levels, self.clip))
 
-        def fired(layer: NormedConnection, received: Tensor) -> Tensor:
+        def of_layer(layer: NormedConnection, received: Tensor) -> Tensor:
             if membranes is not None or not self.levels:
-                return active(layer(received))
-            return keep(*fire(layer, received, self.levels, self.clip))
+                return of_membrane(layer(received))
+            return record(*fire(layer, received, self.levels, self.clip, add_up=totals is not None))
 
-        def keep(fired: Tensor, total: Tensor) -> Tensor:
-            values.append(fired)
-            totals.append(total)
-            return fired
+        def record(found: Tensor, total: Tensor | None = None) -> Tensor:
+            values.append(found)
+            if totals is not None and total is not None:
+                totals.append(total)
+            return found
 
         blocks = iter(self.blocks)
         pooled = False
@@ -189,13 +191,13 @@ class NormedNetwork(torch.nn.Module):
             pooled = isinstance(block, WindowLayer) and block.pool > 1
             if isinstance(block, ResidualBlock):
                 past = received * self.clip if block.past is None else block.past(received)
-                received = active(block.second(fired(block.first, received)) + past)
+                received = of_membrane(block.second(of_layer(block.first, received)) + past)
             else:
-                received = fired(cast(WindowLayer, block), received)
+                received = of_layer(cast(WindowLayer, block), received)
         if self.average > 1:
             received = F.avg_pool2d(received, self.average)
         received = F.dropout(received.flatten(1).to(torch.float32), self.dropout, self.training)
-        return values, connect(received, *self.output_weights()), totals
+        return values, connect(received, *self.output_weights())
 
     @property
     def layers(self) -> list[WindowLayer]:
@@ -258,12 +260,20 @@ class WindowNetwork(NormedNetwork):
 
     def trace(self, images: Any) -> tuple[list[Tensor], Spikes]:
         """Return the values of the input and of every hidden layer, and the output's spikes."""
-        values, membrane, _ = self._walk(images)
+        values, membrane = self._walk(images)
         return values, self.output_neuron.quantise(membrane, self.steps)
 
     def with_mean(self, images: Any) -> tuple[Spikes, Tensor]:
-        """Return the output's spikes and the mean value of all hidden neurons, for a spike penalty."""
-        values, membrane, totals = self._walk(images)
+        """Return the output's spikes and the mean value of all hidden neurons, for a spike penalty.
+
+        Args:
+            images: ``(batch, channels, y, x)``.
+
+        Returns:
+            Spikes ``(batch, classes)``; a float32 scalar in 0 ... 1.
+        """
+        totals: list[Tensor] = []
+        values, membrane = self._walk(images, totals=totals)
         mean = torch.stack(totals).sum() / sum(part.numel() for part in values[1:])
         return self.output_neuron.quantise(membrane, self.steps), mean
 

@@ -76,21 +76,21 @@ class BatchNorm(torch.nn.Module):
         mean = all_reduce(wide.sum(across)) / count
         centred = wide - mean.reshape(shape)
         variance = all_reduce(centred.square().sum(across)) / count
-        self.move(mean, variance, int(count[0]))
+        self.move(mean, variance, count)
         scaled = centred * ((variance + self.epsilon).rsqrt() * self.weight).reshape(shape)
         return (scaled + self.bias.reshape(shape)).to(values.dtype)
 
     def normalises_by_batch(self, values: Tensor) -> bool:
-        """Return whether `forward` normalises these values by the statistics of this batch alone."""
+        """Return whether `forward` normalises these values by the statistics of this process's batch."""
         return self.training and values.numel() > values.shape[1] and not _together()
 
     @torch.no_grad()
-    def move(self, mean: Tensor, variance: Tensor, count: int) -> None:
+    def move(self, mean: Tensor, variance: Tensor, count: int | Tensor) -> None:
         """Move the running statistics towards those of a batch.
 
         Args:
             mean, variance: ``(features,)``; the variance without Bessel's correction.
-            count: values of each feature in the batch.
+            count: values of each feature in the batch, more than one.
         """
         self.running_mean.lerp_(mean.to(self.running_mean.dtype), self.momentum)
         self.running_var.lerp_((variance * (count / (count - 1))).to(self.running_var.dtype), self.momentum)
@@ -149,7 +149,7 @@ class NormedConnection(torch.nn.Module):
         return normalised
 
     def before_norm(self, values: Tensor) -> Tensor:
-        """Return the sums that the normalisation receives in training, of values ``(B, I, ...)``."""
+        """Return the sums ``(B, O, ...)`` that the normalisation receives in training."""
         return max_pool(self._sums(values, self.weight), self.pool)
 
     def folded(self) -> tuple[Tensor, Tensor]:

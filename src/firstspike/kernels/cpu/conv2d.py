@@ -328,10 +328,12 @@ def input_gradient(
     num_steps: int,
 ) -> np.ndarray:
     """Return ``dL/dt_i`` ``(batch, in_channels, height, width)``, Eq. 15; arguments as there."""
-    arrays = rows_GRO, _positions(crossing_BOYX, geometry), _positions(delta_BOYX, geometry)
-    rows, crossing, delta = (pad_columns(array) for array in arrays)
+    rows, crossing, delta = (
+        pad_columns(array)
+        for array in (rows_GRO, _positions(crossing_BOYX, geometry), _positions(delta_BOYX, geometry))
+    )
     times_BGI = _by_group(times_BCHW, geometry)
-    grad = np.zeros(times_BGI.shape, delta.dtype)
+    grad = arrays.zeros(times_BGI.shape, delta.dtype)
     where, kind, _ = _layout(times_BCHW, geometry)
     arguments = where, kind, blocks(rows, CACHED), grad
     threads.run(

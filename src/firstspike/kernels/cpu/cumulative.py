@@ -17,11 +17,10 @@ GRADIENTS = ("every_step", "firing_step", "bptt")
 
 
 @compiled
-def _fire(membrane, size, last, half, out, begin, end):
+def _fire(membrane, size, last, out, begin, end):
     steps, _, _, _, channels = membrane.shape
     height, width = out.shape[2], out.shape[3]
-    bits, sum_bits = np.empty(channels, np.uint32), np.empty((steps, channels), np.uint32)
-    values, sums = bits.view(np.float32), sum_bits.view(np.float32)
+    values, sums = np.empty(channels, np.float32), np.empty((steps, channels), np.float32)
     fired = np.empty(channels, np.float32)
     for item in range(begin, end):
         b, y, x = item // (height * width), item // width % height, item % width
@@ -30,7 +29,7 @@ def _fire(membrane, size, last, half, out, begin, end):
             row, column = y * size + patch // size, x * size + patch % size
             fired[:] = 0
             for t in range(steps):
-                widen(membrane[t, b, row, column], bits, values, half)
+                widen(membrane[t, b, row, column], values)
                 total = sums[t]
                 for c in range(channels):
                     above = np.float32(1) if values[c] >= 1 else np.float32(0)
@@ -39,7 +38,7 @@ def _fire(membrane, size, last, half, out, begin, end):
         if last:
             sums[steps - 1] = size * size
         for t in range(steps):
-            narrow(sum_bits[t], sums[t], out[t, b, y, x], half)
+            narrow(sums[t], out[t, b, y, x])
 
 
 @compiled
@@ -48,11 +47,10 @@ def _share_fire(address, parts, size, arguments):
 
 
 @compiled
-def _gradient(membrane, grad, size, last, half, mode, surrogate, scale, out, begin, end):
+def _gradient(membrane, grad, size, last, mode, surrogate, scale, out, begin, end):
     steps, _, _, _, channels = membrane.shape
     height, width = grad.shape[2], grad.shape[3]
-    bits, grad_bits = np.empty(channels, np.uint32), np.empty(channels, np.uint32)
-    values, given = bits.view(np.float32), grad_bits.view(np.float32)
+    values, given = np.empty(channels, np.float32), np.empty(channels, np.float32)
     totals, passed = np.empty(channels, np.float32), np.empty(channels, np.float32)
     first = np.empty(channels, np.int32)
     for item in range(begin, end):
@@ -62,15 +60,15 @@ def _gradient(membrane, grad, size, last, half, mode, surrogate, scale, out, beg
             if mode > 0:
                 first[:] = steps
                 for t in range(steps - 1, -1, -1):
-                    widen(membrane[t, b, row, column], bits, values, half)
+                    widen(membrane[t, b, row, column], values)
                     for c in range(channels):
                         first[c] = t if values[c] >= 1 else first[c]
                 totals[:] = 0
             for t in range(steps - 1, -1, -1):
-                widen(grad[t, b, y, x], grad_bits, given, half)
+                widen(grad[t, b, y, x], given)
                 if last and t == steps - 1:
                     given[:] = 0
-                widen(membrane[t, b, row, column], bits, values, half)
+                widen(membrane[t, b, row, column], values)
                 if mode == 0:
                     passed[:] = given
                 else:
@@ -85,7 +83,7 @@ def _gradient(membrane, grad, size, last, half, mode, surrogate, scale, out, beg
                     values[c] -= np.float32(1)
                     passed[c] *= scale
                 times_surrogate(surrogate, passed, values, scale, values)
-                narrow(bits, values, out[t, b, row, column], half)
+                narrow(values, out[t, b, row, column])
 
 
 @compiled
@@ -104,7 +102,7 @@ def fire(membrane: np.ndarray, size: int, last: bool) -> np.ndarray:
     """
     steps, batch, height, width, channels = membrane.shape
     out = np.empty((steps, batch, height // size, width // size, channels), membrane.dtype)
-    arguments = membrane, size, last, membrane.dtype == np.uint16, out
+    arguments = membrane, size, last, out
     threads.run(_share_fire, _fire, batch * out.shape[2] * out.shape[3], *arguments)
     return out
 
@@ -132,7 +130,6 @@ def gradient(
         grad,
         size,
         last,
-        membrane.dtype == np.uint16,
         GRADIENTS.index(mode),
         SURROGATES.index(surrogate),
         np.float32(1 / width),

@@ -1,10 +1,10 @@
-"""Rows of bfloat16 in compiled loops, which come and go as their bits (uint16): numpy has no such type."""
+"""bfloat16 in compiled loops: it comes and goes as its bits (uint16), since numpy has no such type."""
 
 from typing import Any
 
-import numpy as np
 from llvmlite import ir
 from numba import types
+from numba.core.errors import TypingError
 from numba.extending import intrinsic
 
 from firstspike.kernels.cpu.compiling import compiled
@@ -15,6 +15,8 @@ def widened(typingctx: Any, number: Any) -> Any:
     """Return a number of an array as float32, one of uint16 from its bits."""
     if number == types.float32:
         return number(number), lambda context, builder, signature, arguments: arguments[0]
+    if number != types.uint16:
+        raise TypingError(f"expected float32 or the bits of bfloat16, found {number}")
 
     def codegen(context, builder, signature, arguments):
         word = ir.IntType(32)
@@ -29,6 +31,8 @@ def narrowed(typingctx: Any, value: Any, like: Any) -> Any:
     """Return a float32 as a number like `like`, rounded to bfloat16, ties to even, if that is uint16."""
     if like == types.float32:
         return like(value, like), lambda context, builder, signature, arguments: arguments[0]
+    if like != types.uint16:
+        raise TypingError(f"expected float32 or the bits of bfloat16, found {like}")
 
     def codegen(context, builder, signature, arguments):
         word = ir.IntType(32)
@@ -42,23 +46,14 @@ def narrowed(typingctx: Any, value: Any, like: Any) -> Any:
 
 
 @compiled(inline="always")
-def widen(row, bits, values, half):
-    """Write `row` as float32 into `values`, whose memory `bits` is; `row` holds bits if `half`."""
-    if half:
-        for c in range(values.shape[0]):
-            bits[c] = np.uint32(row[c]) << np.uint32(16)
-    else:
-        for c in range(values.shape[0]):
-            values[c] = row[c]
+def widen(row, values):
+    """Write `row`, float32 or bits, as float32 into `values`."""
+    for c in range(values.shape[0]):
+        values[c] = widened(row[c])
 
 
 @compiled(inline="always")
-def narrow(bits, values, row, half):
-    """Write `values` to `row`, rounded to the nearest bfloat16, ties to even, if `half`."""
-    if half:
-        for c in range(values.shape[0]):
-            even = (bits[c] >> np.uint32(16)) & np.uint32(1)
-            row[c] = (bits[c] + np.uint32(0x7FFF) + even) >> np.uint32(16)
-    else:
-        for c in range(values.shape[0]):
-            row[c] = values[c]
+def narrow(values, row):
+    """Write `values` to `row`, rounded to bfloat16 if that holds bits."""
+    for c in range(values.shape[0]):
+        row[c] = narrowed(values[c], row[c])

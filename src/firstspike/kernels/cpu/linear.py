@@ -56,9 +56,10 @@ def walk(keys, first, last, membrane, out, weight_IO, threshold, silent, column)
             `AHEAD` longer.
         membrane: the block before the first spike.
         out: `silent` in every lane, or an earlier step.
-        weight_IO: float32, float64, or int8 where membranes have 16 bits; the block begins at `column`.
+        weight_IO: float32, float64, or int8 where membranes have 16 bits.
         threshold: in the membranes' precision.
         silent: number of steps, int32, or int16 with integers.
+        column: where the block begins in a row.
     """
     # Unsigned indices spare a test for negative ones.
     n_out, one, ahead = weight_IO.shape[1], np.uint64(1), np.uint64(AHEAD)

@@ -22,6 +22,7 @@ from firstspike.kernels.cpu.half import narrowed, widened
 
 # Numbers that are taken together, which stay in the fastest cache with what belongs to them.
 _ROW = 1024
+_PIVOTS = 32
 
 
 class Normal(NamedTuple):
@@ -81,15 +82,15 @@ def _share_fire(address, parts, size, arguments):
 
 
 @compiled(inline="always")
-def _passed(grad, more, away, unit, start):
+def _passed(grad, added, away, unit, start):
     """Return the gradient of one value if its membrane is inside the range, else 0."""
     place = away * unit + start
     inside = (place > np.float32(0)) & (place < np.float32(1))
-    return widened(grad) + more if inside else np.float32(0)
+    return widened(grad) + added if inside else np.float32(0)
 
 
 @compiled
-def _gradient_sums(sums, grads, length, more, mean_L, unit_L, from_L, moments_P2L, begin, end):
+def _gradient_sums(sums, grads, length, added, mean_L, unit_L, from_L, moments_P2L, begin, end):
     """Add up gradients and gradients times distances to the mean."""
     part = threads.part_of(begin, moments_P2L.shape[0], -(-sums.shape[0] // length))
     first_L, second_L = moments_P2L[part, 0], moments_P2L[part, 1]
@@ -98,7 +99,7 @@ def _gradient_sums(sums, grads, length, more, mean_L, unit_L, from_L, moments_P2
         row, grad = sums[start:stop], grads[start:stop]
         for k in range(row.shape[0]):
             away = widened(row[k]) - mean_L[k]
-            given = _passed(grad[k], more, away, unit_L[k], from_L[k])
+            given = _passed(grad[k], added, away, unit_L[k], from_L[k])
             first_L[k] += given
             second_L[k] += given * away
 
@@ -110,7 +111,7 @@ def _share_gradient_sums(address, parts, size, arguments):
 
 @compiled
 def _gradient(
-    sums, grads, length, more, mean_L, unit_L, from_L, by_grad_L, by_away_L, by_all_L, out, begin, end
+    sums, grads, length, added, mean_L, unit_L, from_L, by_grad_L, by_away_L, by_all_L, out, begin, end
 ):
     for block in range(begin, end):
         start, stop = block * length, (block + 1) * length
@@ -118,7 +119,7 @@ def _gradient(
         found = out[start:stop]
         for k in range(row.shape[0]):
             away = widened(row[k]) - mean_L[k]
-            given = _passed(grad[k], more, away, unit_L[k], from_L[k])
+            given = _passed(grad[k], added, away, unit_L[k], from_L[k])
             total = given * by_grad_L[k] + away * by_away_L[k] + by_all_L[k]
             found[k] = narrowed(total, row[k])
 
@@ -132,15 +133,16 @@ def normal(sums: np.ndarray, gain: np.ndarray, bias: np.ndarray, epsilon: float)
     """Return how this batch is normalised.
 
     Args:
-        sums: ``(N, F)``, C-contiguous, float32, or uint16 for the bits of bfloat16; two places or more.
+        sums: ``(N, F)``, C-contiguous, float32, or uint16 for the bits of bfloat16; two places or added.
         gain, bias: ``(F,)``.
         epsilon: added to the variance.
     """
     count, features = sums.shape
     length, blocks = _blocks(sums)
-    # Near the mean, so that the squares of distances lose nothing.
-    first = sums[0]
-    pivot = (first.astype(np.uint32) << 16).view(np.float32) if first.dtype == np.uint16 else first
+    # The mean of some places all over the batch: squares of distances to it lose little.
+    some = sums[:: max(1, count // _PIVOTS)]
+    some = (some.astype(np.uint32) << 16).view(np.float32) if some.dtype == np.uint16 else some
+    pivot = some.mean(0, dtype=np.float64).astype(np.float32)
     moments = arrays.zeros((threads.parts(blocks), 2, length), np.float32)
     arguments = sums.reshape(-1), length, np.tile(pivot, length // features), moments
     threads.run(_share_moments, _moments, blocks, *arguments)
@@ -165,7 +167,7 @@ def fire(sums: np.ndarray, how: Normal, steps: int, high: float) -> tuple[np.nda
         _repeated(one, length, sums) for one in (how.mean, how.scale * unit, how.shift * unit + 0.5)
     )
     out = arrays.empty(sums.shape, sums.dtype)
-    # Levels are whole, and their sums in float32 too.
+    # Levels are whole, and so are their sums in float32 up to 2^24, of a row's place in every block.
     levels = arrays.zeros((threads.parts(blocks), length), np.float32)
     arguments = (
         sums.reshape(-1),
@@ -183,7 +185,7 @@ def fire(sums: np.ndarray, how: Normal, steps: int, high: float) -> tuple[np.nda
 
 
 def gradient(
-    sums: np.ndarray, grads: np.ndarray, how: Normal, high: float, more: float = 0.0
+    sums: np.ndarray, grads: np.ndarray, how: Normal, high: float, added: float = 0.0
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Return the gradients of the sums, the gains ``(F,)`` and the biases ``(F,)``.
 
@@ -192,14 +194,14 @@ def gradient(
     Args:
         sums, how, high: as for `fire`.
         grads: of the values, like `sums`.
-        more: added to each of them.
+        added: to each of them.
     """
     count, features = sums.shape
     length, blocks = _blocks(sums)
     mean, factor, start = (
         _repeated(one, length, sums) for one in (how.mean, how.scale / high, how.shift / high)
     )
-    flat = sums.reshape(-1), grads.reshape(-1), length, np.float32(more), mean, factor, start
+    flat = sums.reshape(-1), grads.reshape(-1), length, np.float32(added), mean, factor, start
     moments = arrays.zeros((threads.parts(blocks), 2, length), np.float32)
     threads.run(_share_gradient_sums, _gradient_sums, blocks, *flat, moments)
     by_bias, by_distance = _by_feature(moments, features) / high

@@ -94,34 +94,32 @@ def _slopes(kind, angle, left, before, by_left, by_before):
 
 
 @compiled(inline="always")
-def _membranes(current, before, left, half, numbers, kinds, bits, values, other_bits, other, omega, out):
+def _membranes(current, before, left, numbers, kinds, values, other, omega, out):
     """Write ``alpha Omega + I`` of one row of a patch into `out`; clear `left` if it is not carried."""
     kind, carried, _, _ = kinds
     angle, alpha, _, _, _ = numbers
     if carried & 1 == 0:
         left[:] = 0
     if carried & 2:
-        widen(before, other_bits, other, half)
+        widen(before, other)
     if carried:
         _project(kind, angle, left, other, omega)
-    widen(current, bits, values, half)
+    widen(current, values)
     for c in range(out.shape[0]):
         out[c] = values[c] + alpha * omega[c]
 
 
 @compiled
-def _fire(current, before, corners, sides, share, half, numbers, kinds, spikes, leftover, begin, end):
+def _fire(current, before, corners, sides, share, numbers, kinds, spikes, leftover, begin, end):
     _, height, width = current.shape
     rows, length = sides
     _, _, threshold, region, _ = numbers
     _, _, _, fractional = kinds
-    bits, other_bits = np.empty(length, np.uint32), np.zeros(length, np.uint32)
-    values, other = bits.view(np.float32), other_bits.view(np.float32)
+    values, other = np.empty(length, np.float32), np.zeros(length, np.float32)
     left, omega = np.empty(length, np.float32), np.zeros(length, np.float32)
     membrane = np.empty(length, np.float32)
     fired, kept = np.empty((height, width), np.float32), np.empty((height, width), np.float32)
-    out_bits = np.empty(width, np.uint32)
-    out = out_bits.view(np.float32)
+    out = np.empty(width, np.float32)
     for b in range(begin, end):
         fired[:] = 0
         kept[:] = 0
@@ -133,12 +131,9 @@ def _fire(current, before, corners, sides, share, half, numbers, kinds, spikes, 
                     current[b, y, x : x + length],
                     before[b, y, x : x + length],
                     left,
-                    half,
                     numbers,
                     kinds,
-                    bits,
                     values,
-                    other_bits,
                     other,
                     omega,
                     membrane,
@@ -157,10 +152,10 @@ def _fire(current, before, corners, sides, share, half, numbers, kinds, spikes, 
             else:
                 for c in range(width):
                     out[c] = _ONE if fired_here[c] * share_here[c] > region else _ZERO
-            narrow(out_bits, out, spikes[b, y], half)
+            narrow(out, spikes[b, y])
             for c in range(width):
                 out[c] = kept_here[c] * share_here[c]
-            narrow(out_bits, out, leftover[b, y], half)
+            narrow(out, leftover[b, y])
 
 
 @compiled
@@ -177,7 +172,6 @@ def _gradient(
     corners,
     sides,
     share,
-    half,
     numbers,
     kinds,
     grad_current,
@@ -189,8 +183,7 @@ def _gradient(
     rows, length = sides
     angle, alpha, threshold, _, per_width = numbers
     kind, carried, surrogate, _ = kinds
-    bits, other_bits = np.empty(length, np.uint32), np.zeros(length, np.uint32)
-    values, other = bits.view(np.float32), other_bits.view(np.float32)
+    values, other = np.empty(length, np.float32), np.zeros(length, np.float32)
     count = corners.shape[0]
     lefts = np.empty((count + 1, length), np.float32)
     membranes = np.empty((count, length), np.float32)
@@ -210,12 +203,9 @@ def _gradient(
                     current[b, y, x : x + length],
                     before[b, y, x : x + length],
                     lefts[p],
-                    half,
                     numbers,
                     kinds,
-                    bits,
                     values,
-                    other_bits,
                     other,
                     omega,
                     membrane,
@@ -228,10 +218,10 @@ def _gradient(
                 y, x = corners[p, 0] + row, corners[p, 1]
                 share_here, membrane = share[y, x : x + length], membranes[p]
                 to_here = to_current[y, x : x + length]
-                widen(grad_leftover[b, y, x : x + length], bits, values, half)
+                widen(grad_leftover[b, y, x : x + length], values)
                 for c in range(length):
                     passed[c] += values[c] * share_here[c]
-                widen(grad_spikes[b, y, x : x + length], bits, values, half)
+                widen(grad_spikes[b, y, x : x + length], values)
                 for c in range(length):
                     slopes[c] = membrane[c] - threshold
                 times_surrogate(surrogate, heights, slopes, per_width, slopes)
@@ -242,7 +232,7 @@ def _gradient(
                     to_here[c] += passed[c]
                 if carried:
                     if carried & 2:
-                        widen(before[b, y, x : x + length], other_bits, other, half)
+                        widen(before[b, y, x : x + length], other)
                     _slopes(kind, angle, lefts[p], other, by_left, by_before)
                     back = to_before[y, x : x + length]
                     for c in range(length):
@@ -251,16 +241,15 @@ def _gradient(
                         passed[c] = to_omega * by_left[c]
                 if carried & 1 == 0:
                     passed[:] = 0
-        _write(to_current, half, grad_current[b])
+        _write(to_current, grad_current[b])
         if carried & 2:
-            _write(to_before, half, grad_before[b])
+            _write(to_before, grad_before[b])
 
 
 @compiled(inline="always")
-def _write(values, half, out):
-    bits = values.view(np.uint32)
+def _write(values, out):
     for y in range(values.shape[0]):
-        narrow(bits[y], values[y], out[y], half)
+        narrow(values[y], out[y])
 
 
 @compiled
@@ -323,7 +312,6 @@ class Walk:
             current,
             current if before is None else before,
             *self._place,
-            current.dtype == np.uint16,
             self._numbers,
             self._kinds_with(before),
             spikes,
@@ -349,7 +337,6 @@ class Walk:
             grad_spikes,
             grad_leftover,
             *self._place,
-            current.dtype == np.uint16,
             self._numbers,
             self._kinds_with(before),
             grad_current,

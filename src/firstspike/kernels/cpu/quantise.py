@@ -29,13 +29,13 @@ def _share_forward(address, parts, size, arguments):
 
 
 @compiled
-def _backward(membrane_N, grad_N, more, high, share, out_N, begin, end):
+def _backward(membrane_N, grad_N, added, high, share, out_N, begin, end):
     zero = np.float32(0)
     membrane, grad, out = membrane_N[begin:end], grad_N[begin:end], out_N[begin:end]
     for k in range(membrane.shape[0]):
         place = widened(membrane[k])
         inside = (place > zero) & (place < high)
-        given = (widened(grad[k]) + more) * share
+        given = (widened(grad[k]) + added) * share
         out[k] = narrowed(given if inside else zero, membrane[k])
 
 
@@ -66,19 +66,19 @@ def quantise(membrane: np.ndarray, steps: int, high: float) -> np.ndarray:
     return out
 
 
-def gradient(membrane: np.ndarray, grad: np.ndarray, high: float, more: float = 0.0) -> np.ndarray:
+def gradient(membrane: np.ndarray, grad: np.ndarray, high: float, added: float = 0.0) -> np.ndarray:
     """Return the gradient of the membrane, straight through the levels inside the range and 0 outside.
 
     Args:
         membrane, high: as for `quantise`.
         grad: of the values, of the membrane's shape and precision, C-contiguous.
-        more: added to each of them.
+        added: to each of them.
     """
     out = np.empty_like(membrane)
     arguments = (
         membrane.reshape(-1),
         grad.reshape(-1),
-        np.float32(more),
+        np.float32(added),
         np.float32(high),
         np.float32(1 / high),
         out.reshape(-1),

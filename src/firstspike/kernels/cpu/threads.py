@@ -22,6 +22,7 @@ import torch
 from llvmlite import ir
 from numba import types
 from numba.core import cgutils
+from numba.core.errors import TypingError
 from numba.extending import intrinsic
 
 from firstspike.kernels.cpu.compiling import compiled
@@ -103,9 +104,10 @@ def run(launch: Callable[..., int], kernel: Callable[..., None], size: int, *arg
 
 
 def _lent(context: Any, builder: Any, kind: Any, value: Any) -> Any:
-    """An argument whose arrays count no users: threads that count on one line wait for each other.
+    """An argument with its arrays' reference counts removed, for the time of the call.
 
-    The caller holds the arrays until all threads are done.
+    Numba counts at every view and call, and atomic updates of one counter from several threads are slow.
+    The caller holds the arrays until all threads are done; a kernel keeps and returns none.
     """
     if isinstance(kind, types.BaseTuple):
         parts = zip(kind.types, cgutils.unpack_tuple(builder, value), strict=True)
@@ -126,6 +128,8 @@ def share(typingctx: Any, address: Any, parts: Any, size: Any, kernel: Any, argu
     """
     signature = (*arguments, types.int64, types.int64)
     callee = kernel.dispatcher.get_compile_result(typingctx.resolve_function_type(kernel, signature, {}))
+    if callee.signature.return_type != types.none:
+        raise TypingError("a kernel that threads share returns nothing")
 
     def codegen(context, builder, outer, values):
         long, pointer = ir.IntType(64), cgutils.voidptr_t
