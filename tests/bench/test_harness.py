@@ -160,7 +160,7 @@ def test_the_names_are_those_of_the_plan_and_unknown_ones_are_refused():
 @pytest.mark.skipif(torch.cuda.is_available(), reason="a GPU is here")
 def test_gpu_rows_without_a_gpu_are_skipped():
     with Setting("digits") as setting:
-        for spec in chosen(["gpu-linear-train-vs-dense", "gpu-linear-train-vs-spikingjelly"]):
+        for spec in (spec for spec in suite.SPECS if spec.gpu):
             assert "CUDA" in measure(spec, setting).skipped
 
 

@@ -12,6 +12,9 @@ from firstspike.bench.harness import Pairs, repeated
 from firstspike.bench.setting import Measured, Setting, need_cuda
 from firstspike.data import ImageSet
 from firstspike.models.layout import Conv, Full, Pool, Shape
+from firstspike.models.precision import fast_precision
+from firstspike.models.quantised import fire_sums
+from firstspike.nn.normed import NormedConnection
 from firstspike.recipes import preset
 from firstspike.recipes.base import DeepClassifier
 from firstspike.recipes.one_step import OneStepRecipe
@@ -56,6 +59,30 @@ def deep_step(
         return Measured(pairs.scaled(1e3), f"batch {_BATCH}, without augmentation; both in {precision}")
 
     return row
+
+
+def norm_and_levels(setting: Setting) -> Measured:
+    """Batch normalisation and levels, forward and backward, against torch's operations for them."""
+    shape = 128, 32, 28, 28
+    dtype = torch.bfloat16 if fast_precision("cpu") == "bfloat16" else torch.float32
+    generator = torch.Generator().manual_seed(0)
+    sums, given = (
+        torch.randn(shape, generator=generator).to(dtype, memory_format=torch.channels_last)
+        for _ in range(2)
+    )
+    layers = [NormedConnection((32, 32, 3, 3)).train() for _ in range(2)]
+
+    def ours() -> None:
+        fire_sums(sums.clone().requires_grad_(), layers[0].norm, 8, 2.0)[0].backward(given)
+
+    def theirs() -> None:
+        membrane = layers[1].norm(sums.clone().requires_grad_())
+        levels = (membrane.clamp(0, 2.0) * 4 + 0.5).floor() / 8
+        # Straight through: the value of the levels, the gradient of the clipped line.
+        line = membrane.clamp(0, 2.0) / 2
+        (line + (levels - line).detach()).backward(given)
+
+    return Measured(setting.compare(ours, theirs).scaled(1e3), f"{' x '.join(map(str, shape))}, {dtype}")
 
 
 def whole_report(setting: Setting) -> Measured:

@@ -8,7 +8,7 @@ import torch
 from firstspike.bench.harness import Row, Skipped, summary
 from firstspike.bench.machine import machine
 from firstspike.bench.rows_conv import conv_forward, conv_train
-from firstspike.bench.rows_deep import deep_step, one_patch, whole_report
+from firstspike.bench.rows_deep import deep_step, norm_and_levels, one_patch, whole_report
 from firstspike.bench.rows_gpu import train_on_gpu, train_on_gpu_against_spikingjelly
 from firstspike.bench.rows_jobs import whole_job
 from firstspike.bench.rows_linear import (
@@ -51,6 +51,7 @@ SPECS = (
     Spec("memory-vs-norse", "bytes", memory_against("norse")),
     Spec("second-process", "s", second_process, target=1.0, drawn=True),
     Spec("onestep-windows-vs-none", "ms", patches, target=3.0, drawn=True),
+    Spec("norm-and-levels-vs-torch", "ms", norm_and_levels, drawn=True),
     Spec("report-resnet18", "s", whole_report, target=1.0, drawn=True),
     Spec("job-mnist-98", "s", whole_job("classifier")),
     Spec("job-fashion-epoch", "s", whole_job("epoch")),

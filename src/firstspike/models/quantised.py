@@ -63,7 +63,7 @@ def fire(
     if connection.training and values.device.type == "cpu" and _bare(connection) and _bare(norm):
         sums = connection.before_norm(values)
         if sums.dtype in _COMPILED and norm.normalises_by_batch(sums):
-            return _fire_normed(sums, norm, steps, high)
+            return fire_sums(sums, norm, steps, high)
         membrane = norm(sums)
     else:
         membrane = connection(values)
@@ -137,7 +137,14 @@ class _Plain(torch.autograd.Function):
 
 
 @untraced
-def _fire_normed(sums: Tensor, norm: BatchNorm, steps: int, high: float) -> tuple[Tensor, Tensor]:
+def fire_sums(sums: Tensor, norm: BatchNorm, steps: int, high: float) -> tuple[Tensor, Tensor]:
+    """Return the values of neurons, and the sum of these, whose own sums this batch's statistics normalise.
+
+    Args:
+        sums: ``(B, O)`` or ``(B, O, y, x)``, on the CPU, float32 or bfloat16; of a feature more than one.
+        norm: whose running statistics move.
+        steps, high: as for `quantise`.
+    """
     fired, total = _NormedLevels.apply(sums, norm.weight, norm.bias, norm, steps, high)
     return fired, total
 
