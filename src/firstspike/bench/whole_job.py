@@ -21,7 +21,7 @@ from torch.nn import functional as F
 
 from firstspike.data import ImageSet, load
 
-GOAL, EPOCHS = 0.98, 20
+GOAL, EPOCHS = 0.98, 8
 MISSED = f"{GOAL:.0%} were not reached"
 DIGIT, GAN_EPOCHS = 3, 20
 _EPOCH_BATCH, _EPOCH_RATE = 128, 2e-3
@@ -41,13 +41,13 @@ class _Reached(Exception):
 
 
 def our_classifier(task: Task) -> bool:
-    """Train ``aggressive-ttfs-window`` until `GOAL` of the validation images are right, or eight epochs.
+    """Train ``aggressive-ttfs-window`` until `GOAL` of the validation images are right, or `EPOCHS` epochs.
 
     Its rate falls to zero over these epochs.
     """
     from firstspike.recipes import preset
 
-    recipe = replace(cast(Any, preset("aggressive-ttfs-window").recipe), epochs=8)
+    recipe = replace(cast(Any, preset("aggressive-ttfs-window").recipe), epochs=EPOCHS)
 
     def watch(epoch: int, model: nn.Module) -> None:
         if epoch and recipe.judge(model, task.validation)["validation_accuracy"] >= GOAL:
@@ -61,13 +61,14 @@ def our_classifier(task: Task) -> bool:
 
 
 def plain_classifier(task: Task) -> bool:
-    """Train 784-400-10 with ReLU by Adam, rate 1e-3, as long, or for `EPOCHS` epochs."""
+    """Train 784-400-10 with ReLU by Adam as long; its rate falls from 2e-3 to zero over these epochs."""
     torch.manual_seed(0)
     model = nn.Sequential(nn.Linear(784, 400), nn.ReLU(), nn.Linear(400, 10))
     images, labels = _pixels(task.train), task.train.labels
     others, truth = _pixels(task.validation), task.validation.labels
-    optimizer = torch.optim.Adam(model.parameters(), 1e-3)
-    for _ in range(EPOCHS):
+    optimizer = torch.optim.Adam(model.parameters(), 2e-3)
+    for epoch in range(EPOCHS):
+        optimizer.param_groups[0]["lr"] = 2e-3 * (1 - epoch / EPOCHS)
         for chosen in _batches(len(images), 128):
             optimizer.zero_grad()
             F.cross_entropy(model(images[chosen]), labels[chosen]).backward()
