@@ -6,12 +6,13 @@ import pytest
 import torch
 
 from firstspike import InputError
+from firstspike.bench import machine as bench_machine
 from firstspike.bench import rows_precision, suite
 from firstspike.bench.harness import Effort, Pairs, Row, Skipped, in_turn, repeated, summary
 from firstspike.bench.machine import machine
 from firstspike.bench.network import WIDTH, enlarged, wide
 from firstspike.bench.peers import Peers
-from firstspike.bench.results import markdown, read_results, with_tables, write_results
+from firstspike.bench.results import machine_line, markdown, read_results, with_tables, write_results
 from firstspike.bench.setting import Measured, Setting, Spec
 from firstspike.bench.suite import chosen, measure, run_rows
 from firstspike.data import load
@@ -124,6 +125,23 @@ def test_the_machine_record_names_what_matters():
     assert record["torch"] == torch.__version__.split("+")[0] or record["torch"] == torch.__version__
     assert record["numpy"] == np.__version__
     assert {"python", "numba", "firstspike", "gpu", "system"} < set(record)
+    assert record["lanes"] in {8, 16}
+    assert record["block"] >= 1
+
+
+def test_caches_are_read_from_the_system(monkeypatch, tmp_path):
+    for index, (kind, level, size) in enumerate(
+        [("Data", 1, "32K"), ("Instruction", 1, "64K"), ("Unified", 2, "512K"), ("Unified", 3, "x")]
+    ):
+        folder = tmp_path / f"index{index}"
+        folder.mkdir()
+        for name, text in (("type", kind), ("level", str(level)), ("size", size)):
+            (folder / name).write_text(f"{text}\n")
+    (tmp_path / "index4").mkdir()
+    monkeypatch.setattr(bench_machine, "CACHES", tmp_path)
+    assert bench_machine.caches() == {"L1": 32, "L2": 512}
+    line = machine_line(machine(2) | {"quick": False})
+    assert "caches L1 32 KiB, L2 512 KiB" in line
 
 
 def test_the_names_are_those_of_the_plan_and_unknown_ones_are_refused():

@@ -100,6 +100,10 @@ def markdown(document: dict[str, Any]) -> str:
 def machine_line(machine: dict[str, Any]) -> str:
     """Return the machine record in one line."""
     where = f"{machine['cpu']}, {machine['cores']} cores, {machine['threads']} threads"
+    if "lanes" in machine:
+        where += f", vectors of {machine['lanes']} floats, blocks of {machine['block']}"
+    if machine.get("caches"):
+        where += ", caches " + ", ".join(f"{level} {size} KiB" for level, size in machine["caches"].items())
     if machine["gpu"]:
         where += f"; {machine['gpu']}"
     versions = ", ".join(f"{name} {machine[name]}" for name in ("python", "torch", "numba", "numpy"))

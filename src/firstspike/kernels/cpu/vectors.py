@@ -30,12 +30,12 @@ FEATURES = frozenset(_ASKED.split(","))
 _WIDE = "+avx512f" in FEATURES
 LANES = 16 if _WIDE else 8
 # A walk holds two blocks at once: in 32 vector registers, or in 16.
-_MOST = 13 if _WIDE else 6
+MOST = 13 if _WIDE else 6
 # Backward kernels hold three, or keep blocks of several samples in the first-level cache.
 CACHED = 7
 
 
-def blocks(rows: np.ndarray, most: int = _MOST) -> tuple[int, ...]:
+def blocks(rows: np.ndarray, most: int = MOST) -> tuple[int, ...]:
     """Return a tuple as long as the best number of vectors per block for the last axis of `rows`.
 
     Blocks never pass the end of a row: the last one is moved back and overlaps the one before.
