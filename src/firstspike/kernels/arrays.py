@@ -1,7 +1,7 @@
-"""Arrays for the compiled kernels: tensors as they take them, and back; memory that begins at a line.
+"""Arrays for the compiled kernels: tensors as arrays and back, and arrays that begin at a cache line.
 
-bfloat16, which numpy has not, comes as its bits. A vector of 64 bytes that straddles two lines costs two
-loads, so what is read and written by such vectors begins at a line.
+bfloat16, which numpy has not, comes as its bits. A vector of 64 bytes that straddles two cache lines costs
+two loads, so results and gradients begin at one.
 """
 
 import math

@@ -133,7 +133,7 @@ def normal(sums: np.ndarray, gain: np.ndarray, bias: np.ndarray, epsilon: float)
     """Return how this batch is normalised.
 
     Args:
-        sums: ``(N, F)``, C-contiguous, float32, or uint16 for the bits of bfloat16; two places or added.
+        sums: ``(N, F)``, C-contiguous, float32, or uint16 for the bits of bfloat16; two places or more.
         gain, bias: ``(F,)``.
         epsilon: added to the variance.
     """
@@ -194,7 +194,7 @@ def gradient(
     Args:
         sums, how, high: as for `fire`.
         grads: of the values, like `sums`.
-        added: to each of them.
+        added: what is added to each of them.
     """
     count, features = sums.shape
     length, blocks = _blocks(sums)

@@ -72,7 +72,7 @@ def gradient(membrane: np.ndarray, grad: np.ndarray, high: float, added: float =
     Args:
         membrane, high: as for `quantise`.
         grad: of the values, of the membrane's shape and precision, C-contiguous.
-        added: to each of them.
+        added: what is added to each of them.
     """
     out = np.empty_like(membrane)
     arguments = (
