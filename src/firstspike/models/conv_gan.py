@@ -292,7 +292,10 @@ class Critic(torch.nn.Module):
     def _activation(self, membrane: Tensor) -> Tensor:
         if self.levels is None:
             return F.leaky_relu(membrane, _LEAK)
-        return quantise(membrane, self.levels.steps, self.levels.critic_clip) * self.levels.critic_clip
+        clip = self.levels.critic_clip
+        values = quantise(membrane, self.levels.steps, clip)
+        # By 1, too, it would be two passes over all maps.
+        return values if clip == 1 else values * clip
 
 
 def draw_noise(
