@@ -35,12 +35,14 @@ def test_the_cpus_kernels_take_and_give_tensors() -> None:
 
 @pytest.mark.parametrize("kind", ["cpu", pytest.param("cuda", marks=interpreted)])
 @pytest.mark.parametrize("grad", [torch.ones(1, 2, 2), torch.ones(2, 2, 1).permute(2, 1, 0)])
-def test_what_is_in_place_on_arrays_is_so_on_tensors(grad: torch.Tensor, kind: str) -> None:
-    grad = grad.clone(memory_format=torch.preserve_format)
+def test_the_membrane_gradient_by_hand_and_its_argument_stays(grad: torch.Tensor, kind: str) -> None:
+    given = grad.clone(memory_format=torch.preserve_format)
     peak = torch.tensor([[[0.0, 1.0], [2.0, 1.0]]])
-    kernels_for(torch.device(kind)).levels.membrane_gradient(grad, peak, torch.ones(1, 2), 1.0)
+    levels = kernels_for(torch.device(kind)).levels
+    found = levels.membrane_gradient(given, peak, torch.ones(1, 2), 1.0)
     # The second neuron's maximum was reached at the first level, which gets the gradient of both.
-    assert grad.flatten().tolist() == [0.25, 2.0, 0.25, 0.0]
+    assert found.flatten().tolist() == [0.25, 2.0, 0.25, 0.0]
+    assert torch.equal(given, grad)
 
 
 @pytest.mark.parametrize("kind", ["cpu", pytest.param("cuda", marks=needs_triton)])

@@ -162,7 +162,9 @@ def shift(images: Tensor, limit: int, border: Border = "black") -> Tensor:
     right = torch.randint(0, 2 * limit + 1, (count, 1, 1)) + torch.arange(width).reshape(1, 1, -1)
     # Gathered by flat places: by three indices it takes three times as long.
     places = (down * padded.shape[-1] + right).reshape(count, *([1] * (images.dim() - 3)), -1)
-    return padded.flatten(-2).gather(-1, places.expand(*images.shape[:-2], -1)).unflatten(-1, (height, width))
+    return (
+        padded.flatten(-2).gather(-1, places.expand(*images.shape[:-2], -1)).unflatten(-1, (height, width))
+    )
 
 
 def _reflected(side: int, limit: int) -> Tensor:

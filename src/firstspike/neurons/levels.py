@@ -77,8 +77,6 @@ def fire_at_levels(
             f"expected times {(len(spikes), weight.shape[-1])} and threshold {shape}, found "
             f"{tuple(spikes.shape)} and {tuple(threshold.shape)}"
         )
-    if spikes.device.type == "cpu":
-        check_read(spikes, weight)
     times = spikes.times
     if current is not None:
         clock = torch.arange(spikes.steps, dtype=times.dtype, device=times.device)
@@ -105,9 +103,13 @@ class _Levels(torch.autograd.Function):
         place = common_device(times=times, weight=weight, threshold=threshold, cumulative=cumulative)
         levels = torch.tensor(rule.levels, device=place)
         times_BI, threshold_BO = times.to(torch.float32).contiguous(), threshold.contiguous()
-        out_BO, peak = kernels_for(place).levels.forward(
-            times_BI, weight.detach().t().contiguous(), threshold_BO, levels, steps
-        )
+        rows = weight.detach().t().contiguous()
+        try:
+            out_BO, peak = kernels_for(place).levels.forward(times_BI, rows, threshold_BO, levels, steps)
+        except ValueError:
+            # The kernel looks as it reads, and does not know what it found.
+            check_read(Spikes.trusted(times_BI, steps), weight)
+            raise
         ctx.save_for_backward(times_BI, weight, threshold_BO, peak, levels)
         ctx.steps, ctx.width = steps, rule.width
         ctx.mark_non_differentiable(out_BO)
@@ -122,8 +124,7 @@ class _Levels(torch.autograd.Function):
     ) -> tuple[Tensor | None, None, Tensor, None, None, None]:
         times, weight, threshold, peak, levels = ctx.saved_tensors
         kernels = kernels_for(times.device).levels
-        grad = grad_cumulative.clone(memory_format=torch.contiguous_format)
-        kernels.membrane_gradient(grad, peak, threshold, ctx.width)
-        grad_weight = kernels.weight_gradient(times, grad, levels, ctx.steps).t()
-        grad_input = grad @ weight if ctx.needs_input_grad[0] else None
+        through = grad_cumulative.contiguous(), peak, threshold, ctx.width
+        grad_weight = kernels.weight_gradient(times, *through, levels, ctx.steps).t()
+        grad_input = kernels.membrane_gradient(*through) @ weight if ctx.needs_input_grad[0] else None
         return grad_input, None, grad_weight, None, None, None

@@ -68,9 +68,7 @@ def test_gradient_equals_the_dense_form(layer: tuple, levels: tuple[int, ...], d
     kernels = triton_kernels().levels
     given, limit, at = times.to(device), threshold.to(device), at.to(device)
     _, peak = kernels.forward(given, weight.to(device), limit, at, T)
-    found = grad.clone().to(device)
-    assert kernels.membrane_gradient(found, peak, limit, 0.5) is None
-    grad_weight = kernels.weight_gradient(given, found, at, T)
+    grad_weight = kernels.weight_gradient(given, grad.to(device), peak, limit, 0.5, at, T)
     torch.testing.assert_close(grad_weight.t().cpu(), rows.grad, rtol=1e-4, atol=1e-5)
 
 
@@ -80,5 +78,5 @@ def test_empty_batch(device: str) -> None:
     out, peak = kernels.forward(times, torch.ones(3, 2).to(device), limit, at.to(device), T)
     assert out.shape == (0, 2)
     assert peak.shape == (0, 2, 2)
-    kernels.membrane_gradient(peak, peak, limit, 0.5)
-    assert not kernels.weight_gradient(times, peak, at.to(device), T).any()
+    assert kernels.membrane_gradient(peak, peak, limit, 0.5).shape == (0, 2, 2)
+    assert not kernels.weight_gradient(times, peak, peak, limit, 0.5, at.to(device), T).any()

@@ -19,7 +19,9 @@ def compiled(function: Callable[..., Any] | None = None, **options: Any) -> Any:
     """
     if function is None:
         return functools.partial(compiled, **options)
-    kernel = njit(nogil=True, **options)(function)
+    # Division as numpy's, by 0 too: a test before each, for Python's error, would keep loops from becoming
+    # vectors.
+    kernel = njit(nogil=True, error_model="numpy", **options)(function)
     try:
         kernel.enable_caching()
     except RuntimeError:

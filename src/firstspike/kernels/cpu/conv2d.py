@@ -19,6 +19,11 @@ import numpy as np
 from firstspike.kernels import arrays
 from firstspike.kernels.cpu import threads
 from firstspike.kernels.cpu.compiling import compiled
+from firstspike.kernels.cpu.gradients import (
+    add_products_seen,
+    subtract_seen,
+    sum_of,
+)
 from firstspike.kernels.cpu.linear import walk
 from firstspike.kernels.cpu.order import (
     AHEAD,
@@ -33,15 +38,12 @@ from firstspike.kernels.cpu.order import (
 from firstspike.kernels.cpu.vectors import (
     CACHED,
     LANES,
-    add_products_seen,
     aligned,
     blocks,
     fill,
     load,
     pad_columns,
     store,
-    subtract_seen,
-    sum_of,
 )
 from firstspike.kernels.geometry import Geometry
 

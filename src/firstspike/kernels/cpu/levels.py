@@ -4,7 +4,7 @@ The forward pass is that of `firstspike.kernels.cpu.linear`; on its way it write
 of every membrane at the steps called levels, from which a gradient is made. Cost and memory grow with
 spikes and levels, not with the number of steps.
 
-Shape legend: B batch, I inputs, O outputs, K levels, N chunks of the batch.
+Shape legend: B batch, I inputs, O outputs, K levels, J columns of a block.
 """
 
 import numpy as np
@@ -12,33 +12,63 @@ import numpy as np
 from firstspike.kernels import arrays
 from firstspike.kernels.cpu import threads
 from firstspike.kernels.cpu.compiling import compiled
-from firstspike.kernels.cpu.order import input_of, key_type, sort_spikes, sorting_room, step_of
+from firstspike.kernels.cpu.gradients import add_fast_sigmoid, where_equal
+from firstspike.kernels.cpu.linear import all_finite, share_of
+from firstspike.kernels.cpu.order import (
+    find_spikes,
+    input_of,
+    key_type,
+    sort_spikes,
+    sorting_room,
+    step_of,
+)
 from firstspike.kernels.cpu.surrogates import SURROGATES, times_surrogate
 from firstspike.kernels.cpu.vectors import (
     LANES,
     add_row,
+    aligned,
     blocks,
     fill,
     first_crossing_row,
     larger_row,
+    load,
     pad_columns,
     store,
 )
 
 _REASSOCIATE = {"reassoc", "contract", "nsz", "arcp"}
+# Sums at the levels of so many samples, and of at most so many bytes, stay in the second-level cache.
+_GROUP, _SUMS = 32, 1 << 17
 _FAST_SIGMOID = SURROGATES.index("fast_sigmoid")
 
 
 @compiled
 def _forward(
-    times_BI, weight_IO, threshold_BO, levels_K, num_steps, kind, size, out_BO, peak_BKO, begin, end
+    times_BI,
+    weight_IO,
+    threshold_BO,
+    levels_K,
+    num_steps,
+    kind,
+    size,
+    out_BO,
+    peak_BKO,
+    broken,
+    begin,
+    end,
 ):
     n_in, n_out = weight_IO.shape
     width = len(size) * LANES
     room = sorting_room(n_in, kind)
+    if not all_finite(weight_IO, *share_of(n_in, times_BI.shape[0], begin, end)):
+        broken[0] = True
+        return
     nothing, never = fill(np.float32(0), size), fill(np.int32(num_steps), size)
     for b in range(begin, end):
         keys, n = sort_spikes(times_BI[b], num_steps, room)
+        if n < 0:
+            broken[0] = True
+            return
         for first in range(0, n_out, width):
             column = min(first, n_out - width)
             place = b * n_out + column
@@ -67,7 +97,7 @@ def _share_forward(address, parts, size, arguments):
 
 
 @compiled(fastmath=_REASSOCIATE)
-def _membrane_gradient(grad_BKO, peak_BKO, threshold_BO, scale, begin, end):
+def _membrane_gradient(grad_BKO, peak_BKO, threshold_BO, scale, out_BKO, begin, end):
     n_level, n_out = grad_BKO.shape[1:]
     zero = np.float32(0)
     distance, later = np.empty(n_out, np.float32), np.empty(n_out, np.float32)
@@ -75,20 +105,20 @@ def _membrane_gradient(grad_BKO, peak_BKO, threshold_BO, scale, begin, end):
         threshold = threshold_BO[b]
         later[:] = zero
         for k in range(n_level - 1, -1, -1):
-            grad, peak = grad_BKO[b, k], peak_BKO[b, k]
+            peak, out = peak_BKO[b, k], out_BKO[b, k]
             for j in range(n_out):
                 distance[j] = peak[j] - threshold[j]
-            times_surrogate(_FAST_SIGMOID, grad, distance, scale, grad)
+            times_surrogate(_FAST_SIGMOID, grad_BKO[b, k], distance, scale, out)
             if k == 0:
                 for j in range(n_out):
-                    grad[j] += later[j]
+                    out[j] += later[j]
                 continue
             before = peak_BKO[b, k - 1]
             for j in range(n_out):
-                total = grad[j] + later[j]
+                total = out[j] + later[j]
                 held = peak[j] == before[j]
                 later[j] = total if held else zero
-                grad[j] = zero if held else total
+                out[j] = zero if held else total
 
 
 @compiled
@@ -96,27 +126,66 @@ def _share_membrane_gradient(address, parts, size, arguments):
     return threads.share(address, parts, size, _membrane_gradient, arguments)
 
 
-@compiled(fastmath=_REASSOCIATE)
-def _weight_gradient(times_BI, grad_BKO, levels_K, num_steps, kind, grad_NIO, begin, end):
-    parts, n_in, n_out = grad_NIO.shape
-    grad_IO = grad_NIO[threads.part_of(begin, parts, times_BI.shape[0])]
-    room = sorting_room(n_in, kind)
-    later = np.empty(n_out, np.float32)
-    for b in range(begin, end):
-        if not grad_BKO[b].any():
-            continue
-        keys, n = sort_spikes(times_BI[b], num_steps, room)
-        later[:] = 0
-        k = levels_K.shape[0] - 1
-        for p in range(n - 1, -1, -1):
-            while k >= 0 and levels_K[k] >= step_of(keys[p]):
-                grad = grad_BKO[b, k]
-                for j in range(n_out):
-                    later[j] += grad[j]
-                k -= 1
-            row = grad_IO[input_of(keys[p])]
-            for j in range(n_out):
-                row[j] += later[j]
+@compiled
+def _weight_gradient(
+    times_BI,
+    grad_BKO,
+    peak_BKO,
+    threshold_BO,
+    steep,
+    level_T,
+    kind,
+    size,
+    together,
+    grad_IO,
+    begin,
+    end,
+):
+    """Add the gradient of the columns of the blocks ``begin ... end - 1`` of neurons.
+
+    The samples are taken in groups, their spikes turned into lists per input. A block of a row's gradient
+    then stays in registers while it collects the sums at the levels of its input's spikes.
+    """
+    n_in, n_out = grad_IO.shape
+    n_level, width = grad_BKO.shape[1], len(size) * LANES
+    silent = np.float32(level_T.shape[0])
+    found = np.empty(n_in, kind)
+    count, where = np.empty(n_in, np.uint64), np.empty((n_in, together), np.uint32)
+    sums, nothing = aligned(together * n_level, width, np.float32), fill(np.float32(0), size)
+    # The last block is moved back over the one before, so both are one thread's.
+    whole = max(n_out // width, 1)
+    last = end + 1 if end == whole and whole * width < n_out else end
+    for group in range(0, times_BI.shape[0], together):
+        stop = min(group + together, times_BI.shape[0])
+        count[:] = 0
+        for b in range(group, stop):
+            for k in range(find_spikes(times_BI[b], 0, n_in, silent, found)):
+                level = level_T[step_of(found[k])]
+                if level < n_level:
+                    i = np.uint64(input_of(found[k]))
+                    where[i, count[i]] = ((b - group) * n_level + level) * width
+                    count[i] += np.uint64(1)
+        for block in range(begin, last):
+            column = min(block * width, n_out - width)
+            for b in range(group, stop):
+                total, later = nothing, nothing
+                for k in range(n_level - 1, -1, -1):
+                    place, row = (b * n_level + k) * n_out + column, (b - group) * n_level + k
+                    total = add_fast_sigmoid(
+                        total, grad_BKO, peak_BKO, place, threshold_BO, b * n_out + column, steep
+                    )
+                    # What is handed on to the level at which the maximum was reached is in the sums of that
+                    # level and the earlier ones, and of no later one.
+                    later = where_equal(peak_BKO, place, place - n_out, later, total) if k else total
+                    store(sums, row * width, later)
+            # The block before has done these columns.
+            sums[:, : block * width - column] = 0
+            for own in range(n_in):
+                if count[own] > 0:
+                    weights = load(grad_IO, own * n_out + column, size)
+                    for spike in range(count[own]):
+                        weights = add_row(weights, sums, np.int64(where[own, spike]))
+                    store(grad_IO, own * n_out + column, weights)
 
 
 @compiled
@@ -139,38 +208,69 @@ def forward(
         threshold_BO: float32, one threshold per sample and neuron.
         levels_K: ascending steps below `num_steps`.
         num_steps: ``T``; a neuron that never crosses has the time ``T``.
+
+    Raises:
+        ValueError: a time is not an integer step in ``0 ... T``, or a weight is NaN or infinite.
     """
     batch, n_in = times_BI.shape
     n_out = rows_IO.shape[1]
     rows, threshold = pad_columns(rows_IO), pad_columns(threshold_BO)
     out = arrays.empty(threshold.shape, np.float32)
     peak = arrays.empty((batch, len(levels_K), rows.shape[1]), np.float32)
-    arguments = times_BI, rows, threshold, levels_K, num_steps, key_type(n_in), blocks(rows), out, peak
+    broken, kind = np.zeros(1, np.bool_), key_type(n_in)
+    arguments = times_BI, rows, threshold, levels_K, num_steps, kind, blocks(rows), out, peak, broken
     threads.run(_share_forward, _forward, batch, *arguments)
+    if broken[0]:
+        raise ValueError(f"times must be integer steps 0 ... {num_steps}, weights finite")
     return np.ascontiguousarray(out[:, :n_out]), np.ascontiguousarray(peak[:, :, :n_out])
 
 
 def membrane_gradient(
     grad_BKO: np.ndarray, peak_BKO: np.ndarray, threshold_BO: np.ndarray, width: float
-) -> None:
-    """Turn the gradient of the cumulative spikes at the levels into that of the membranes, in place.
+) -> np.ndarray:
+    """Return the gradient of the membranes at the levels, from that of the cumulative spikes.
 
     Each is multiplied by ``1 / (1 + |M - theta| / width)^2`` and handed to the level at which the
     running maximum was reached.
+
+    Args:
+        grad_BKO: of the cumulative spikes ``(batch, levels, out)``, float32, C-contiguous.
+        peak_BKO, threshold_BO: of `forward`.
+        width: of the surrogate.
     """
-    arguments = grad_BKO, peak_BKO, threshold_BO, np.float32(0.5 / width)
+    out = arrays.empty(grad_BKO.shape, np.float32)
+    arguments = grad_BKO, peak_BKO, threshold_BO, np.float32(0.5 / width), out
     threads.run(_share_membrane_gradient, _membrane_gradient, len(grad_BKO), *arguments)
+    return out
 
 
 def weight_gradient(
-    times_BI: np.ndarray, grad_BKO: np.ndarray, levels_K: np.ndarray, num_steps: int
+    times_BI: np.ndarray,
+    grad_BKO: np.ndarray,
+    peak_BKO: np.ndarray,
+    threshold_BO: np.ndarray,
+    width: float,
+    levels_K: np.ndarray,
+    num_steps: int,
 ) -> np.ndarray:
     """Return ``dL/dw`` ``(in_features, out_features)``.
 
-    Every input spike collects the membrane gradients of all levels at or after it.
+    Every input spike collects the membrane gradients of all levels at or after it. The sum does not depend
+    on the number of threads.
+
+    Args:
+        times_BI, levels_K, num_steps: as for `forward`.
+        grad_BKO, peak_BKO, threshold_BO, width: as for `membrane_gradient`.
     """
-    batch, n_in = times_BI.shape
-    grad = arrays.zeros((threads.parts(batch), n_in, grad_BKO.shape[2]), np.float32)
-    arguments = times_BI, grad_BKO, levels_K, num_steps, key_type(n_in), grad
-    threads.run(_share_weight_gradient, _weight_gradient, batch, *arguments)
-    return threads.sum_parts(grad)
+    n_in, n_out = times_BI.shape[1], grad_BKO.shape[2]
+    grad, peak, threshold = (pad_columns(array) for array in (grad_BKO, peak_BKO, threshold_BO))
+    out = arrays.zeros((n_in, grad.shape[2]), np.float32)
+    size, kind = blocks(out), key_type(n_in)
+    bytes_of_sums = 4 * len(levels_K) * len(size) * LANES
+    together = max(1, min(_GROUP, _SUMS // max(bytes_of_sums, 1)))
+    # At which level a spike of each step is seen first; past the last one by none.
+    level_T = np.searchsorted(levels_K, np.arange(num_steps)).astype(np.uint32)
+    arguments = times_BI, grad, peak, threshold, np.float32(1 / width), level_T, kind, size, together, out
+    whole = max(1, out.shape[1] // (len(size) * LANES))
+    threads.run(_share_weight_gradient, _weight_gradient, whole, *arguments)
+    return out[:, :n_out]

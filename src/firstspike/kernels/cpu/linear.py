@@ -12,6 +12,11 @@ import numpy as np
 from firstspike.kernels import arrays
 from firstspike.kernels.cpu import threads
 from firstspike.kernels.cpu.compiling import compiled
+from firstspike.kernels.cpu.gradients import (
+    dot_seen,
+    store_steps,
+    subtract_seen,
+)
 from firstspike.kernels.cpu.order import (
     AHEAD,
     find_spikes,
@@ -28,7 +33,6 @@ from firstspike.kernels.cpu.vectors import (
     aligned,
     all_below,
     blocks,
-    dot_seen,
     fill,
     first_crossing,
     lanes_of,
@@ -36,8 +40,6 @@ from firstspike.kernels.cpu.vectors import (
     pad_columns,
     prefetch,
     store,
-    store_steps,
-    subtract_seen,
     vectors_of,
 )
 
@@ -95,7 +97,7 @@ def walk(keys, first, last, membrane, out, weight_IO, threshold, silent, column)
 
 
 @compiled(fastmath={"reassoc"})
-def _all_finite(weight_IO, first, last):
+def all_finite(weight_IO, first, last):
     """Return whether the rows ``first ... last - 1`` are finite; 0 times anything else is NaN."""
     total = weight_IO.dtype.type(0)
     for i in range(first, last):
@@ -106,7 +108,8 @@ def _all_finite(weight_IO, first, last):
 
 
 @compiled
-def _share_of(rows, samples, begin, end):
+def share_of(rows, samples, begin, end):
+    """Return which rows, from the first to before the last, fall to a chunk of the samples."""
     samples = max(samples, 1)
     return rows * begin // samples, rows * end // samples
 
@@ -128,7 +131,7 @@ def _forward(
 ):
     n_in, n_out = weight_IO.shape
     room = sorting_room(n_in, kind)
-    if not _all_finite(weight_IO, *_share_of(n_in, times_BI.shape[0], begin, end)):
+    if not all_finite(weight_IO, *share_of(n_in, times_BI.shape[0], begin, end)):
         broken[0] = True
         return
     for b in range(begin, end):

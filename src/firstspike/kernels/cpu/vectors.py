@@ -73,7 +73,7 @@ def aligned(rows, columns, kind):
     return room[start : start + rows * columns].reshape(rows, columns)
 
 
-_ELEMENTS = {
+ELEMENTS = {
     types.float32: ir.FloatType(),
     types.float64: ir.DoubleType(),
     types.uint16: ir.IntType(16),
@@ -87,8 +87,8 @@ def _lanes(kind: types.Type) -> int:
     return 2 * LANES if kind in (types.int16, types.int8) else LANES
 
 
-def _vector(kind: types.Type) -> ir.VectorType:
-    return ir.VectorType(_ELEMENTS[kind], _lanes(kind))
+def vector_type(kind: types.Type) -> ir.VectorType:
+    return ir.VectorType(ELEMENTS[kind], _lanes(kind))
 
 
 class _Block(types.Type):
@@ -100,7 +100,7 @@ class _Block(types.Type):
 @register_model(_Block)
 class _BlockModel(models.PrimitiveModel):
     def __init__(self, manager: Any, block: _Block) -> None:
-        super().__init__(manager, block, ir.ArrayType(_vector(block.kind), block.count))
+        super().__init__(manager, block, ir.ArrayType(vector_type(block.kind), block.count))
 
 
 def spread(builder: Any, scalar: Any, lanes: int = LANES) -> Any:
@@ -111,24 +111,24 @@ def spread(builder: Any, scalar: Any, lanes: int = LANES) -> Any:
     return builder.shuffle_vector(one, nothing, zeros)
 
 
-def _compare(builder: Any, how: str, one: Any, two: Any) -> Any:
+def compare(builder: Any, how: str, one: Any, two: Any) -> Any:
     """A flag per lane, of ordered floats or signed integers."""
     integers = isinstance(one.type.element, ir.IntType)
     return (builder.icmp_signed if integers else builder.fcmp_ordered)(how, one, two)
 
 
-def _pack(builder: Any, vectors: list[Any]) -> Any:
+def pack(builder: Any, vectors: list[Any]) -> Any:
     block = ir.Constant(ir.ArrayType(vectors[0].type, len(vectors)), ir.Undefined)
     for k, vector in enumerate(vectors):
         block = builder.insert_value(block, vector, k)
     return block
 
 
-def _unpack(builder: Any, block: Any) -> list[Any]:
+def unpack(builder: Any, block: Any) -> list[Any]:
     return [builder.extract_value(block, k) for k in range(block.type.count)]
 
 
-def _pointers(
+def pointers_of(
     context: Any,
     builder: Any,
     array: Any,
@@ -141,10 +141,10 @@ def _pointers(
     data = context.make_array(kind)(context, builder, array).data
     first = builder.gep(data, [offset])
     step = [ir.Constant(ir.IntType(64), k * _lanes(held or kind.dtype)) for k in range(count)]
-    return [builder.bitcast(builder.gep(first, [k]), _vector(kind.dtype).as_pointer()) for k in step]
+    return [builder.bitcast(builder.gep(first, [k]), vector_type(kind.dtype).as_pointer()) for k in step]
 
 
-def _load(builder: Any, pointers: list[Any]) -> list[Any]:
+def load_all(builder: Any, pointers: list[Any]) -> list[Any]:
     # Rows begin anywhere, so no more than an element's alignment is promised.
     return [builder.load(pointer, align=1) for pointer in pointers]
 
@@ -160,7 +160,7 @@ def fill(typingctx: Any, value: Any, size: Any) -> Any:
     block = _Block(len(size), value)
 
     def codegen(context, builder, signature, arguments):
-        return _pack(builder, [spread(builder, arguments[0], _lanes(value))] * block.count)
+        return pack(builder, [spread(builder, arguments[0], _lanes(value))] * block.count)
 
     return block(value, size), codegen
 
@@ -171,8 +171,8 @@ def load(typingctx: Any, array: Any, offset: Any, size: Any) -> Any:
     block = _Block(len(size), array.dtype)
 
     def codegen(context, builder, signature, arguments):
-        pointers = _pointers(context, builder, arguments[0], array, arguments[1], block.count)
-        return _pack(builder, _load(builder, pointers))
+        pointers = pointers_of(context, builder, arguments[0], array, arguments[1], block.count)
+        return pack(builder, load_all(builder, pointers))
 
     return block(array, types.int64, size), codegen
 
@@ -182,10 +182,10 @@ def store(typingctx: Any, array: Any, offset: Any, block: Any) -> Any:
     """Write a block to `offset` of a C-contiguous array, counted in elements; integers as floats."""
 
     def codegen(context, builder, signature, arguments):
-        pointers = _pointers(context, builder, arguments[0], array, arguments[1], block.count, block.kind)
-        for vector, pointer in zip(_unpack(builder, arguments[2]), pointers, strict=True):
+        pointers = pointers_of(context, builder, arguments[0], array, arguments[1], block.count, block.kind)
+        for vector, pointer in zip(unpack(builder, arguments[2]), pointers, strict=True):
             if isinstance(block.kind, types.Integer) and isinstance(array.dtype, types.Float):
-                floats = ir.VectorType(_ELEMENTS[array.dtype], vector.type.count)
+                floats = ir.VectorType(ELEMENTS[array.dtype], vector.type.count)
                 vector, pointer = (
                     builder.sitofp(vector, floats),
                     builder.bitcast(pointer, floats.as_pointer()),
@@ -201,12 +201,12 @@ def _combine(floats: str, integers: str) -> Any:
         name = floats if isinstance(block.kind, types.Float) else integers
 
         def codegen(context, builder, signature, arguments):
-            pointers = _pointers(context, builder, arguments[1], array, arguments[2], block.count)
-            rows = _load(builder, pointers)
+            pointers = pointers_of(context, builder, arguments[1], array, arguments[2], block.count)
+            rows = load_all(builder, pointers)
             if block.kind != array.dtype:
-                rows = [builder.sext(row, _vector(block.kind)) for row in rows]
-            pairs = zip(_unpack(builder, arguments[0]), rows, strict=True)
-            return _pack(builder, [getattr(builder, name)(value, row) for value, row in pairs])
+                rows = [builder.sext(row, vector_type(block.kind)) for row in rows]
+            pairs = zip(unpack(builder, arguments[0]), rows, strict=True)
+            return pack(builder, [getattr(builder, name)(value, row) for value, row in pairs])
 
         return block(block, array, types.int64), codegen
 
@@ -263,18 +263,18 @@ def _first_crossing(builder: Any, times: list, values: list, limits: list, now: 
     step = spread(builder, now, _lanes(kind))
     crossed = []
     for time, value, limit in zip(times, values, limits, strict=True):
-        above = _compare(builder, ">=", value, limit)
+        above = compare(builder, ">=", value, limit)
         if _WIDE:
             # Masks have registers of their own.
-            crossed.append(builder.select(above, _call(builder, "smin", step, time), time))
+            crossed.append(builder.select(above, call(builder, "smin", step, time), time))
         else:
             # A mask is a vector of ones or zeros; ones make a step later than all.
             waiting = builder.sext(builder.not_(above), step.type)
-            crossed.append(_call(builder, "umin", time, builder.or_(step, waiting)))
-    return _pack(builder, crossed)
+            crossed.append(call(builder, "umin", time, builder.or_(step, waiting)))
+    return pack(builder, crossed)
 
 
-def _call(builder: Any, name: str, *arguments: Any, **options: Any) -> Any:
+def call(builder: Any, name: str, *arguments: Any, **options: Any) -> Any:
     kind = arguments[0].type
     function = builder.module.declare_intrinsic(
         f"llvm.{name}.v{kind.count}{kind.element.intrinsic_name}",
@@ -289,7 +289,7 @@ def first_crossing(typingctx: Any, out: Any, membrane: Any, threshold: Any, now:
     """Return `out` with ``min(out, now)`` where ``membrane >= threshold``; both hold integers."""
 
     def codegen(context, builder, signature, arguments):
-        times, values = (_unpack(builder, block) for block in arguments[:2])
+        times, values = (unpack(builder, block) for block in arguments[:2])
         limits = [spread(builder, arguments[2], _lanes(out.kind))] * out.count
         return _first_crossing(builder, times, values, limits, arguments[3], out.kind)
 
@@ -303,9 +303,9 @@ def first_crossing_row(
     """Return `out` with ``min(out, now)`` where the membrane is at the threshold at `offset` or above."""
 
     def codegen(context, builder, signature, arguments):
-        times, values = (_unpack(builder, block) for block in arguments[:2])
-        limits = _load(
-            builder, _pointers(context, builder, arguments[2], thresholds, arguments[3], out.count)
+        times, values = (unpack(builder, block) for block in arguments[:2])
+        limits = load_all(
+            builder, pointers_of(context, builder, arguments[2], thresholds, arguments[3], out.count)
         )
         return _first_crossing(builder, times, values, limits, arguments[4], out.kind)
 
@@ -317,10 +317,10 @@ def larger_row(typingctx: Any, block: Any, array: Any, offset: Any) -> Any:
     """Return the larger of each lane of the block and the one at `offset` of a C-contiguous array."""
 
     def codegen(context, builder, signature, arguments):
-        rows = _load(builder, _pointers(context, builder, arguments[1], array, arguments[2], block.count))
-        pairs = zip(_unpack(builder, arguments[0]), rows, strict=True)
-        larger = [builder.select(_compare(builder, ">", row, own), row, own) for own, row in pairs]
-        return _pack(builder, larger)
+        pointers = pointers_of(context, builder, arguments[1], array, arguments[2], block.count)
+        pairs = zip(unpack(builder, arguments[0]), load_all(builder, pointers), strict=True)
+        larger = [builder.select(compare(builder, ">", row, own), row, own) for own, row in pairs]
+        return pack(builder, larger)
 
     return block(block, array, types.int64), codegen
 
@@ -331,10 +331,10 @@ def all_below(typingctx: Any, block: Any, value: Any) -> Any:
 
     def codegen(context, builder, signature, arguments):
         limit = spread(builder, arguments[1], _lanes(block.kind))
-        highest, *others = _unpack(builder, arguments[0])
+        highest, *others = unpack(builder, arguments[0])
         for vector in others:
-            highest = builder.select(_compare(builder, ">", vector, highest), vector, highest)
-        bits = _bits(builder, _compare(builder, ">=", highest, limit))
+            highest = builder.select(compare(builder, ">", vector, highest), vector, highest)
+        bits = _bits(builder, compare(builder, ">=", highest, limit))
         return builder.icmp_unsigned("==", bits, ir.Constant(ir.IntType(64), 0))
 
     return types.boolean(block, block.kind), codegen
@@ -345,115 +345,10 @@ def reached(typingctx: Any, block: Any, limit: Any) -> Any:
     """Return a bit per lane of a block of one vector, set where it is at or above `limit`."""
 
     def codegen(context, builder, signature, arguments):
-        (vector,) = _unpack(builder, arguments[0])
+        (vector,) = unpack(builder, arguments[0])
         return _bits(builder, builder.fcmp_ordered(">=", vector, spread(builder, arguments[1])))
 
     return types.int64(block, block.kind), codegen
-
-
-@intrinsic
-def store_steps(typingctx: Any, array: Any, offset: Any, block: Any) -> Any:
-    """Write a block of integer steps below 65,536 to `offset` of a uint16 C-contiguous array."""
-
-    def codegen(context, builder, signature, arguments):
-        wide = ir.VectorType(ir.IntType(32), LANES)
-        places = _pointers(context, builder, arguments[0], array, arguments[1], block.count)
-        for vector, place in zip(_unpack(builder, arguments[2]), places, strict=True):
-            steps = builder.trunc(builder.fptosi(vector, wide), _vector(array.dtype))
-            builder.store(steps, place, align=2)
-        return context.get_dummy_value()
-
-    return types.void(array, types.int64, block), codegen
-
-
-def _seen(builder: Any, times: list, step: Any, values: list) -> list:
-    """The values where the times, floats or uint16, are at the step or later, else 0."""
-    now = spread(builder, step, times[0].type.count)
-    integers = isinstance(step.type, ir.IntType)
-    reached = builder.icmp_unsigned if integers else builder.fcmp_ordered
-    return [
-        builder.select(reached(">=", time, now), value, ir.Constant(value.type, [0.0] * LANES))
-        for time, value in zip(times, values, strict=True)
-    ]
-
-
-@intrinsic
-def subtract_seen(typingctx: Any, block: Any, values: Any, times: Any, offset: Any, step: Any) -> Any:
-    """Return the block minus the lanes of `values` at `offset` where the `times` are ``>= step``."""
-
-    def codegen(context, builder, signature, arguments):
-        value, time = (
-            _load(builder, _pointers(context, builder, given, kind, arguments[3], block.count))
-            for given, kind in ((arguments[1], values), (arguments[2], times))
-        )
-        pairs = zip(_unpack(builder, arguments[0]), _seen(builder, time, arguments[4], value), strict=True)
-        return _pack(builder, [builder.fsub(held, seen) for held, seen in pairs])
-
-    return block(block, values, times, types.int64, times.dtype), codegen
-
-
-def _sum(builder: Any, vector: Any) -> Any:
-    """The sum of the lanes, halves onto each other: the same order on every machine of this width."""
-    width = LANES
-    while width > 1:
-        width //= 2
-        upper = ir.Constant(
-            ir.VectorType(ir.IntType(32), LANES), [(k + width) % LANES for k in range(LANES)]
-        )
-        vector = builder.fadd(vector, builder.shuffle_vector(vector, vector, upper))
-    return builder.extract_element(vector, ir.Constant(ir.IntType(32), 0))
-
-
-@intrinsic
-def dot_seen(typingctx: Any, rows: Any, offset: Any, values: Any, times: Any, step: Any) -> Any:
-    """Return the row at `offset` times `values`, summed over the lanes at which `times` are ``>= step``."""
-
-    def codegen(context, builder, signature, arguments):
-        pointers = _pointers(context, builder, arguments[0], rows, arguments[1], values.count)
-        times = _unpack(builder, arguments[3])
-        seen = _seen(builder, times, arguments[4], _unpack(builder, arguments[2]))
-        total = None
-        for row, value in zip(_load(builder, pointers), seen, strict=True):
-            product = builder.fmul(row, value)
-            total = product if total is None else builder.fadd(total, product)
-        return _sum(builder, total)
-
-    return values.kind(rows, types.int64, values, times, times.kind), codegen
-
-
-@intrinsic
-def add_products_seen(
-    typingctx: Any, block: Any, rows: Any, offset: Any, values: Any, times: Any, place: Any, step: Any
-) -> Any:
-    """Return the block plus the row at `offset` times `values` at `place` where `times` are ``>= step``."""
-
-    def codegen(context, builder, signature, arguments):
-        row, value, time = (
-            _load(builder, _pointers(context, builder, given, kind, at, block.count))
-            for given, kind, at in (
-                (arguments[1], rows, arguments[2]),
-                (arguments[3], values, arguments[5]),
-                (arguments[4], times, arguments[5]),
-            )
-        )
-        seen = _seen(builder, time, arguments[6], value)
-        triples = zip(_unpack(builder, arguments[0]), row, seen, strict=True)
-        return _pack(builder, [builder.fadd(held, builder.fmul(one, two)) for held, one, two in triples])
-
-    return block(block, rows, types.int64, values, times, types.int64, times.dtype), codegen
-
-
-@intrinsic
-def sum_of(typingctx: Any, block: Any) -> Any:
-    """Return the sum of all lanes of a block, in the same order on every machine of this width."""
-
-    def codegen(context, builder, signature, arguments):
-        total, *others = _unpack(builder, arguments[0])
-        for vector in others:
-            total = builder.fadd(total, vector)
-        return _sum(builder, total)
-
-    return block.kind(block), codegen
 
 
 @intrinsic
@@ -461,8 +356,8 @@ def below(typingctx: Any, array: Any, offset: Any, value: Any) -> Any:
     """Return a bit per lane at `offset` that is below `value`; bit 32 if one is neither that nor equal."""
 
     def codegen(context, builder, signature, arguments):
-        pointers = _pointers(context, builder, arguments[0], array, arguments[1], 1)
-        (vector,) = _load(builder, pointers)
+        pointers = pointers_of(context, builder, arguments[0], array, arguments[1], 1)
+        (vector,) = load_all(builder, pointers)
         limit = spread(builder, arguments[2])
         less = _bits(builder, builder.fcmp_ordered("<", vector, limit))
         broken = _bits(builder, builder.fcmp_unordered(">", vector, limit))

@@ -11,10 +11,8 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from firstspike.kernels.cuda.levels_gradient import weight_gradient
+from firstspike.kernels.cuda.levels_gradient import weights_of_membranes
 from firstspike.kernels.cuda.lists import cut, options_for, sort_spikes
-
-__all__ = ["forward", "membrane_gradient", "weight_gradient"]
 
 _BLOCK = 512
 
@@ -122,20 +120,43 @@ def forward(
     return out, peak
 
 
-def membrane_gradient(grad_BKO: Tensor, peak_BKO: Tensor, threshold_BO: Tensor, width: float) -> None:
-    """Turn the gradient of the cumulative spikes at the levels into that of the membranes, in place.
+def membrane_gradient(grad_BKO: Tensor, peak_BKO: Tensor, threshold_BO: Tensor, width: float) -> Tensor:
+    """Return the gradient of the membranes at the levels, from that of the cumulative spikes.
 
     Each is multiplied by ``1 / (1 + |M - theta| / width)^2`` and handed to the level at which the
     running maximum was reached.
+
+    Args:
+        grad_BKO: of the cumulative spikes ``(batch, levels, out)``, float32.
+        peak_BKO, threshold_BO: of `forward`.
+        width: of the surrogate.
     """
     batch, n_level, n_out = grad_BKO.shape
-    if grad_BKO.numel() == 0:
-        return
-    grad = grad_BKO.contiguous()
+    grad = grad_BKO.clone(memory_format=torch.contiguous_format)
+    if not grad.numel():
+        return grad
     with torch.cuda.device_of(grad):
         _membrane_gradient[(batch, triton.cdiv(n_out, _BLOCK))](
             grad, peak_BKO.contiguous(), threshold_BO.contiguous(), grad.new_full((1,), width),
             n_out, n_level, WIDE=_BLOCK, **options_for(_BLOCK),
         )  # fmt: skip
-    if grad is not grad_BKO:
-        grad_BKO.copy_(grad)
+    return grad
+
+
+def weight_gradient(
+    times_BI: Tensor,
+    grad_BKO: Tensor,
+    peak_BKO: Tensor,
+    threshold_BO: Tensor,
+    width: float,
+    levels_K: Tensor,
+    num_steps: int,
+) -> Tensor:
+    """Return ``dL/dw`` ``(in_features, out_features)``.
+
+    Args:
+        times_BI, levels_K, num_steps: as for `forward`.
+        grad_BKO, peak_BKO, threshold_BO, width: as for `membrane_gradient`.
+    """
+    membrane = membrane_gradient(grad_BKO, peak_BKO, threshold_BO, width)
+    return weights_of_membranes(times_BI, membrane, levels_K, num_steps)

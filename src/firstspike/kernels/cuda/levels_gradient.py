@@ -66,7 +66,7 @@ def _weight_gradient(
         tl.store(grad + to, total, mask=(inputs < n_in)[:, None] & inside[None, :])
 
 
-def weight_gradient(times_BI: Tensor, grad_BKO: Tensor, levels_K: Tensor, num_steps: int) -> Tensor:
+def weights_of_membranes(times_BI: Tensor, grad_BKO: Tensor, levels_K: Tensor, num_steps: int) -> Tensor:
     """Return ``dL/dw`` ``(in_features, out_features)``.
 
     Args:
