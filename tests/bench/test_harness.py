@@ -202,6 +202,7 @@ def test_results_keep_what_was_measured_and_renew_the_page(tmp_path):
     page.write_text("before\n<!-- bench -->\nold\n<!-- end of bench -->\nafter\n", encoding="utf-8")
     folder = tmp_path / "benchmarks" / "results"
     document = _document()
+    document["machine"]["lanes"] = 16
     written = write_results(folder, document)
     picture = docs / "images" / "performance.png"
     assert written == [folder / "cpu.json", folder / "gpu.json", page, picture]
@@ -218,9 +219,23 @@ def test_results_keep_what_was_measured_and_renew_the_page(tmp_path):
     assert [row["name"] for row in gpu["rows"]] == ["gpu-three"]
     assert cpu["machine"] == gpu["machine"] == document["machine"]
 
+    narrow = _document()
+    narrow["machine"]["lanes"] = 8
+    narrow["rows"] = narrow["rows"][:1]
+    assert folder / "cpu-narrow.json" in write_results(folder, narrow)
+    assert [found["machine"]["lanes"] for found in read_results(folder)] == [16, 8, 16]
+    assert page.read_text(encoding="utf-8").count("| `one` |") == 2
+
+
+def test_bounds_are_those_of_the_vectors():
+    spec = Spec("one", "ms", _skips, target=0.6, limit=10.0, narrow_target=1.1)
+    assert spec.bounds(16) == (0.6, 10.0)
+    assert spec.bounds(8) == (1.1, 10.0)
+
 
 def test_a_file_without_a_measured_row_is_not_written(tmp_path):
     document = _document()
+    document["machine"]["lanes"] = 16
     document["rows"] = document["rows"][:2]
     assert write_results(tmp_path / "results", document) == [tmp_path / "results" / "cpu.json"]
 

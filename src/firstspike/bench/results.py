@@ -5,27 +5,30 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from firstspike.bench.setting import WIDE_LANES
 from firstspike.support import InputError, write_text
 
 BEGIN, END = "<!-- bench -->", "<!-- end of bench -->"
 
 
 def write_results(folder: Path, document: dict[str, Any]) -> list[Path]:
-    """Write ``cpu.json`` and ``gpu.json``, the page's table and its picture; return what was written.
+    """Write the rows, the page's tables and their picture; return what was written.
 
-    A file is written if `document` has a measured row for it, and then holds the rows of this call only.
-    Where ``docs/performance.md`` stands two folders above, the table between its markers and
-    ``docs/images/performance.png`` are made anew from both files.
+    ``cpu.json`` gets the rows of a processor with vectors of 16 floats, ``cpu-narrow.json`` those of one
+    with shorter ones, ``gpu.json`` those of a GPU. A file is written if `document` has a measured row for
+    it, and then holds the rows of this call only. Where ``docs/performance.md`` stands two folders above,
+    the tables between its markers and ``docs/images/performance.png`` are made anew from all files.
 
     Raises:
         InputError: a file there is no result of ``firstspike bench``.
         OSError: a file cannot be read or written.
     """
     written = []
-    for name, gpu in (("cpu", False), ("gpu", True)):
-        rows = [row for row in document["rows"] if row["name"].startswith("gpu-") == gpu]
-        if any(row["skipped"] is None for row in rows):
-            content = json.dumps({"machine": document["machine"], "rows": rows}, indent=1)
+    wide = document["machine"].get("lanes", WIDE_LANES) >= WIDE_LANES
+    for name, gpu in (("cpu" if wide else "cpu-narrow", False), ("gpu", True)):
+        own = [row for row in document["rows"] if row["name"].startswith("gpu-") == gpu]
+        if any(row["skipped"] is None for row in own):
+            content = json.dumps({"machine": document["machine"], "rows": own}, indent=1)
             write_text(folder / f"{name}.json", content + "\n")
             written.append(folder / f"{name}.json")
     docs = folder.resolve().parent.parent / "docs"
@@ -35,27 +38,30 @@ def write_results(folder: Path, document: dict[str, Any]) -> list[Path]:
     documents = read_results(folder)
     write_text(page, with_tables(page.read_text(encoding="utf-8"), documents))
     written.append(page)
-    rows = [row for found in documents for row in found["rows"]]
-    if any(row["ratio"] is not None for row in rows):
+    # A row's first figures stand for it: those of the widest vectors.
+    rows: dict[str, dict[str, Any]] = {}
+    for row in (row for found in documents for row in found["rows"]):
+        rows.setdefault(row["name"], row)
+    if any(row["ratio"] is not None for row in rows.values()):
         from firstspike.plot import save_figure
         from firstspike.plot.benchmarks import ratio_bars
 
         figure = ratio_bars(
-            {row["name"]: row["ratio"] for row in rows if row["ratio"] is not None},
-            {row["name"]: row["target"] for row in rows if row["target"] is not None},
+            {name: row["ratio"] for name, row in rows.items() if row["ratio"] is not None},
+            {name: row["target"] for name, row in rows.items() if row["target"] is not None},
         )
         written.append(save_figure(figure, docs / "images" / "performance.png"))
     return written
 
 
 def read_results(folder: Path) -> list[dict[str, Any]]:
-    """Return the documents of ``cpu.json`` and ``gpu.json``, as far as they are there.
+    """Return the documents that `write_results` wrote, as far as they are there.
 
     Raises:
         InputError: one is no result of ``firstspike bench``.
     """
     documents = []
-    for file in (folder / "cpu.json", folder / "gpu.json"):
+    for file in (folder / f"{name}.json" for name in ("cpu", "cpu-narrow", "gpu")):
         if not file.exists():
             continue
         try:

@@ -34,12 +34,18 @@ class Measured:
     data: str | None = None
 
 
+# Vectors of so many floats, as with AVX-512, or more are wide.
+WIDE_LANES = 16
+
+
 @dataclass(frozen=True)
 class Spec:
     """A row before it is measured: its name, unit and target, and the function that measures it.
 
     Attributes:
         target, limit: as of `Row`.
+        narrow_target, narrow_limit: instead of these where vectors hold 8 floats or fewer, as with AVX2;
+            None for the same.
         gpu: it belongs to the GPU's results.
         drawn: it is measured on random data, not on images.
     """
@@ -49,8 +55,20 @@ class Spec:
     measure: "Callable[[Setting], Measured]"
     target: float | None = None
     limit: float | None = None
+    narrow_target: float | None = None
+    narrow_limit: float | None = None
     gpu: bool = False
     drawn: bool = False
+
+    def bounds(self, lanes: int) -> tuple[float | None, float | None]:
+        """Return target and limit for kernels whose vectors hold so many floats."""
+        if lanes >= WIDE_LANES:
+            return self.target, self.limit
+        narrow = self.narrow_target, self.narrow_limit
+        return (
+            self.target if narrow[0] is None else narrow[0],
+            self.limit if narrow[1] is None else narrow[1],
+        )
 
 
 class Setting:

@@ -25,26 +25,35 @@ from firstspike.bench.rows_peers import conv_against_spikingjelly, linear_agains
 from firstspike.bench.rows_precision import precision
 from firstspike.bench.rows_single import online, second_process, single_image
 from firstspike.bench.setting import Setting, Spec
+from firstspike.kernels.cpu.vectors import LANES
 from firstspike.support import InputError
 
 SPECS = (
-    Spec("linear-forward-vs-dense", "ms", forward, target=0.6),
-    Spec("integer-forward-vs-dense", "ms", integer_forward, target=0.5),
-    Spec("linear-train-vs-dense", "ms", train, target=0.7),
-    Spec("levels-train-vs-dense", "ms", levels, target=1.2),
-    Spec("window-train-vs-dense", "ms", window, target=1.15),
+    Spec("linear-forward-vs-dense", "ms", forward, target=0.6, narrow_target=1.1),
+    Spec("integer-forward-vs-dense", "ms", integer_forward, target=0.5, narrow_target=0.7),
+    Spec("linear-train-vs-dense", "ms", train, target=0.7, narrow_target=1.2),
+    Spec("levels-train-vs-dense", "ms", levels, target=1.2, narrow_target=2.0),
+    Spec("window-train-vs-dense", "ms", window, target=1.15, narrow_target=1.2),
     Spec("deep-window-train-vs-dense", "ms", deep_step("window-cifar10"), target=1.25, drawn=True),
     Spec("raster-train-vs-dense", "ms", deep_step("ettfs-cifar10"), drawn=True),
     Spec("onestep-train-vs-dense", "ms", deep_step("onestep-cifar10", one_patch), target=1.25, drawn=True),
-    Spec("linear-train-vs-spikingjelly", "ms", linear_against("spikingjelly"), target=1 / 500),
-    Spec("linear-train-vs-snntorch", "ms", linear_against("snntorch"), target=1 / 500),
-    Spec("linear-train-vs-norse", "ms", linear_against("norse")),
+    Spec(
+        "linear-train-vs-spikingjelly",
+        "ms",
+        linear_against("spikingjelly"),
+        target=1 / 500,
+        narrow_target=1 / 250,
+    ),
+    Spec(
+        "linear-train-vs-snntorch", "ms", linear_against("snntorch"), target=1 / 500, narrow_target=1 / 250
+    ),
+    Spec("linear-train-vs-norse", "ms", linear_against("norse"), target=1 / 400, narrow_target=1 / 250),
     Spec("s4nn-online-vs-plain", "s", online, target=1 / 200),
     Spec("steps-4096-vs-256", "ms", many_steps, target=1.2),
-    Spec("conv-forward-vs-dense", "ms", conv_forward, target=1.5, drawn=True),
-    Spec("conv-train-vs-dense", "ms", conv_train, target=1.7, drawn=True),
+    Spec("conv-forward-vs-dense", "ms", conv_forward, target=1.5, narrow_target=2.0, drawn=True),
+    Spec("conv-train-vs-dense", "ms", conv_train, target=1.7, narrow_target=2.5, drawn=True),
     Spec("conv-train-vs-spikingjelly", "ms", conv_against_spikingjelly, target=1 / 60, drawn=True),
-    Spec("single-image", "us", single_image, target=1.0, limit=50.0),
+    Spec("single-image", "us", single_image, target=1.0, limit=10.0, narrow_limit=25.0),
     Spec("memory-per-neuron", "bytes", memory, target=1.0, drawn=True),
     Spec("memory-vs-spikingjelly", "bytes", memory_against("spikingjelly")),
     Spec("memory-vs-snntorch", "bytes", memory_against("snntorch")),
@@ -52,7 +61,7 @@ SPECS = (
     Spec("second-process", "s", second_process, target=1.0, drawn=True),
     Spec("onestep-windows-vs-none", "ms", patches, target=3.0, drawn=True),
     Spec("norm-and-levels-vs-torch", "ms", norm_and_levels, drawn=True),
-    Spec("report-resnet18", "s", whole_report, target=1.0, drawn=True),
+    Spec("report-resnet18", "s", whole_report, target=1.0, narrow_target=2.0, drawn=True),
     Spec("job-mnist-98", "s", whole_job("classifier")),
     Spec("job-fashion-epoch", "s", whole_job("epoch")),
     Spec("job-digit-gan", "s", whole_job("gan")),
@@ -115,7 +124,8 @@ def run_rows(
 
 def measure(spec: Spec, setting: Setting) -> Row:
     """Return the row that `spec` describes, measured, or with the reason why not."""
-    fixed: dict[str, Any] = {"target": spec.target, "limit": spec.limit}
+    target, limit = spec.bounds(LANES)
+    fixed: dict[str, Any] = {"target": target, "limit": limit}
     try:
         measured = spec.measure(setting)
     except Skipped as reason:
