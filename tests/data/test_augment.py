@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from firstspike.data import load
-from firstspike.data.augment import cut_out, distort, flip_alternately, flip_horizontally
+from firstspike.data.augment import cut_out, distort, flip_alternately, flip_horizontally, shift
 from firstspike.recipes.augmentation import Augmentation
 from firstspike.support import InputError
 
@@ -293,3 +293,24 @@ def test_a_reflected_border_is_for_shifts_alone(name):
     with pytest.raises(InputError, match="shift alone"):
         Augmentation(border="reflect", **{name: 0.5})
     assert Augmentation(border="reflect", shift_px=2)(images, torch.arange(2), 0).equal(images)
+
+
+@pytest.mark.parametrize("border", ["black", "reflect"])
+@pytest.mark.parametrize("shape", [(7, 5, 6), (7, 3, 5, 6)])
+def test_a_shift_shows_a_window_of_the_padded_image_and_hands_back_its_gradient(shape, border):
+    images = torch.rand(shape, requires_grad=True)
+    shown = shift(images, 2, border)
+    sides = [(0, 0)] * (len(shape) - 2) + [(2, 2)] * 2
+    for image, found in zip(images.detach().numpy(), shown.detach().numpy(), strict=True):
+        padded = np.pad(image, sides[1:], mode="constant" if border == "black" else "reflect")
+        windows = [padded[..., y : y + 5, x : x + 6] for y in range(5) for x in range(5)]
+        assert sum(np.array_equal(window, found) for window in windows) == 1
+    given = torch.rand(shape)
+    (back,) = torch.autograd.grad(shown, images, given)
+    # What is moved is linear: the gradient's product with the images is the result's with what was given.
+    torch.testing.assert_close((back * images).sum(), (given * shown).sum())
+
+
+def test_a_shift_of_no_images_is_none():
+    assert shift(torch.empty(0, 5, 6), 1).shape == (0, 5, 6)
+    assert shift(torch.empty(0, 3, 5, 6), 1).shape == (0, 3, 5, 6)

@@ -40,14 +40,14 @@ def write_results(folder: Path, document: dict[str, Any]) -> list[Path]:
     written.append(page)
     # A row's first figures stand for it: those of the widest vectors.
     rows: dict[str, dict[str, Any]] = {}
-    for row in (row for found in documents for row in found["rows"]):
+    for row in (row for found in documents for row in found["rows"] if row["ratio"] is not None):
         rows.setdefault(row["name"], row)
-    if any(row["ratio"] is not None for row in rows.values()):
+    if rows:
         from firstspike.plot import save_figure
         from firstspike.plot.benchmarks import ratio_bars
 
         figure = ratio_bars(
-            {name: row["ratio"] for name, row in rows.items() if row["ratio"] is not None},
+            {name: row["ratio"] for name, row in rows.items()},
             {name: row["target"] for name, row in rows.items() if row["target"] is not None},
         )
         written.append(save_figure(figure, docs / "images" / "performance.png"))

@@ -146,7 +146,7 @@ def shift(images: Tensor, limit: int, border: Border = "black") -> Tensor:
     """Return each image shifted at random by up to `limit` whole pixels along each axis; gradients pass.
 
     Args:
-        images: ``(batch, height, width)`` or ``(batch, channels, height, width)`` of any type.
+        images: ``(batch, height, width)`` or ``(batch, channels, height, width)``, bytes or floats.
         limit: largest shift.
         border: see `distort`.
     """
@@ -161,10 +161,10 @@ def shift(images: Tensor, limit: int, border: Border = "black") -> Tensor:
     down = torch.randint(0, 2 * limit + 1, (count, 1, 1)) + torch.arange(height).reshape(1, -1, 1)
     right = torch.randint(0, 2 * limit + 1, (count, 1, 1)) + torch.arange(width).reshape(1, 1, -1)
     # Gathered by flat places: by three indices it takes three times as long.
-    places = (down * padded.shape[-1] + right).reshape(count, *([1] * (images.dim() - 3)), -1)
-    return (
-        padded.flatten(-2).gather(-1, places.expand(*images.shape[:-2], -1)).unflatten(-1, (height, width))
-    )
+    places = (down * padded.shape[-1] + right).to(images.device)
+    places = places.reshape(count, *([1] * (images.dim() - 3)), height * width)
+    moved = padded.flatten(-2).gather(-1, places.expand(*images.shape[:-2], height * width))
+    return moved.unflatten(-1, (height, width))
 
 
 def _reflected(side: int, limit: int) -> Tensor:

@@ -126,5 +126,6 @@ class _Levels(torch.autograd.Function):
         kernels = kernels_for(times.device).levels
         through = grad_cumulative.contiguous(), peak, threshold, ctx.width
         grad_weight = kernels.weight_gradient(times, *through, levels, ctx.steps).t()
+        # Made a second time: layers whose input has a gradient are narrow, and weights need only its sums.
         grad_input = kernels.membrane_gradient(*through) @ weight if ctx.needs_input_grad[0] else None
         return grad_input, None, grad_weight, None, None, None

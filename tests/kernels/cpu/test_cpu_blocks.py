@@ -1,4 +1,8 @@
-"""Every block of vectors that some processor takes gives the same numbers, to the bit on grid weights."""
+"""Every block of vectors that some processor takes gives the same numbers, to the bit on grid weights.
+
+Convolutions and levels take the blocks at the ends: one vector, the longest of each kind of processor, of
+backward kernels, and one between.
+"""
 
 from collections.abc import Callable
 
@@ -12,8 +16,9 @@ from firstspike.kernels.cpu.vectors import LANES
 from firstspike.kernels.geometry import Geometry
 from firstspike.neurons import Causal
 
-# Forward kernels take up to 13 vectors where there are 32 registers, backward kernels up to 7.
-FORWARD, BACKWARD = range(1, 14), range(1, 8)
+# Forward kernels take up to 13 vectors where there are 32 registers, else up to 6; backward kernels up
+# to 7.
+FORWARD, BACKWARD, SOME = range(1, 14), range(1, 8), (1, 5, 6, 7, 13)
 T = 9
 # More than the longest block, and no whole number of any.
 COLUMNS = 13 * LANES + 3
@@ -63,7 +68,7 @@ def test_full_connections(of_size: Fix, size: int) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("size", [1, 5, 7, 13])
+@pytest.mark.parametrize("size", SOME)
 def test_convolutions(of_size: Fix, size: int) -> None:
     geometry = Geometry(2, COLUMNS, 3, 3, 1, 1, 1, 1, groups=1)
     times, rows, random = draw((3, 2, 5, 4), 18)
@@ -87,7 +92,7 @@ def test_convolutions(of_size: Fix, size: int) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("size", [1, 5, 7, 13])
+@pytest.mark.parametrize("size", SOME)
 @pytest.mark.parametrize("threads", [1, 4])
 def test_levels(of_size: Fix, size: int, threads: int) -> None:
     times, rows, random = draw((40, 20), 20)
@@ -112,3 +117,25 @@ def test_levels(of_size: Fix, size: int, threads: int) -> None:
     assert np.array_equal(out, crossing)
     assert np.array_equal(peak, highest)
     np.testing.assert_allclose(found, by_weight, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("count", [3, 300])
+def test_the_gradient_at_levels_is_the_same_for_any_number_of_threads(count: int) -> None:
+    # 300 levels: sums of fewer samples than a group's stay in the cache.
+    random = np.random.default_rng(count)
+    times = random.integers(0, 401, (50, 12)).astype(np.float32)
+    at = np.linspace(0, 399, count).astype(np.int64)
+    grad, threshold = grid(random, 50, count, 5 * LANES + 3), np.ones((50, 5 * LANES + 3), np.float32)
+    peak = np.maximum.accumulate(grid(random, *grad.shape), 1)
+    seen = (times[:, None] <= at[:, None]).astype(np.float64)
+    expected = np.einsum("bki,bko->io", seen, levels.membrane_gradient(grad, peak, threshold, 0.5))
+    found = []
+    number = torch.get_num_threads()
+    try:
+        for threads in (1, 2, 3, 4):
+            torch.set_num_threads(threads)
+            found.append(levels.weight_gradient(times, grad, peak, threshold, 0.5, at, 400))
+    finally:
+        torch.set_num_threads(number)
+    np.testing.assert_allclose(found[0], expected, rtol=1e-4, atol=1e-4)
+    assert all(np.array_equal(one, found[0]) for one in found)

@@ -4,7 +4,7 @@ The forward pass is that of `firstspike.kernels.cpu.linear`; on its way it write
 of every membrane at the steps called levels, from which a gradient is made. Cost and memory grow with
 spikes and levels, not with the number of steps.
 
-Shape legend: B batch, I inputs, O outputs, K levels, J columns of a block.
+Shape legend: B batch, I inputs, O outputs, K levels, T steps.
 """
 
 import numpy as np
@@ -24,7 +24,9 @@ from firstspike.kernels.cpu.order import (
 )
 from firstspike.kernels.cpu.surrogates import SURROGATES, times_surrogate
 from firstspike.kernels.cpu.vectors import (
+    CACHED,
     LANES,
+    MOST,
     add_row,
     aligned,
     blocks,
@@ -175,7 +177,7 @@ def _weight_gradient(
                         total, grad_BKO, peak_BKO, place, threshold_BO, b * n_out + column, steep
                     )
                     # What is handed on to the level at which the maximum was reached is in the sums of that
-                    # level and the earlier ones, and of no later one.
+                    # level and the earlier ones, not in those of later ones.
                     later = where_equal(peak_BKO, place, place - n_out, later, total) if k else total
                     store(sums, row * width, later)
             # The block before has done these columns.
@@ -263,14 +265,19 @@ def weight_gradient(
         grad_BKO, peak_BKO, threshold_BO, width: as for `membrane_gradient`.
     """
     n_in, n_out = times_BI.shape[1], grad_BKO.shape[2]
-    grad, peak, threshold = (pad_columns(array) for array in (grad_BKO, peak_BKO, threshold_BO))
-    out = arrays.zeros((n_in, grad.shape[2]), np.float32)
-    size, kind = blocks(out), key_type(n_in)
-    bytes_of_sums = 4 * len(levels_K) * len(size) * LANES
-    together = max(1, min(_GROUP, _SUMS // max(bytes_of_sums, 1)))
-    # At which level a spike of each step is seen first; past the last one by none.
-    level_T = np.searchsorted(levels_K, np.arange(num_steps)).astype(np.uint32)
+    # The kernel counts places in memory.
+    grad, peak, threshold = (
+        np.ascontiguousarray(pad_columns(array)) for array in (grad_BKO, peak_BKO, threshold_BO)
+    )
+    n_level, columns = grad.shape[1:]
+    out, kind = arrays.zeros((n_in, columns), np.float32), key_type(n_in)
+    # A block or more for each thread.
+    size = blocks(out, max(1, min(MOST, CACHED, columns // LANES // threads.parts(columns))))
+    together = max(1, min(_GROUP, _SUMS // (4 * n_level * len(size) * LANES)))
+    # The level at which a spike of each step is seen first, `n_level` if at none.
+    gaps = np.diff(levels_K, prepend=-1, append=num_steps - 1)
+    level_T = np.repeat(np.arange(n_level + 1, dtype=np.uint32), gaps)
     arguments = times_BI, grad, peak, threshold, np.float32(1 / width), level_T, kind, size, together, out
-    whole = max(1, out.shape[1] // (len(size) * LANES))
+    whole = max(1, columns // (len(size) * LANES))
     threads.run(_share_weight_gradient, _weight_gradient, whole, *arguments)
     return out[:, :n_out]

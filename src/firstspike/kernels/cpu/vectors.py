@@ -9,7 +9,8 @@ A kernel takes the number of vectors as a tuple of that length (`blocks`), so th
 form per size. Vectors hold `LANES` numbers of either precision; one of doubles takes two registers. One of
 16-bit integers, to which rows of 8 bits may be added, holds twice as many.
 
-All functions but `blocks`, `lanes_of`, `pad_columns` and `spread` are for compiled code only.
+Functions that take a `builder` are parts of intrinsics; all others but `blocks`, `lanes_of` and
+`pad_columns` are for compiled code only.
 """
 
 from typing import Any
@@ -88,6 +89,7 @@ def _lanes(kind: types.Type) -> int:
 
 
 def vector_type(kind: types.Type) -> ir.VectorType:
+    """The vector of a kind of number."""
     return ir.VectorType(ELEMENTS[kind], _lanes(kind))
 
 
@@ -118,6 +120,7 @@ def compare(builder: Any, how: str, one: Any, two: Any) -> Any:
 
 
 def pack(builder: Any, vectors: list[Any]) -> Any:
+    """A block of these vectors."""
     block = ir.Constant(ir.ArrayType(vectors[0].type, len(vectors)), ir.Undefined)
     for k, vector in enumerate(vectors):
         block = builder.insert_value(block, vector, k)
@@ -125,6 +128,7 @@ def pack(builder: Any, vectors: list[Any]) -> Any:
 
 
 def unpack(builder: Any, block: Any) -> list[Any]:
+    """The vectors of a block."""
     return [builder.extract_value(block, k) for k in range(block.type.count)]
 
 
@@ -145,6 +149,7 @@ def pointers_of(
 
 
 def load_all(builder: Any, pointers: list[Any]) -> list[Any]:
+    """The vectors at these places."""
     # Rows begin anywhere, so no more than an element's alignment is promised.
     return [builder.load(pointer, align=1) for pointer in pointers]
 
@@ -275,6 +280,7 @@ def _first_crossing(builder: Any, times: list, values: list, limits: list, now: 
 
 
 def call(builder: Any, name: str, *arguments: Any, **options: Any) -> Any:
+    """What LLVM's intrinsic of this name makes of vectors of one type."""
     kind = arguments[0].type
     function = builder.module.declare_intrinsic(
         f"llvm.{name}.v{kind.count}{kind.element.intrinsic_name}",
