@@ -12,7 +12,7 @@ from numba.extending import intrinsic
 from firstspike.kernels.cpu.vectors import (
     LANES,
     call,
-    load_all,
+    loaded,
     pack,
     pointers_of,
     spread,
@@ -53,7 +53,7 @@ def subtract_seen(typingctx: Any, block: Any, values: Any, times: Any, offset: A
 
     def codegen(context, builder, signature, arguments):
         value, time = (
-            load_all(builder, pointers_of(context, builder, given, kind, arguments[3], block.count))
+            loaded(context, builder, given, kind, arguments[3], block.count)
             for given, kind in ((arguments[1], values), (arguments[2], times))
         )
         pairs = zip(unpack(builder, arguments[0]), _seen(builder, time, arguments[4], value), strict=True)
@@ -79,11 +79,11 @@ def dot_seen(typingctx: Any, rows: Any, offset: Any, values: Any, times: Any, st
     """Return the row at `offset` times `values`, summed over the lanes at which `times` are ``>= step``."""
 
     def codegen(context, builder, signature, arguments):
-        pointers = pointers_of(context, builder, arguments[0], rows, arguments[1], values.count)
+        vectors = loaded(context, builder, arguments[0], rows, arguments[1], values.count)
         times = unpack(builder, arguments[3])
         seen = _seen(builder, times, arguments[4], unpack(builder, arguments[2]))
         total = None
-        for row, value in zip(load_all(builder, pointers), seen, strict=True):
+        for row, value in zip(vectors, seen, strict=True):
             product = builder.fmul(row, value)
             total = product if total is None else builder.fadd(total, product)
         return _sum(builder, total)
@@ -99,7 +99,7 @@ def add_products_seen(
 
     def codegen(context, builder, signature, arguments):
         row, value, time = (
-            load_all(builder, pointers_of(context, builder, given, kind, at, block.count))
+            loaded(context, builder, given, kind, at, block.count)
             for given, kind, at in (
                 (arguments[1], rows, arguments[2]),
                 (arguments[3], values, arguments[5]),
@@ -137,7 +137,7 @@ def add_fast_sigmoid(
 
     def codegen(context, builder, signature, arguments):
         grads, peaks, limits = (
-            load_all(builder, pointers_of(context, builder, given, kind, at, block.count))
+            loaded(context, builder, given, kind, at, block.count)
             for given, kind, at in (
                 (arguments[1], grad, arguments[3]),
                 (arguments[2], peak, arguments[3]),
@@ -163,8 +163,7 @@ def where_equal(typingctx: Any, array: Any, one: Any, two: Any, same: Any, other
 
     def codegen(context, builder, signature, arguments):
         left, right = (
-            load_all(builder, pointers_of(context, builder, arguments[0], array, at, same.count))
-            for at in arguments[1:3]
+            loaded(context, builder, arguments[0], array, at, same.count) for at in arguments[1:3]
         )
         blocks = (unpack(builder, given) for given in arguments[3:])
         chosen = [

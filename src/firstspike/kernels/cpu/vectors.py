@@ -148,9 +148,10 @@ def pointers_of(
     return [builder.bitcast(builder.gep(first, [k]), vector_type(kind.dtype).as_pointer()) for k in step]
 
 
-def load_all(builder: Any, pointers: list[Any]) -> list[Any]:
-    """The vectors at these places."""
+def loaded(context: Any, builder: Any, array: Any, kind: types.Array, offset: Any, count: int) -> list[Any]:
+    """So many vectors of an array from an offset on."""
     # Rows begin anywhere, so no more than an element's alignment is promised.
+    pointers = pointers_of(context, builder, array, kind, offset, count)
     return [builder.load(pointer, align=1) for pointer in pointers]
 
 
@@ -176,8 +177,7 @@ def load(typingctx: Any, array: Any, offset: Any, size: Any) -> Any:
     block = _Block(len(size), array.dtype)
 
     def codegen(context, builder, signature, arguments):
-        pointers = pointers_of(context, builder, arguments[0], array, arguments[1], block.count)
-        return pack(builder, load_all(builder, pointers))
+        return pack(builder, loaded(context, builder, arguments[0], array, arguments[1], block.count))
 
     return block(array, types.int64, size), codegen
 
@@ -206,8 +206,7 @@ def _combine(floats: str, integers: str) -> Any:
         name = floats if isinstance(block.kind, types.Float) else integers
 
         def codegen(context, builder, signature, arguments):
-            pointers = pointers_of(context, builder, arguments[1], array, arguments[2], block.count)
-            rows = load_all(builder, pointers)
+            rows = loaded(context, builder, arguments[1], array, arguments[2], block.count)
             if block.kind != array.dtype:
                 rows = [builder.sext(row, vector_type(block.kind)) for row in rows]
             pairs = zip(unpack(builder, arguments[0]), rows, strict=True)
@@ -310,9 +309,7 @@ def first_crossing_row(
 
     def codegen(context, builder, signature, arguments):
         times, values = (unpack(builder, block) for block in arguments[:2])
-        limits = load_all(
-            builder, pointers_of(context, builder, arguments[2], thresholds, arguments[3], out.count)
-        )
+        limits = loaded(context, builder, arguments[2], thresholds, arguments[3], out.count)
         return _first_crossing(builder, times, values, limits, arguments[4], out.kind)
 
     return out(out, membrane, thresholds, types.int64, out.kind), codegen
@@ -323,8 +320,8 @@ def larger_row(typingctx: Any, block: Any, array: Any, offset: Any) -> Any:
     """Return the larger of each lane of the block and the one at `offset` of a C-contiguous array."""
 
     def codegen(context, builder, signature, arguments):
-        pointers = pointers_of(context, builder, arguments[1], array, arguments[2], block.count)
-        pairs = zip(unpack(builder, arguments[0]), load_all(builder, pointers), strict=True)
+        rows = loaded(context, builder, arguments[1], array, arguments[2], block.count)
+        pairs = zip(unpack(builder, arguments[0]), rows, strict=True)
         larger = [builder.select(compare(builder, ">", row, own), row, own) for own, row in pairs]
         return pack(builder, larger)
 
@@ -362,8 +359,7 @@ def below(typingctx: Any, array: Any, offset: Any, value: Any) -> Any:
     """Return a bit per lane at `offset` that is below `value`; bit 32 if one is neither that nor equal."""
 
     def codegen(context, builder, signature, arguments):
-        pointers = pointers_of(context, builder, arguments[0], array, arguments[1], 1)
-        (vector,) = load_all(builder, pointers)
+        (vector,) = loaded(context, builder, arguments[0], array, arguments[1], 1)
         limit = spread(builder, arguments[2])
         less = _bits(builder, builder.fcmp_ordered("<", vector, limit))
         broken = _bits(builder, builder.fcmp_unordered(">", vector, limit))
