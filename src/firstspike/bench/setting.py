@@ -62,13 +62,11 @@ class Spec:
 
     def bounds(self, lanes: int) -> tuple[float | None, float | None]:
         """Return target and limit for kernels whose vectors hold so many floats."""
-        if lanes >= WIDE_LANES:
-            return self.target, self.limit
-        narrow = self.narrow_target, self.narrow_limit
-        return (
-            self.target if narrow[0] is None else narrow[0],
-            self.limit if narrow[1] is None else narrow[1],
-        )
+        target, limit = self.target, self.limit
+        if lanes < WIDE_LANES:
+            target = target if self.narrow_target is None else self.narrow_target
+            limit = limit if self.narrow_limit is None else self.narrow_limit
+        return target, limit
 
 
 class Setting:

@@ -12,11 +12,7 @@ import numpy as np
 from firstspike.kernels import arrays
 from firstspike.kernels.cpu import threads
 from firstspike.kernels.cpu.compiling import compiled
-from firstspike.kernels.cpu.gradients import (
-    dot_seen,
-    store_steps,
-    subtract_seen,
-)
+from firstspike.kernels.cpu.gradients import dot_seen, store_steps, subtract_seen
 from firstspike.kernels.cpu.order import (
     AHEAD,
     find_spikes,

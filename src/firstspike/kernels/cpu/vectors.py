@@ -74,7 +74,7 @@ def aligned(rows, columns, kind):
     return room[start : start + rows * columns].reshape(rows, columns)
 
 
-ELEMENTS = {
+_ELEMENTS = {
     types.float32: ir.FloatType(),
     types.float64: ir.DoubleType(),
     types.uint16: ir.IntType(16),
@@ -90,7 +90,7 @@ def _lanes(kind: types.Type) -> int:
 
 def vector_type(kind: types.Type) -> ir.VectorType:
     """The vector of a kind of number."""
-    return ir.VectorType(ELEMENTS[kind], _lanes(kind))
+    return ir.VectorType(_ELEMENTS[kind], _lanes(kind))
 
 
 class _Block(types.Type):
@@ -190,7 +190,7 @@ def store(typingctx: Any, array: Any, offset: Any, block: Any) -> Any:
         pointers = pointers_of(context, builder, arguments[0], array, arguments[1], block.count, block.kind)
         for vector, pointer in zip(unpack(builder, arguments[2]), pointers, strict=True):
             if isinstance(block.kind, types.Integer) and isinstance(array.dtype, types.Float):
-                floats = ir.VectorType(ELEMENTS[array.dtype], vector.type.count)
+                floats = ir.VectorType(_ELEMENTS[array.dtype], vector.type.count)
                 vector, pointer = (
                     builder.sitofp(vector, floats),
                     builder.bitcast(pointer, floats.as_pointer()),
