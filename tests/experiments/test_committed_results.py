@@ -9,6 +9,8 @@ import pytest
 from firstspike.experiments import EXPERIMENTS
 from firstspike.experiments.run import render_anew
 from firstspike.experiments.spec import Measured
+from firstspike.recipes.base import Recipe
+from firstspike.recipes.fields import from_json
 
 ROOT = Path(__file__).parents[2]
 FILES = sorted((ROOT / "docs" / "results").glob("*.json"))
@@ -40,3 +42,26 @@ def test_every_table_has_rows_and_every_target_its_figure(file):
     measured = Measured(document["runs"], document)
     assert all(table.rows for table in experiment.tables(measured))
     assert all(target.met in (True, False) for target in experiment.all_targets(measured))
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
+def test_every_row_makes_tables_of_its_own(file):
+    """As after a call that was asked for one row, before the others are there."""
+    document, experiment = json.loads(file.read_text(encoding="utf-8")), MADE_BY[file.stem]
+    for name, runs in document["runs"].items():
+        measured = Measured({name: runs}, document)
+        written = experiment.render(measured)
+        assert written["summary"].keys() == {name}
+        assert all(len(row) == 3 for row in written["headlines"])
+        list(experiment.targets(measured))
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
+def test_each_run_names_its_call_and_each_row_its_recipe(file):
+    document, experiment = json.loads(file.read_text(encoding="utf-8")), MADE_BY[file.stem]
+    assert document["recipes"].keys() == document["runs"].keys()
+    assert document["runs"].keys() <= {run.name for run in experiment.runs}
+    called = {run["call"] for runs in document["runs"].values() for run in runs}
+    assert called == set(range(len(document["provenance"])))
+    for recipe in document["recipes"].values():
+        assert from_json(recipe, Recipe).trainable

@@ -57,13 +57,15 @@ def test_report_and_figures(quick, tmp_path):
     one = {key: {"mean": value, "sd": None} for key, value in ettfs.items()}
     other = {
         "title": "Deep",
-        "provenance": {
-            "command": "firstspike reproduce ettfs",
-            "seeds": [0],
-            "machine": "x",
-            "versions": {},
-            "date": "2026-01-01",
-        },
+        "provenance": [
+            {
+                "command": "firstspike reproduce ettfs",
+                "seeds": [0],
+                "machine": "x",
+                "versions": {},
+                "date": "2026-01-01",
+            }
+        ],
         "split": "test",
         "tables": [],
         "headlines": [["a", "b", "c"]],

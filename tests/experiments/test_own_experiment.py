@@ -1,6 +1,7 @@
 """An experiment of one's own, from training to pages, on the embedded digits."""
 
 import json
+import shutil
 from dataclasses import replace
 
 import pytest
@@ -11,7 +12,7 @@ from firstspike.experiments import Column, Experiment, Picture, Run, Table, Targ
 from firstspike.experiments.jobs import Options, measure
 from firstspike.plot import learning_curves
 from firstspike.recipes import preset
-from firstspike.support import InputError
+from firstspike.support import InputError, command_line
 from firstspike.training.run_folder import RunFolder
 
 PRESET = "aggressive-ttfs-window"
@@ -26,6 +27,8 @@ def tables(measured):
 
 
 def pictures(finished):
+    if "20 hidden neurons" not in finished.runs:
+        return
     records = finished.open("20 hidden neurons").load_state().records
     yield Picture("Losses", "loss.png", "The loss.", learning_curves(records, {"loss": ["loss"]}))
     yield Picture("Losses", "written.png", "Written.", lambda path: Image.new("L", (9, 9)).save(path))
@@ -74,7 +77,7 @@ def test_runs_figures_and_pictures_are_there(out):
     run = RunFolder.open(out / "runs" / "mine-20-hidden-neurons-seed0")
     figures = measure(run)
     assert run.config == SMALL
-    assert {**figures, "seed": 0, "digit": None} == document["runs"]["20 hidden neurons"][0]
+    assert {**figures, "seed": 0, "digit": None, "call": 0} == document["runs"]["20 hidden neurons"][0]
     (table,) = document["tables"]
     assert [row[0] for row in table["rows"]] == [f"`{PRESET}`", "20 hidden neurons", "difference"]
     assert table["rows"][1][1] == f"{100 * figures['accuracy']:.2f}"
@@ -109,6 +112,64 @@ def test_finished_runs_are_kept(out):
     assert {path: path.stat().st_mtime_ns for path in out.rglob("model.safetensors")} == weights
     again = json.loads((out / "results" / "toy.json").read_text())
     assert again["runs"] == document["runs"]
+
+
+def added(out, *, rows, seeds, experiment=TOY):
+    """The result file after a call for some rows."""
+    token = command_line.set(f"firstspike reproduce toy --rows {' '.join(rows)}")
+    try:
+        run_experiment(experiment, out=out, seeds=seeds, rows=rows, jobs=1)
+    finally:
+        command_line.reset(token)
+    return json.loads((out / "results" / "toy.json").read_text())
+
+
+def test_rows_are_added_to_a_result_file(tmp_path, out):
+    """Row by row, in other folders as on other machines, the file becomes what one call makes."""
+    first = added(tmp_path / "one", rows=["20 hidden neurons"], seeds=[0])
+    assert list(first["runs"]) == ["20 hidden neurons"]
+    shutil.copytree(tmp_path / "one" / "results", tmp_path / "two" / "results")
+    added(tmp_path / "two", rows=[PRESET], seeds=[0, 1])
+    assert len(list((tmp_path / "two" / "runs").iterdir())) == 2
+    # Measured once more, a run takes the place of the earlier one.
+    found = added(tmp_path / "two", rows=[PRESET], seeds=[1])
+    assert [origin["seeds"] for origin in found["provenance"]] == [[0], [0, 1], [1]]
+    assert [(run["seed"], run["call"]) for run in found["runs"][PRESET]] == [(0, 1), (1, 2)]
+    page = (tmp_path / "two" / "results.md").read_text(encoding="utf-8")
+    assert page.count("Rows: ") == 3
+    # A call of which nothing is left is forgotten.
+    found = added(tmp_path / "two", rows=[PRESET], seeds=[0, 1])
+    assert [origin["seeds"] for origin in found["provenance"]] == [[0], [0, 1]]
+    assert [run["call"] for run in found["runs"][PRESET]] == [1, 1]
+
+    def figures(document):
+        return {
+            name: [{k: v for k, v in run.items() if k not in ("call", "training_seconds")} for run in runs]
+            for name, runs in document["runs"].items()
+        }
+
+    whole = json.loads((out / "results" / "toy.json").read_text())
+    assert figures(found) == figures(whole)
+    assert list(found["runs"]) == list(whole["runs"])
+    assert found["tables"][0]["rows"] == whole["tables"][0]["rows"]
+    assert found["recipes"] == whole["recipes"]
+
+
+def test_earlier_runs_of_another_recipe_are_left_out(tmp_path, capsys):
+    added(tmp_path, rows=["20 hidden neurons"], seeds=[0])
+    other = replace(TOY, runs=[TOY.runs[0], replace(TOY.runs[1], config=replace(SMALL, rate=0.004))])
+    with pytest.raises(KeyError):
+        # The toy's own table needs the row that is gone.
+        added(tmp_path, rows=[PRESET], seeds=[1], experiment=other)
+    assert (
+        "20 hidden neurons: earlier figures are of another recipe, and left out" in capsys.readouterr().err
+    )
+
+
+def test_an_unknown_row_is_named(tmp_path):
+    with refused(InputError, "toy has no row 'thirty'", "'20 hidden neurons'"):
+        run_experiment(TOY, out=tmp_path, rows=["20 hidden neurons", "thirty"])
+    assert not list(tmp_path.iterdir())
 
 
 def test_runs_of_other_epochs_are_not_mixed_in(out):

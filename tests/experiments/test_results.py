@@ -5,6 +5,7 @@ import statistics
 from pathlib import Path
 
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -115,19 +116,21 @@ def test_provenance_names_command_seeds_and_machine_but_no_folder_of_it():
     assert origin["command"] == "firstspike reproduce spiking-gan --data-dir data --out=out --epochs 3"
     assert origin["seeds"] == [0, 1]
     assert origin["versions"].keys() == {"python", "torch", "numpy", "numba"}
-    assert "CPU" in origin["machine"]
+    assert f"CPU ({torch.backends.cpu.get_cpu_capability()}), " in origin["machine"]
     json.dumps(origin)
 
 
 def document(title, rows):
     return {
         "title": title,
-        "provenance": {
-            "command": f"firstspike reproduce {title}",
-            "seeds": [0, 1, 2],
-            "versions": {"python": "3.11.7", "torch": "2.13.0"},
-            "machine": "x86_64 CPU, 2 cores, no GPU",
-        },
+        "provenance": [
+            {
+                "command": f"firstspike reproduce {title}",
+                "seeds": [0, 1, 2],
+                "versions": {"python": "3.11.7", "torch": "2.13.0"},
+                "machine": "x86_64 CPU, 2 cores, no GPU",
+            }
+        ],
         "tables": [
             {
                 "caption": f"Table of {title}",
@@ -138,7 +141,7 @@ def document(title, rows):
             {"caption": "Another", "columns": ["x"], "rows": [["1"]]},
         ],
         "headlines": [[f"headline of {title}", "1", "2"]],
-        "runs": {"a": [{"seed": 0, "accuracy": 0.9}]},
+        "runs": {"a": [{"seed": 0, "call": 0, "accuracy": 0.9}]},
     }
 
 
@@ -177,13 +180,26 @@ def test_the_page_holds_every_result_file_in_order(tmp_path):
         "A.",
         "Command: `firstspike reproduce second`  ",
         "Seeds: 0, 1, 2  ",
-        "Machine: x86_64 CPU, 2 cores, no GPU; python 3.11.7, torch 2.13.0  ",
+        "Machine: x86_64 CPU, 2 cores, no GPU; python 3.11.7, torch 2.13.0",
         "Figures: [`one.json`](results/one.json)",
     ):
         assert expected in lines
     assert json.loads((folder / "one.json").read_text()) == document("first", [["`a`", "98.5 ± 0.2"]])
     assert sorted(path.name for path in folder.iterdir()) == ["one.json", "two.json"]
     assert sorted(path.name for path in folder.parent.iterdir()) == ["results", "results.md"]
+
+
+def test_the_page_says_which_call_measured_which_rows(tmp_path):
+    both = document("first", [])
+    (origin,) = both["provenance"]
+    both["provenance"].append(origin | {"command": "firstspike reproduce first --rows b", "seeds": [4]})
+    both["runs"] = {"a": [{"call": 0}, {"call": 1}], "b": [{"call": 1}], "c": [{"call": 0}]}
+    write_results(tmp_path / "results", "one", both)
+    lines = (tmp_path / "results.md").read_text(encoding="utf-8").splitlines()
+    first = lines.index("Command: `firstspike reproduce first`  ")
+    assert lines[first + 1 : first + 3] == ["Rows: a, c  ", "Seeds: 0, 1, 2  "]
+    second = lines.index("Command: `firstspike reproduce first --rows b`  ")
+    assert lines[second + 1 : second + 3] == ["Rows: a, b  ", "Seeds: 4  "]
 
 
 def test_a_second_writing_renews_the_page(tmp_path):

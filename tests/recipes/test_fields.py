@@ -20,7 +20,7 @@ from firstspike.online import S4NNRule
 from firstspike.recipes import PRESETS, preset
 from firstspike.recipes.augmentation import Augmentation
 from firstspike.recipes.base import Recipe
-from firstspike.recipes.fields import Checked, Count, changed, flat, from_json, to_json
+from firstspike.recipes.fields import Checked, Count, changed, flat, from_json, matches, to_json
 from firstspike.recipes.shallow import AggressiveTargets, RelativeTargets
 from firstspike.recipes.spike_losses import FirstSpikeLoss
 from firstspike.support import InputError
@@ -301,3 +301,35 @@ def test_digits_get_their_own_sizes_and_changes_come_last():
     changes = {"noise_size": "7", "hidden_neuron.high": "5"}
     other = conditional.configure(dataset="digits", changes=changes)
     assert (other.noise_size, other.hidden_neuron.high) == (7, 5.0)
+
+
+@pytest.mark.parametrize("recipe", [p.recipe for p in PRESETS.values()], ids=list(PRESETS))
+def test_a_recipe_matches_what_was_written_of_it(recipe):
+    written = json.loads(json.dumps(to_json(recipe)))
+    assert matches(written, recipe)
+    assert not matches(written, dataclasses.replace(recipe, epochs=recipe.epochs + 1))
+    assert not matches({**written, "type": "Other"}, recipe)
+    assert not matches({**written, "unheard_of": 1}, recipe)
+    assert not matches(None, recipe)
+
+
+def test_a_field_that_was_not_there_counts_as_its_default():
+    """A file of before a field was made stays good as long as nobody sets the field."""
+
+    @dataclass(frozen=True, kw_only=True)
+    class Inner(Checked):
+        slope: float = 1.0
+
+    @dataclass(frozen=True, kw_only=True)
+    class Outer(Checked):
+        epochs: Count
+        inner: Inner = dataclasses.field(default_factory=Inner)
+        shift_px: int = 0
+
+    whole = {"type": "Outer", "epochs": 3, "inner": {"type": "Inner", "slope": 1.0}, "shift_px": 0}
+    for known in (whole, {"type": "Outer", "epochs": 3}, {**whole, "inner": {"type": "Inner"}}):
+        assert matches(known, Outer(epochs=3))
+        assert matches(known, Outer(epochs=3, shift_px=1)) is False
+        assert matches(known, Outer(epochs=3, inner=Inner(slope=2.0))) is False
+    # What has no default must be there.
+    assert not matches({"type": "Outer"}, Outer(epochs=3))

@@ -52,6 +52,14 @@ def add_parser(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> 
         help="spiking-gan: digits of the per-digit GANs (default: all)",
     )
     parser.add_argument(
+        "--rows",
+        nargs="+",
+        default=(),
+        metavar="ROW",
+        help="train and measure only these rows of the tables, and add them to the figures that the result "
+        "file holds of the same recipes; any other word lists them",
+    )
+    parser.add_argument(
         "--jobs",
         type=workers,
         default=2,
@@ -88,5 +96,6 @@ def run(options: argparse.Namespace) -> None:
             epochs=options.epochs,
             jobs=options.jobs,
             results=options.results,
+            rows=options.rows,
         )
     print(report)

@@ -72,7 +72,9 @@ def _tables(measured: Measured) -> list[Table]:
 
 
 def _saved(measured: Measured) -> dict[str, Row]:
-    """What the aggressive loss saves, as a share of the relative loss's."""
+    """What the aggressive loss saves, as a share of the relative loss's; nothing unless both are there."""
+    if AGGRESSIVE not in measured or RELATIVE not in measured:
+        return {}
     ours, theirs = measured.row(AGGRESSIVE), measured.row(RELATIVE)
     return {
         name.replace("_", " "): {
@@ -91,8 +93,12 @@ def _headlines(measured: Measured) -> Iterator[list[str]]:
         Column("spikes_to_decision", "{} spikes"),
     ]
     for name, label in LABELS.items():
-        yield headline(label, measured.row(name), columns)
-    steps, spikes = _saved(measured).values()
+        if name in measured:
+            yield headline(label, measured.row(name), columns)
+    saved = _saved(measured)
+    if not saved:
+        return
+    steps, spikes = saved.values()
     both = {"steps": steps["share"], "spikes": spikes["share"]}
     both |= {"paper.steps": steps["paper.share"], "paper.spikes": spikes["paper.share"]}
     shares = [Column("steps", "{} % of the steps", 1, 100), Column("spikes", "{} % of the spikes", 1, 100)]
@@ -100,6 +106,22 @@ def _headlines(measured: Measured) -> Iterator[list[str]]:
 
 
 def _pictures(finished: Finished) -> Iterator[Picture]:
+    if AGGRESSIVE in finished.runs and RELATIVE in finished.runs:
+        yield from _compared(finished)
+    test = load("mnist", "test", finished.options.data_dir)
+    for name in ("aggressive-ttfs-window", AGGRESSIVE):
+        if name not in finished.runs:
+            continue
+        raster, animation = decision_pictures(finished.open(name), test)
+        section = "A decision, step by step"
+        caption = f"All spikes of the first test image, `{name}`, first seed. {RASTER_COLOURS}"
+        yield Picture(section, f"raster-{name}.png", caption, raster)
+        caption = f"The same decision as it is made, `{name}`. {ANIMATION_COLOURS}"
+        yield Picture(section, f"decision-{name}.gif", caption, animation)
+
+
+def _compared(finished: Finished) -> Iterator[Picture]:
+    """Both losses, side by side."""
     losses = {"aggressive": AGGRESSIVE, "relative": RELATIVE}
     steps, spikes = (
         {
@@ -124,14 +146,6 @@ def _pictures(finished: Finished) -> Iterator[Picture]:
         "The paper's figure 7: input weights of hidden neurons.",
         paper.hidden_filters(weights),
     )
-    test = load("mnist", "test", finished.options.data_dir)
-    for name in ("aggressive-ttfs-window", AGGRESSIVE):
-        raster, animation = decision_pictures(finished.open(name), test)
-        section = "A decision, step by step"
-        caption = f"All spikes of the first test image, `{name}`, first seed. {RASTER_COLOURS}"
-        yield Picture(section, f"raster-{name}.png", caption, raster)
-        caption = f"The same decision as it is made, `{name}`. {ANIMATION_COLOURS}"
-        yield Picture(section, f"decision-{name}.gif", caption, animation)
 
 
 def _input_weights(run: RunFolder) -> Tensor:

@@ -160,7 +160,8 @@ def _tables(measured: Measured) -> list[Table]:
                 ],
             )
         )
-    return [*tables, _epochs_table(measured.others["epochs"])]
+    epochs = measured.others["epochs"]
+    return [*tables, _epochs_table({name: epochs[name] for name in measured.runs})]
 
 
 def _epochs_table(epochs: Mapping[str, list[Mapping[str, Any]]]) -> Table:
@@ -207,6 +208,8 @@ def _headlines(measured: Measured) -> Iterator[list[str]]:
 def _pictures(finished: Finished) -> Iterator[Picture]:
     measured = finished.measured
     names = [name for name in measured.runs if name in MINUTES or name in LARGE]
+    if not names:
+        return
     reached: list[dict[str, float]] = []
     for name in names:
         seconds = 0.0
@@ -225,12 +228,13 @@ def _pictures(finished: Finished) -> Iterator[Picture]:
         for name in names
         if "accuracy_by_step" in measured.runs[name][0]
     }
-    yield Picture(
-        "Accuracy under a deadline",
-        "deadline.png",
-        "What has no decision by then is wrong. Test images, first seeds.",
-        deadline_curves(curves),
-    )
+    if curves:
+        yield Picture(
+            "Accuracy under a deadline",
+            "deadline.png",
+            "What has no decision by then is wrong. Test images, first seeds.",
+            deadline_curves(curves),
+        )
 
 
 CIFAR10 = cifar10()

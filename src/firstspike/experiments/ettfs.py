@@ -97,13 +97,17 @@ def _others(finished: Finished) -> Mapping[str, Any]:
 def _tables(measured: Measured) -> list[Table]:
     accuracy = _accuracy_table(measured)
     tables = [accuracy, _ablation_table(measured), _start_table(measured.others["input_spread"])]
-    if "recordings" in measured.others:
+    if any(name in measured for name in EVENT_PRESETS):
         tables.append(_event_table(measured))
     return tables
 
 
 def _accuracy_table(measured: Measured) -> Table:
-    rules = {name: measured.runs[name][0]["decision_rule"] for name in ("ettfs-mnist", "window-mnist")}
+    rules: dict[str, str] = {}
+    for kind, words in (("ettfs", "Causal networks"), ("window", "Window networks")):
+        for name in (*PRESETS, *EVENT_PRESETS):
+            if name.startswith(kind) and name in measured:
+                rules[words] = measured.runs[name][0]["decision_rule"]
     return Table(
         "Accuracy on the test sets, and what a decision costs",
         measured.rows((*PRESETS, *EVENT_PRESETS)),
@@ -119,7 +123,7 @@ def _accuracy_table(measured: Measured) -> Table:
         ],
         "preset",
         [
-            f"Causal networks: {rules['ettfs-mnist']}. Window networks: {rules['window-mnist']}. Steps "
+            f"{' '.join(f'{words}: {rule}.' for words, rule in rules.items())} Steps "
             "count from the first input step; a causal decision is made once no other class can catch up. "
             "A membrane read-out is no spike decision and stands apart.",
             "Energy: additions at 0.9 pJ and multiply-adds at 4.6 pJ (45 nm, Horowitz 2014), no memory "
@@ -134,7 +138,7 @@ def _ablation_table(measured: Measured) -> Table:
     recipes = ablations()
     rows = measured.rows(recipes)
     whole = next(iter(recipes))
-    for row in rows.values():
+    for row in rows.values() if whole in rows else ():
         row["difference"] = row["accuracy"]["mean"] - rows[whole]["accuracy"]["mean"]
     return Table(
         f"Ablation on Fashion-MNIST: {recipes[whole].layout}, {recipes[whole].epochs} epochs, one change "
@@ -183,6 +187,8 @@ def _headlines(measured: Measured) -> Iterator[list[str]]:
     ]
     for dataset, data in (("mnist", "MNIST"), ("fashion-mnist", "Fashion-MNIST")):
         for kind, what in (("ettfs", "deep causal network"), ("window", "deep window network")):
+            if f"{kind}-{dataset}" not in measured:
+                continue
             recipe = cast(SpikeClassifier, preset(f"{kind}-{dataset}").recipe)
             row = measured.row(f"{kind}-{dataset}")
             yield headline(f"{data}: {what}, T = {recipe.steps}", row, columns)
@@ -205,9 +211,14 @@ def _pictures(finished: Finished) -> Iterator[Picture]:
         ("ettfs", "latency-causal.png", "Share of test images whose decision can no longer change."),
         ("window", "latency-window.png", "The same for window networks: each layer adds its window."),
     ):
-        drawn = latency_shares({name: share for name, share in shares.items() if name.startswith(kind)})
-        yield Picture("When decisions are final", file, caption, drawn)
-    bars = {name: measured.runs[name][0]["spikes_per_neuron_by_layer"] for name in PRESETS}
+        of_kind = {name: share for name, share in shares.items() if name.startswith(kind)}
+        if of_kind:
+            yield Picture("When decisions are final", file, caption, latency_shares(of_kind))
+    bars = {
+        name: measured.runs[name][0]["spikes_per_neuron_by_layer"] for name in PRESETS if name in measured
+    }
+    if not bars:
+        return
     yield Picture(
         "Spikes per neuron",
         "spikes.png",

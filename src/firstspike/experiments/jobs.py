@@ -17,6 +17,7 @@ import torch
 from firstspike.data import Dataset, load
 from firstspike.recipes import preset
 from firstspike.recipes.base import Recipe
+from firstspike.recipes.fields import changed
 from firstspike.support import InputError, command_line
 from firstspike.training.evaluation import evaluate
 from firstspike.training.progress import bar, watched
@@ -66,6 +67,11 @@ class Run:
     def name(self) -> str:
         """Name of its row."""
         return self.row or self.variant or self.preset
+
+    def recipe(self, options: Options) -> Recipe:
+        """Return its recipe, without the digit of a single run."""
+        config = self.jobs(options)[0].config(options)
+        return config if self.digits is None else changed(config, "digit", "none")
 
     def jobs(self, options: Options) -> list["Job"]:
         """Return its single runs, digit by digit, seed by seed."""
@@ -211,7 +217,7 @@ def _train_one(job: Job, options: Options, device: str) -> None:
 
 
 def measure(run: RunFolder, data_dir: Path | None = None) -> dict[str, Any]:
-    """Return every figure of a finished run on the test set, and how long its training took.
+    """Return every figure of a finished run on the test set, and how long and how its training was.
 
     Raises:
         InputError: the run is damaged, or its data set is not to be had.
@@ -219,7 +225,8 @@ def measure(run: RunFolder, data_dir: Path | None = None) -> dict[str, Any]:
     figures = evaluate(run, data_dir)
     # Where it lies is nobody else's business.
     del figures["run"]
-    return figures | {"training_seconds": sum(record["seconds"] for record in epochs_of(run))}
+    seconds = sum(record["seconds"] for record in epochs_of(run))
+    return figures | {"training_seconds": seconds, "precision": run.precision}
 
 
 def epochs_of(run: RunFolder) -> Sequence[Mapping[str, Any]]:

@@ -135,6 +135,8 @@ def _tables(measured: Measured) -> list[Table]:
 
 def _against_control(measured: Measured) -> dict[str, dict[str, Any]]:
     rows = measured.rows(comparison())
+    if CONTROL not in rows:
+        return rows
     control = rows[CONTROL]["accuracy"]
     for name, row in rows.items():
         if name != CONTROL:
@@ -189,18 +191,26 @@ def _headlines(measured: Measured) -> Iterator[list[str]]:
         Column("spikes_per_neuron", "{} spikes per neuron", 2),
     ]
     for name, data in PRESETS.items():
-        yield headline(f"{data}: one-step network, T = 1", measured.row(name), columns)
+        if name in measured:
+            yield headline(f"{data}: one-step network, T = 1", measured.row(name), columns)
 
 
 def _pictures(finished: Finished) -> Iterator[Picture]:
     runs = finished.measured.runs
-    bars = {name: runs[name][0]["spikes_per_neuron_by_layer"] for name in (*PRESETS, PRINTED, CONTROL)}
-    yield Picture(
-        "Spikes per neuron, layer by layer",
-        "spikes.png",
-        "Mean over the test images.",
-        depth_curves(bars, quantity="spikes per neuron"),
-    )
+    bars = {
+        name: runs[name][0]["spikes_per_neuron_by_layer"]
+        for name in (*PRESETS, PRINTED, CONTROL)
+        if name in runs
+    }
+    if bars:
+        yield Picture(
+            "Spikes per neuron, layer by layer",
+            "spikes.png",
+            "Mean over the test images.",
+            depth_curves(bars, quantity="spikes per neuron"),
+        )
+    if BASE not in runs:
+        return
     yield Picture(
         "What the layers see",
         "features.png",

@@ -48,7 +48,8 @@ def _headlines(measured: Measured) -> Iterator[list[str]]:
         Column("spikes_to_decision", "{} spikes"),
     ]
     for name, label in LABELS.items():
-        yield headline(label, measured.row(name), columns)
+        if name in measured:
+            yield headline(label, measured.row(name), columns)
 
 
 RAMP = Experiment(

@@ -29,7 +29,7 @@ _ELSEWHERE = {
 
 
 def provenance(seeds: Sequence[int], device: str = "cpu") -> dict[str, Any]:
-    """Return what every result file says of its making: command, seeds, versions, kind of machine.
+    """Return what a result file says of a call that made it: command, seeds, versions, kind of machine.
 
     `device` is where the runs were trained, as torch names it.
     """
@@ -48,7 +48,8 @@ def provenance(seeds: Sequence[int], device: str = "cpu") -> dict[str, Any]:
             "numpy": numpy.__version__,
             "numba": numba.__version__,
         },
-        "machine": f"{platform.machine()} CPU, {os.cpu_count()} cores; {gpu}",
+        "machine": f"{platform.machine()} CPU ({torch.backends.cpu.get_cpu_capability()}), "
+        f"{os.cpu_count()} cores; {gpu}",
     }
 
 
@@ -89,7 +90,7 @@ def summarise(runs: Sequence[Mapping[str, Any]]) -> dict[str, Spread]:
     names = [
         name
         for name in (runs[0] if runs else {})
-        if name not in ("seed", "digit") and all(_is_number(run.get(name)) for run in runs)
+        if name not in ("seed", "digit", "call") and all(_is_number(run.get(name)) for run in runs)
     ]
     return {
         name: spread([statistics.fmean(run[name] for run in same) for same in by_seed.values()])
@@ -123,8 +124,9 @@ def markdown_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str
 def write_results(folder: Path, name: str, document: dict[str, Any]) -> None:
     """Write ``folder/name.json`` and renew the page of all results in the folder above.
 
-    `document` holds "title", "provenance", "tables" (each with "caption", "columns", "rows" and
-    optional "notes"), "headlines" (rows of three texts) and the raw figures under "runs".
+    `document` holds "title", "provenance" (of each call that measured some of it), "tables" (each with
+    "caption", "columns", "rows" and optional "notes"), "headlines" (rows of three texts) and the raw
+    figures under "runs", each with the number of its "call".
 
     Raises:
         InputError: another ``.json`` in `folder` is no result file.
@@ -219,13 +221,16 @@ def results_page(
 
 
 def _section(document: dict[str, Any], link: str) -> list[str]:
-    origin = document["provenance"]
-    parts = [
-        f"## {document['title']}\n",
-        f"Command: `{origin['command'] or 'a call from Python'}`  \n"
-        f"Seeds: {', '.join(map(str, origin['seeds']))}  \n"
-        f"Machine: {origin['machine']}; {_versions(origin)}  \nFigures: [`{Path(link).name}`]({link})\n",
-    ]
+    calls = document["provenance"]
+    parts = [f"## {document['title']}\n", f"Figures: [`{Path(link).name}`]({link})\n"]
+    for number, origin in enumerate(calls):
+        rows = [name for name, runs in document["runs"].items() if any(r["call"] == number for r in runs)]
+        parts.append(
+            f"Command: `{origin['command'] or 'a call from Python'}`  \n"
+            + (f"Rows: {', '.join(rows)}  \n" if len(calls) > 1 else "")
+            + f"Seeds: {', '.join(map(str, origin['seeds']))}  \n"
+            f"Machine: {origin['machine']}; {_versions(origin)}\n"
+        )
     for table in document["tables"]:
         parts.append(f"**{table['caption']}**\n")
         parts.append(markdown_table(table["columns"], table["rows"]))

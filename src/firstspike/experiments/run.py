@@ -1,5 +1,6 @@
 """One way through every experiment: train, measure, draw, write figures and report."""
 
+import sys
 from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 from itertools import groupby
@@ -24,13 +25,13 @@ from firstspike.metrics.figures import quantity
 from firstspike.plot import learning_curves, save_figure
 from firstspike.recipes import PRESETS
 from firstspike.recipes.base import Recipe
-from firstspike.recipes.fields import flat
+from firstspike.recipes.fields import flat, matches, to_json
 from firstspike.support import InputError
 from firstspike.training.run_folder import RunFolder
 from firstspike.training.threads import threads_kept
 
 # What a result file holds besides what its experiment measures on its own.
-_WRITTEN = {"title", "provenance", "split", "tables", "headlines", "summary", "runs"}
+_WRITTEN = {"title", "provenance", "split", "tables", "headlines", "summary", "recipes", "runs"}
 
 
 @threads_kept()
@@ -43,6 +44,7 @@ def run_experiment(
     epochs: int | None = None,
     jobs: int = 2,
     results: Path | None = None,
+    rows: Sequence[str] = (),
 ) -> Path:
     """Train what is not finished, measure it on the test set, and return the path of the report.
 
@@ -55,25 +57,36 @@ def run_experiment(
         jobs: runs trained at the same time, each in a process of its own; more than one needs a script that
             runs only under ``if __name__ == "__main__"``.
         results: folder that also gets the figures as JSON, with ``results.md`` renewed beside it.
+        rows: train and measure these alone, and add them to what the result file, of `results` or else of
+            `out`, holds of the same recipes.
 
     Raises:
-        InputError: `results` with `epochs`; what the training refuses.
+        InputError: `results` with `epochs`; a row that the experiment has not; what the training refuses.
     """
     if results is not None and epochs is not None:
         raise InputError("--results is for the presets' own epochs; leave out --epochs")
     out, data_dir = Path(out), None if data_dir is None else Path(data_dir)
     # Each once: a run trained twice side by side would meet itself in its folder.
     options = Options(out, data_dir, tuple(dict.fromkeys(seeds)), epochs, jobs, results)
-    runs = train_all(experiment.runs, options, experiment.device)
-    finished, document = measure_all(experiment, options, runs)
-    keep_results(out, results, experiment.file or experiment.name, document)
+    name, folder = experiment.file or experiment.name, out / "results" if results is None else results
+    chosen = experiment.of_rows(rows) if rows else experiment.runs
+    earlier = read_results(folder).get(name) if rows else None
+    runs = train_all(chosen, options, experiment.device)
+    finished, document = measure_all(experiment, options, runs, earlier)
+    keep_results(out, results, name, document)
     return write_report(experiment, finished, document)
 
 
 def measure_all(
-    experiment: Experiment, options: Options, runs: Mapping[str, Sequence[tuple[Job, RunFolder]]]
+    experiment: Experiment,
+    options: Options,
+    runs: Mapping[str, Sequence[tuple[Job, RunFolder]]],
+    earlier: Mapping[str, Any] | None = None,
 ) -> tuple[Finished, dict[str, Any]]:
-    """Return the finished experiment and its result file's document, see `results.write_results`."""
+    """Return the finished experiment and its result file's document, see `results.write_results`.
+
+    The document holds, besides what is measured here, what an `earlier` one holds of the same recipes.
+    """
     torch.set_num_threads(experiment.measuring_threads)
     figures: dict[str, list[dict[str, Any]]] = {name: [] for name in runs}
     controls: dict[str, Any] = {}
@@ -84,19 +97,69 @@ def measure_all(
             if "controls" in measured:
                 images = job.config(options).dataset if job.digit is None else job.digit
                 controls[str(images)] = measured.pop("controls")
-            figures[name].append({"seed": job.seed, "digit": job.digit, **measured})
+            figures[name].append({"seed": job.seed, "digit": job.digit, "call": 0, **measured})
     extra = {"controls": controls} if controls else {}
     finished = Finished(options, runs, Measured(figures, extra))
     extra |= experiment.others(finished)
     document = {
-        "title": experiment.title,
-        "provenance": provenance(options.seeds, experiment.device),
-        "split": experiment.split,
-        **experiment.render(finished.measured),
+        "provenance": [provenance(options.seeds, experiment.device)],
+        "recipes": {run.name: to_json(run.recipe(options)) for run in experiment.runs if run.name in runs},
         "runs": figures,
         **extra,
     }
-    return finished, document
+    if earlier is not None:
+        document = _added(experiment, options, earlier, document)
+    return finished, _rendered(experiment, document)
+
+
+def _rendered(experiment: Experiment, document: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a result file's document with all that follows from its figures written anew."""
+    written = {
+        "title": experiment.title,
+        "provenance": document["provenance"],
+        "split": experiment.split,
+        **experiment.render(_measured(document)),
+    }
+    return {**written, **{key: value for key, value in document.items() if key not in written}}
+
+
+def _measured(document: Mapping[str, Any]) -> Measured:
+    """The figures of a result file's document."""
+    others = {key: value for key, value in document.items() if key not in _WRITTEN}
+    return Measured(document["runs"], others)
+
+
+def _added(
+    experiment: Experiment, options: Options, earlier: Mapping[str, Any], new: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Return new figures and what an earlier document holds besides of the same recipes."""
+    calls = [*earlier["provenance"], *new["provenance"]]
+    recipes = {run.name: run.recipe(options) for run in experiment.runs}
+    runs: dict[str, list[dict[str, Any]]] = {}
+    for name, recipe in recipes.items():
+        found = [{**run, "call": len(calls) - 1} for run in new["runs"].get(name, ())]
+        old = earlier["runs"].get(name, ())
+        if old and not matches(earlier["recipes"][name], recipe):
+            print(f"{name}: earlier figures are of another recipe, and left out", file=sys.stderr)
+            old = ()
+        measured = {(run["digit"], run["seed"]) for run in found}
+        found += [run for run in old if (run["digit"], run["seed"]) not in measured]
+        if found:
+            runs[name] = sorted(found, key=lambda run: (run["digit"] or 0, run["seed"]))
+    # A call of which nothing is left is forgotten.
+    used = sorted({run["call"] for some in runs.values() for run in some})
+    others = dict(_measured(earlier).others)
+    for key, value in _measured(new).others.items():
+        both = isinstance(value, dict) and isinstance(others.get(key), dict)
+        others[key] = {**others[key], **value} if both else value
+    return {
+        "provenance": [calls[call] for call in used],
+        "recipes": {name: to_json(recipes[name]) for name in runs},
+        "runs": {
+            name: [{**run, "call": used.index(run["call"])} for run in some] for name, some in runs.items()
+        },
+        **others,
+    }
 
 
 def render_anew(folder: Path, experiments: Iterable[Experiment]) -> None:
@@ -108,11 +171,7 @@ def render_anew(folder: Path, experiments: Iterable[Experiment]) -> None:
     makers = {experiment.file or experiment.name: experiment for experiment in experiments}
     for name, document in read_results(folder).items():
         if name in makers:
-            made = makers[name]
-            others = {key: value for key, value in document.items() if key not in _WRITTEN}
-            rendered = made.render(Measured(document["runs"], others))
-            written = {"title": made.title, "split": made.split, **rendered}
-            write_results(folder, name, document | written)
+            write_results(folder, name, _rendered(makers[name], document))
     renew_readme(folder)
 
 
@@ -120,11 +179,11 @@ def write_report(experiment: Experiment, finished: Finished, document: Mapping[s
     """Write pictures and the HTML page of a finished experiment; return the page's path."""
     options = finished.options
     report = Report(experiment.title, experiment.subtitle)
-    report.facts(facts(document["provenance"]) | {"split": experiment.split})
+    report.facts(facts(document["provenance"][-1]) | {"split": experiment.split})
     if options.epochs is not None:
         report.text(f"A quick look with {options.epochs} epochs: the targets are not judged.")
     elif experiment.judged:
-        _add_targets(report, experiment.all_targets(finished.measured))
+        _add_targets(report, experiment.all_targets(_measured(document)))
     for table in document["tables"]:
         report.heading(table["caption"])
         report.table(table["columns"], table["rows"])

@@ -240,11 +240,11 @@ class Experiment:
         title: of its section among the results, and of its report.
         split: the images that everything is measured on, in words.
         runs: what is trained, with every seed.
-        tables: of the figures.
+        tables: of the figures; where some rows were not measured, see `run_experiment`, of the others.
         subtitle: one line under the report's title.
         headlines: rows of three texts for the README, see `headline`.
         targets: beyond those that the presets name.
-        pictures: of the finished runs, in the report's order.
+        pictures: of the finished runs that are at hand, in the report's order.
         others: what is measured besides the runs, by name, ready for JSON.
         curves: panels of learning curves for each preset: title to names in the epochs' records.
         file: name of the result file, the experiment's own by default.
@@ -296,6 +296,20 @@ class Experiment:
             if option not in taken:
                 raise InputError(f"experiment {self.name} takes no --{option}; leave it out")
         return self if self.configure is None or not own else self.configure(**own)
+
+    def of_rows(self, names: Sequence[str]) -> list[Run]:
+        """Return the runs of these rows.
+
+        Raises:
+            InputError: it has no such row.
+        """
+        known = [run.name for run in self.runs]
+        for name in names:
+            if name not in known:
+                raise InputError(
+                    f"experiment {self.name} has no row {name!r}; choose from {', '.join(map(repr, known))}"
+                )
+        return [run for run in self.runs if run.name in names]
 
     def render(self, measured: Measured) -> dict[str, Any]:
         """Return what is written of the figures: tables, headlines, and mean and spread of each row."""

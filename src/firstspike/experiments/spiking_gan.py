@@ -91,10 +91,19 @@ def _beside_controls(measured: Measured, names: Sequence[str], keys: Sequence[An
 
 
 def _tables(measured: Measured) -> list[Table]:
-    tables = [_summary_table(measured), _digit_table(measured), _conditional_table(measured)]
-    if CAUSAL in measured:
+    tables = []
+    if _both(measured, WINDOW, ANN):
+        tables += [_summary_table(measured), _digit_table(measured)]
+    if _both(measured, CONDITIONAL, ANN_CONDITIONAL):
+        tables.append(_conditional_table(measured))
+    if _both(measured, CAUSAL, PUBLISHED):
         tables.append(_causal_table(measured))
     return [*tables, _coding_table(measured)]
+
+
+def _both(measured: Measured, *names: str) -> bool:
+    """Whether rows that are compared were measured."""
+    return all(name in measured for name in names)
 
 
 def _summary_table(measured: Measured) -> Table:
@@ -226,25 +235,29 @@ def _coding_table(measured: Measured) -> Table:
 
 
 def _headlines(measured: Measured) -> Iterator[list[str]]:
-    digits, causal = _digits(measured), _digits(measured, CAUSAL)
-
     def controls(keys: Sequence[Any]) -> str:
         real, mean = (_controls(measured, name, keys)["frechet_distance"] for name in CONTROLS)
         return f"training images {real:.1f}, class mean {mean:.0f}"
 
-    ours, ann = (measured.row(name) | {"median": _median(measured.runs[name])} for name in (WINDOW, ANN))
-    yield [
-        f"Spiking-GAN, window neurons, mean of {len(digits)} digits",
-        sentence(ours, SHORT),
-        f"{ANN_LABEL}: {sentence(ann, SHORT)}; {controls(digits)}",
-    ]
-    ours, ann = map(measured.row, (CONDITIONAL, ANN_CONDITIONAL))
-    yield [
-        "Spiking-GAN, window neurons, conditional",
-        sentence(ours, SHORT),
-        f"{ANN_LABEL}: {sentence(ann, SHORT)}; {controls(['mnist'])}",
-    ]
-    if causal:
+    if _both(measured, WINDOW, ANN):
+        digits = _digits(measured)
+        ours, ann = (
+            measured.row(name) | {"median": _median(measured.runs[name])} for name in (WINDOW, ANN)
+        )
+        yield [
+            f"Spiking-GAN, window neurons, mean of {len(digits)} digits",
+            sentence(ours, SHORT),
+            f"{ANN_LABEL}: {sentence(ann, SHORT)}; {controls(digits)}",
+        ]
+    if _both(measured, CONDITIONAL, ANN_CONDITIONAL):
+        ours, ann = map(measured.row, (CONDITIONAL, ANN_CONDITIONAL))
+        yield [
+            "Spiking-GAN, window neurons, conditional",
+            sentence(ours, SHORT),
+            f"{ANN_LABEL}: {sentence(ann, SHORT)}; {controls(['mnist'])}",
+        ]
+    if _both(measured, CAUSAL, PUBLISHED):
+        causal = _digits(measured, CAUSAL)
         ours, published = map(measured.row, (CAUSAL, PUBLISHED))
         yield [
             f"Spiking-GAN, phased causal neurons, digits {', '.join(map(str, causal))}",
@@ -254,16 +267,17 @@ def _headlines(measured: Measured) -> Iterator[list[str]]:
 
 
 def _targets(measured: Measured) -> Iterator[Target]:
-    ours, ann = measured.row(WINDOW), measured.row(ANN)
     figure = "frechet_distance"
-    yield Target(f"`{WINDOW}`", figure, ours[figure], ann[figure]["mean"], "the ANN's")
-    yield Target(f"`{WINDOW}`", "recall", ours["recall"], 0.95 * ann["recall"]["mean"], "0.95 of the ANN's")
-    figure = "longest_training_seconds"
-    longest = {"mean": _longest(measured), "sd": None}
-    yield Target(f"`{WINDOW}`, one digit", figure, longest, preset(WINDOW).target[figure])
-    figure = "frechet_distance"
-    ours, ann = measured.row(CONDITIONAL), measured.row(ANN_CONDITIONAL)
-    yield Target(f"`{CONDITIONAL}`", figure, ours[figure], ann[figure]["mean"], "the ANN's")
+    if _both(measured, WINDOW, ANN):
+        ours, ann = measured.row(WINDOW), measured.row(ANN)
+        yield Target(f"`{WINDOW}`", figure, ours[figure], ann[figure]["mean"], "the ANN's")
+        recall = 0.95 * ann["recall"]["mean"]
+        yield Target(f"`{WINDOW}`", "recall", ours["recall"], recall, "0.95 of the ANN's")
+        longest, seconds = {"mean": _longest(measured), "sd": None}, "longest_training_seconds"
+        yield Target(f"`{WINDOW}`, one digit", seconds, longest, preset(WINDOW).target[seconds])
+    if _both(measured, CONDITIONAL, ANN_CONDITIONAL):
+        ours, ann = measured.row(CONDITIONAL), measured.row(ANN_CONDITIONAL)
+        yield Target(f"`{CONDITIONAL}`", figure, ours[figure], ann[figure]["mean"], "the ANN's")
     for digit in _digits(measured, CAUSAL):
         half = _controls(measured, "mean image", [digit])[figure] / 2
         ours = measured.row(CAUSAL, digit=digit)
@@ -273,16 +287,23 @@ def _targets(measured: Measured) -> Iterator[Target]:
 def _pictures(finished: Finished) -> Iterator[Picture]:
     data_dir, seed = finished.options.data_dir, finished.options.seeds[0]
     test, train = load("mnist", "test", data_dir), load("mnist", "train", data_dir)
-    for digit in _digits(finished.measured):
+    for digit in _digits(finished.measured) if ANN in finished.runs else ():
         yield Picture(
             "Samples",
             f"figure8-digit{digit}.png",
             f"Digit {digit} (the paper's figure 8), not selected: the first 16 of seed {seed}.",
             sample_comparison(_strips(finished, digit, test, train), 16),
         )
-    generated = _samples(finished.open(CONDITIONAL), 100, seed)
-    caption = "The conditional GAN, one column per digit."
-    yield Picture("Samples", "conditional.png", caption, sample_grid(generated, 10))
+    if CONDITIONAL in finished.runs:
+        generated = _samples(finished.open(CONDITIONAL), 100, seed)
+        caption = "The conditional GAN, one column per digit."
+        yield Picture("Samples", "conditional.png", caption, sample_grid(generated, 10))
+        yield Picture(
+            "The paper's figures",
+            "figure4-architecture.png",
+            "Figure 4: both networks.",
+            paper.architecture(fake=generated[0], real=test.images[0]),
+        )
     figure = partial(Picture, "The paper's figures")
     yield figure(
         "figure1-refractory-period.png",
@@ -294,11 +315,6 @@ def _pictures(finished: Finished) -> Iterator[Picture]:
         "figure3-coding-cost.png",
         "Figure 3: input spikes per image under each code, mean of the test images, beside the paper's.",
         paper.coding_cost(test.images),
-    )
-    yield figure(
-        "figure4-architecture.png",
-        "Figure 4: both networks.",
-        paper.architecture(fake=generated[0], real=test.images[0]),
     )
     yield figure(
         "figure5-output-rule.png",
@@ -316,7 +332,7 @@ def _strips(finished: Finished, digit: int, test: ImageSet, train: ImageSet) -> 
     seed = finished.options.seeds[0]
     strips = {"real": test.of_class(digit).images[:16]}
     names = {ANN: ANN_LABEL, WINDOW: SPIKING_LABEL}
-    if digit in CAUSAL_DIGITS:
+    if digit in CAUSAL_DIGITS and CAUSAL in finished.runs and PUBLISHED in finished.runs:
         names |= {CAUSAL: "Spiking-GAN, causal, our recipe", PUBLISHED: "Spiking-GAN, causal, as published"}
     for name, label in names.items():
         strips[label] = _samples(finished.open(name, digit), 16, seed)

@@ -88,6 +88,33 @@ def to_json(value: Any) -> Any:
     return [to_json(item) for item in value] if isinstance(value, tuple) else value
 
 
+def matches(written: Any, value: Any) -> bool:
+    """Return whether JSON that `to_json` wrote says what `value` is.
+
+    A field that its class had not yet when it was written counts as the field's default.
+    """
+    if not _is_value(value):
+        return bool(written == to_json(value))
+    if not isinstance(written, dict) or written.get("type") != type(value).__name__:
+        return False
+    known = {field.name: field for field in dataclasses.fields(value) if field.init}
+    if not written.keys() - {"type"} <= known.keys():
+        return False
+    return all(
+        matches(written[name], getattr(value, name))
+        if name in written
+        else getattr(value, name) == _default(field)
+        for name, field in known.items()
+    )
+
+
+def _default(field: "dataclasses.Field[Any]") -> Any:
+    """A field's default; MISSING, which equals nothing, where it has none."""
+    if field.default_factory is not dataclasses.MISSING:
+        return field.default_factory()
+    return field.default
+
+
 def from_json(value: Any, kind: type[_T]) -> _T:
     """Return the configuration that `to_json` wrote.
 
