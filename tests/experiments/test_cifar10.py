@@ -45,7 +45,8 @@ def test_a_gpu_trains_the_large_presets_too():
     assert {recipes[name].epochs for name in PENALISED} == {cifar10.CURVE_EPOCHS}
 
 
-def test_the_expected_time_is_that_of_what_waits():
+def test_the_expected_time_is_that_of_what_waits(monkeypatch):
+    monkeypatch.setattr(jobs, "fast_precision", lambda device: "bfloat16")
     run = jobs.Run("window-cifar10", minutes=90.0)
     two = Options(Path(), seeds=(0, 1, 2, 3), jobs=2)
     assert jobs.expected_time(run.jobs(two), two) == "; about 3.0 hours on as many idle cores"
@@ -54,6 +55,8 @@ def test_the_expected_time_is_that_of_what_waits():
     few = dataclasses.replace(two, epochs=3)
     assert jobs.expected_time(run.jobs(few), few) == jobs.expected_time([], two) == ""
     assert jobs.expected_time([*run.jobs(two), *jobs.Run("window-mnist").jobs(two)], two) == ""
+    monkeypatch.setattr(jobs, "fast_precision", lambda device: "float32")
+    assert jobs.expected_time(run.jobs(two), two).endswith("five to ten times as long without, as here")
 
 
 @pytest.mark.parametrize(("device", "threads"), [("cpu", 1), ("cuda", 6)])
