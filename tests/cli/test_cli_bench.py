@@ -3,6 +3,7 @@
 import json
 
 import pytest
+import torch
 from commands import contents
 
 from firstspike.kernels.cpu.vectors import LANES
@@ -89,3 +90,11 @@ def test_the_object_is_also_written_into_a_file(firstspike, tmp_path):
 def test_a_folder_as_the_file_is_refused_before_anything_is_measured(firstspike, tmp_path):
     refusal = firstspike("bench", "--rows", "linear-forward-vs-dense", "--out", tmp_path).refusal
     assert refusal == f"--out {tmp_path} is a folder; name a file"
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="a GPU is here, so that its rows are measured")
+def test_rows_of_which_none_can_be_measured_are_no_success(firstspike, tmp_path):
+    answer = firstspike("bench", "--rows", "gpu-linear-train-vs-dense", "--out", tmp_path / "f.json")
+    assert answer.status == 2
+    assert "firstspike: gpu-linear-train-vs-dense: not measured, torch finds no CUDA device" in answer.err
+    assert contents(tmp_path) == {}

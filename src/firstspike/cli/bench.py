@@ -18,13 +18,13 @@ def add_parser(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> 
         help="compare speed and memory with other libraries and a dense network",
         description="Compare speed and memory with the dense ReLU network of the same size, other "
         "libraries for spiking networks and plain algorithms: both sides in turn, with the same threads, "
-        "on the same data and trained weights. Without real MNIST the embedded digits stand in. A ratio "
-        "below 1 means that firstspike is the quicker or smaller one.",
+        "on the same data and trained weights. A ratio below 1 means that firstspike is the quicker or "
+        "smaller one.",
     )
     parser.add_argument("--json", action="store_true", help="print one JSON object and nothing else")
     parser.add_argument("--quick", action="store_true", help="few and short measurements, for a look")
     parser.add_argument("--rows", nargs="+", metavar="NAME", help="measure these rows only (default: all)")
-    add_data_dir(parser)
+    add_data_dir(parser, otherwise="the embedded digits stand in for MNIST")
     # Not "run", which is the verb's function.
     parser.add_argument(
         "--run",
@@ -80,6 +80,10 @@ def run(options: argparse.Namespace) -> None:
         ) as setting,
     ):
         document = run_rows(specs, setting, tell)
+    if options.rows and all(row["skipped"] for row in document["rows"]):
+        raise InputError(
+            "; ".join(f"{row['name']}: not measured, {row['skipped']}" for row in document["rows"])
+        )
     if options.out is not None:
         write_text(options.out, json_text(document, indent=1) + "\n")
         tell(f"wrote {options.out}")

@@ -10,14 +10,15 @@ from pathlib import Path
 from firstspike.support import InputError, expanded
 
 
-def add_data_dir(parser: argparse.ArgumentParser) -> None:
-    """Add ``--data-dir``."""
+def add_data_dir(
+    parser: argparse.ArgumentParser, otherwise: str = "MNIST and Fashion-MNIST are downloaded once"
+) -> None:
+    """Add ``--data-dir``; `otherwise` says in words what is done where no folder is named."""
     parser.add_argument(
         "--data-dir",
         type=path,
         metavar="D",
-        help="folder with the data set's files (default: $FIRSTSPIKE_DATA, else MNIST and Fashion-MNIST "
-        "are downloaded once)",
+        help=f"folder with the data set's files (default: $FIRSTSPIKE_DATA, else {otherwise})",
     )
 
 
