@@ -62,6 +62,7 @@ def test_the_report_is_that_of_a_loop_over_samples(neuron: Neuron) -> None:
     times, labels = some_samples()
     latest = 2 * T if isinstance(neuron, Window) else 0
     strict = papers = ties = silent = 0
+    decided: list[bool] = []
     steps, spikes, synops = [], [], []
     with torch.no_grad():
         for sample, label in zip(times, labels.tolist(), strict=True):
@@ -70,6 +71,7 @@ def test_the_report_is_that_of_a_loop_over_samples(neuron: Neuron) -> None:
                 layers.append(layer(as_spikes(torch.tensor([layers[-1]]))).times[0].tolist())
             first = min(layers[2])
             leading = [j for j, t in enumerate(layers[2]) if t == first and first < T]
+            decided.append(leading == [label])
             strict += leading == [label]
             papers += label in leading
             ties += len(leading) > 1
@@ -98,6 +100,7 @@ def test_the_report_is_that_of_a_loop_over_samples(neuron: Neuron) -> None:
     assert found.dense_energy_pj == pytest.approx((12 * 9 + 9 * CLASSES) * 4.6)
     for c in range(CLASSES):
         mine = [k for k, label in enumerate(labels.tolist()) if label == c]
+        assert found.accuracy_by_class[c] == sum(decided[k] for k in mine) / len(mine)
         assert found.steps_by_class[c] == pytest.approx(sum(steps[k] for k in mine) / len(mine))
         assert found.spikes_by_class[c] == pytest.approx(sum(sum(spikes[k]) for k in mine) / len(mine))
 
@@ -119,7 +122,7 @@ def test_the_mode_is_put_back(training: bool) -> None:
 def test_a_class_without_samples_has_no_mean() -> None:
     times, _ = some_samples(5)
     found = classified(make_stack(Causal()), times, torch.zeros(5, dtype=torch.int64))
-    for means in (found.steps_by_class, found.spikes_by_class):
+    for means in (found.accuracy_by_class, found.steps_by_class, found.spikes_by_class):
         assert math.isfinite(means[0])
         assert means[1:] == (None,) * (CLASSES - 1)
     json.dumps(found.as_dict(), allow_nan=False)
@@ -204,6 +207,32 @@ def test_labels_name_a_class_for_each_image() -> None:
                 report(network, images, wrong)
         with refused(TypeError, "labels", "float32"):
             report(network, images, labels.float())
+
+
+def test_accuracies_of_classes_average_to_the_accuracy() -> None:
+    """In every kind of network; a single class's is the accuracy on its samples alone."""
+    images = torch.randint(0, 256, (60, 1, 6, 6), generator=seeded(0)).to(torch.uint8)
+    labels = torch.randint(0, 3, (60,), generator=seeded(1))
+    torch.manual_seed(0)
+    window = WindowNetwork("4C3-F8", (1, 6, 6), 3, in_steps=8, steps=8, out_steps=16, clip=2.0)
+    window(images)
+    stack = Stack(Linear(36, 3), steps=T)
+    networks = (
+        stack,
+        window,
+        torch.nn.Sequential(Encoder(), stack),
+        OneStepNetwork("4C3-D-4C3", (1, 6, 6), 3, PatchCarry()),
+    )
+    for network in networks:
+        found = report(network, images, labels)
+        shares = found.accuracy_by_class
+        assert len(set(shares)) > 1
+        assert found.accuracy == pytest.approx(
+            sum(s * int((labels == c).sum()) for c, s in enumerate(shares)) / 60
+        )
+        alone = report(network, images[labels == 1], labels[labels == 1])
+        assert alone.accuracy == alone.accuracy_by_class[1] == shares[1]
+        assert alone.accuracy_by_class[0] is None
 
 
 class Encoder(torch.nn.Module):

@@ -69,7 +69,7 @@ class Report:
         dense_multiply_adds, dense_energy_pj: of the ANN of the same layout.
         dense_energy_paper_pj: the same with an addition more per multiply-add, as one paper counts.
         energy_constants_pj: energy of each operation.
-        steps_by_class, spikes_by_class: means per label, None for one that does not occur.
+        accuracy_by_class, steps_by_class, spikes_by_class: per label, None for one that does not occur.
     """
 
     accuracy: float
@@ -100,6 +100,7 @@ class Report:
     dense_energy_pj: float | None = None
     dense_energy_paper_pj: float | None = None
     energy_constants_pj: dict[str, float] | None = None
+    accuracy_by_class: tuple[float | None, ...] | None = None
     steps_by_class: tuple[float | None, ...] | None = None
     spikes_by_class: tuple[float | None, ...] | None = None
 
@@ -267,7 +268,7 @@ def _by_spikes(form: SpikingForm, samples: _Samples) -> Report:
         return torch.bincount(all_steps[chosen].long(), minlength=stack.last_step + 1) / among
 
     right = torch.cat(rights)
-    by_class = [shares(right & c, int(c.sum())).cumsum(0) for c in of_class if c.any()]
+    shares_by_class = [shares(right & c, int(c.sum())).cumsum(0) for c in of_class if c.any()]
     return Report(
         accuracy=strict.accuracy,
         tie_rate=strict.tie_rate,
@@ -280,7 +281,7 @@ def _by_spikes(form: SpikingForm, samples: _Samples) -> Report:
         steps_to_decision=float(all_steps.mean()),
         steps_share=tuple(shares(torch.ones_like(right), count).tolist()),
         accuracy_by_step=tuple(shares(right, count).cumsum(0).tolist()),
-        worst_accuracy_by_step=tuple(torch.stack(by_class).amin(0).tolist()),
+        worst_accuracy_by_step=tuple(torch.stack(shares_by_class).amin(0).tolist()),
         last_step=stack.last_step,
         spikes_per_hidden_neuron=float(per_layer[hidden].sum() / neurons[hidden].sum()) if hidden else None,
         spikes_per_neuron_by_layer=tuple((per_layer / neurons).tolist()),
@@ -292,13 +293,16 @@ def _by_spikes(form: SpikingForm, samples: _Samples) -> Report:
         energy_pj=(synops + updates) * ADD_PJ + form.current_multiply_adds * MULTIPLY_ADD_PJ,
         dense_energy_pj=form.multiply_adds * MULTIPLY_ADD_PJ,
         energy_constants_pj={"add": ADD_PJ, "multiply_add": MULTIPLY_ADD_PJ},
-        steps_by_class=tuple(_mean(all_steps[c]) for c in of_class),
-        spikes_by_class=tuple(_mean(all_spikes.sum(1)[c]) for c in of_class),
+        accuracy_by_class=by_class(right, labels, classes),
+        steps_by_class=by_class(all_steps, labels, classes),
+        spikes_by_class=by_class(all_spikes.sum(1), labels, classes),
     )
 
 
-def _mean(values: Tensor) -> float | None:
-    return float(values.mean()) if len(values) else None
+def by_class(values: Tensor, labels: Tensor, classes: int) -> tuple[float | None, ...]:
+    """Return the mean of the values ``(samples,)`` of each class, None for one that does not occur."""
+    of_class = [values[labels == c] for c in range(classes)]
+    return tuple(float(part.to(torch.float64).mean()) if len(part) else None for part in of_class)
 
 
 @torch.no_grad()
@@ -312,7 +316,8 @@ def _by_output(network: torch.nn.Module, samples: _Samples) -> Report:
             "one"
         )
     out = parts[0].with_times(torch.cat([part.times for part in parts]))
-    strict, papers = (rule.decide(out).score(samples.labels) for rule in (FirstSpike(), PAPERS))
+    verdict = FirstSpike().decide(out)
+    strict, papers = (found.score(samples.labels) for found in (verdict, PAPERS.decide(out)))
     return Report(
         accuracy=strict.accuracy,
         tie_rate=strict.tie_rate,
@@ -322,26 +327,28 @@ def _by_output(network: torch.nn.Module, samples: _Samples) -> Report:
         papers_rule=papers.rule,
         count=strict.count,
         steps_to_decision=float(out.first().mean()),
+        accuracy_by_class=by_class(verdict.right(samples.labels), samples.labels, verdict.leading.shape[1]),
     )
 
 
 @torch.no_grad()
 def _in_one_step(network: OneStepNetwork, samples: _Samples) -> Report:
     count, device = len(samples.labels), network.head.weight.device
-    total, fired, sizes, right = Operations(), [], [], 0
+    total, fired, sizes, rights = Operations(), [], [], []
     for part, part_labels in samples.batches():
         spikes = []
         for layer, received, out in network.each_layer(part.to(device)):
             total += layer.operations(received, out)
             spikes.append(out.spikes)
-        right += int((largest(network.head(spikes[-1])).cpu() == part_labels).sum())
+        output = network.head(spikes[-1])
+        rights.append(largest(output).cpu() == part_labels)
         total += network.head.operations(out)
         fired.append(torch.stack([layer.sum(dtype=torch.float64) for layer in spikes]).cpu())
         sizes = [layer[0].numel() for layer in spikes]
     operations, per_layer = total.times(1 / count), torch.stack(fired).sum(0) / count
-    dense = round(operations.dense_multiply_adds)
+    dense, right = round(operations.dense_multiply_adds), torch.cat(rights)
     return Report(
-        accuracy=right / count,
+        accuracy=int(right.sum()) / count,
         decision_rule=ONE_STEP_RULE,
         count=count,
         steps_to_decision=1,
@@ -368,4 +375,5 @@ def _in_one_step(network: OneStepNetwork, samples: _Samples) -> Report:
             "multiply_add": MULTIPLY_ADD_PJ,
             "function": FUNCTION_PJ,
         },
+        accuracy_by_class=by_class(right, samples.labels, output.shape[1]),
     )

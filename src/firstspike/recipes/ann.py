@@ -11,7 +11,7 @@ from torch.nn import functional as F
 from firstspike.data import ImageSet
 from firstspike.decision import largest
 from firstspike.metrics.cost import MULTIPLY_ADD_PJ
-from firstspike.metrics.report import Progress, Report
+from firstspike.metrics.report import Progress, Report, by_class
 from firstspike.models.layout import Full, parse_layout
 from firstspike.models.window import PARTS, AnnNetwork, WindowLayer
 from firstspike.recipes.base import DeepClassifier, maps
@@ -89,14 +89,16 @@ class AnnRecipe(DeepClassifier):
                 found.append(largest(network(part)))
             if progress is not None:
                 progress(_BATCH * (len(found) - 1) + len(part))
+        right = torch.cat(found) == test.labels
         shapes = [*network.parts, Full(network.num_classes)]
         dense = sum(part.multiply_adds(shape) for part, shape in zip(shapes, network.shapes, strict=True))
         return Report(
-            accuracy=float((torch.cat(found) == test.labels).to(torch.float64).mean()),
+            accuracy=float(right.to(torch.float64).mean()),
             decision_rule="highest output",
             count=len(images),
             multiply_adds=dense,
             energy_pj=dense * MULTIPLY_ADD_PJ,
+            accuracy_by_class=by_class(right, test.labels, network.num_classes),
         )
 
 
