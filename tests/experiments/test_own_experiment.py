@@ -158,11 +158,12 @@ def test_rows_are_added_to_a_result_file(tmp_path, out):
 def test_earlier_runs_of_another_recipe_are_left_out(tmp_path, capsys):
     added(tmp_path, rows=["20 hidden neurons"], seeds=[0])
     other = replace(TOY, runs=[TOY.runs[0], replace(TOY.runs[1], config=replace(SMALL, rate=0.004))])
-    with pytest.raises(KeyError):
+    with pytest.raises(KeyError, match="20 hidden neurons"):
         # The toy's own table needs the row that is gone.
         added(tmp_path, rows=[PRESET], seeds=[1], experiment=other)
     assert (
-        "20 hidden neurons: earlier figures are of another recipe, and left out" in capsys.readouterr().err
+        "20 hidden neurons: earlier figures are left out, they are of another recipe"
+        in capsys.readouterr().err
     )
 
 

@@ -275,6 +275,49 @@ def test_two_processes_that_train_at_once_agree(digits: Features, tmp_path: Path
     assert list((tmp_path / "features").iterdir()) == [cache_file(tmp_path)]
 
 
+@pytest.mark.parametrize("judge", ["first", "second"])
+@pytest.mark.parametrize("dataset", ["mnist", "fashion-mnist"])
+def test_the_packages_networks_need_neither_data_nor_cache(
+    dataset: str, judge: Judge, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        raise AssertionError("the package's network was not used")
+
+    monkeypatch.setenv("FIRSTSPIKE_CACHE", str(tmp_path))
+    monkeypatch.setattr(module, "train_features", fail)
+    monkeypatch.setattr(module, "load", fail)
+    found = feature_network(dataset, judge=judge)
+    assert (found.dataset, found.network.judge, found.network.image_shape) == (dataset, judge, (28, 28))
+    assert found.accuracy > (0.98 if dataset == "mnist" else 0.88)
+    for weight in found.network.state_dict().values():
+        assert weight.dtype == torch.float32
+        assert torch.equal(weight, weight.half().float())
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.data
+@pytest.mark.parametrize("judge", ["first", "second"])
+def test_the_packages_networks_are_as_good_as_they_say(judge: Judge, mnist_dir: str) -> None:
+    found, validation = feature_network("mnist", judge=judge), load("mnist", "validation", mnist_dir)
+    right = found.classify(validation.images) == validation.labels.numpy()
+    # A sum in another order may turn an image that lies on the border.
+    assert right.mean() == pytest.approx(found.accuracy, abs=3 / len(right))
+
+
+def test_networks_to_come_with_the_package_are_rounded(tmp_path: Path, digits: Features) -> None:
+    module.ship(tmp_path, tmp_path, ["digits"])
+    validation = load("digits", "validation")
+    for judge, name in (("first", "digits"), ("second", "digits-second")):
+        path = tmp_path / f"{name}.safetensors"
+        assert {w.dtype for w in safetensors.torch.load_file(path).values()} == {torch.float16}
+        found = module._read(path, "digits", judge)
+        assert found.accuracy == np.mean(found.classify(validation.images) == validation.labels.numpy())
+    for name, weight in (
+        module._read(tmp_path / "digits.safetensors", "digits", "first").network.state_dict().items()
+    ):
+        assert torch.equal(weight, digits.network.state_dict()[name].half().float())
+
+
 def test_an_unknown_data_set_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FIRSTSPIKE_CACHE", str(tmp_path))
     with pytest.raises(InputError, match="unknown data set 'mnits'"):

@@ -85,14 +85,23 @@ def penalised() -> dict[str, WindowRecipe]:
 
 
 def _others(finished: Finished) -> Mapping[str, Any]:
-    """The validation split, epoch by epoch, of the first seeds."""
+    """The validation split, epoch by epoch, by row and seed."""
     kept = ("epoch", "loss", "validation_accuracy", "seconds")
     return {
         "epochs": {
-            name: [{key: record[key] for key in kept} for record in epochs_of(finished.open(name))]
-            for name in finished.runs
+            name: {
+                str(job.seed): [{key: record[key] for key in kept} for record in epochs_of(run)]
+                for job, run in runs
+            }
+            for name, runs in finished.runs.items()
         }
     }
+
+
+def _epochs(measured: Measured, name: str) -> list[Mapping[str, Any]]:
+    """A row's epochs with its first seed."""
+    found: list[Mapping[str, Any]] = measured.others["epochs"][name][str(measured.runs[name][0]["seed"])]
+    return found
 
 
 def _row(measured: Measured, name: str) -> dict[str, Any]:
@@ -160,15 +169,15 @@ def _tables(measured: Measured) -> list[Table]:
                 ],
             )
         )
-    epochs = measured.others["epochs"]
-    return [*tables, _epochs_table({name: epochs[name] for name in measured.runs})]
+    return [*tables, _epochs_table(measured)]
 
 
-def _epochs_table(epochs: Mapping[str, list[Mapping[str, Any]]]) -> Table:
+def _epochs_table(measured: Measured) -> Table:
     rows: dict[str, Row] = {}
-    for name, records in epochs.items():
+    for name in measured.runs:
         if name not in MINUTES and name not in LARGE:
             continue
+        records = _epochs(measured, name)
         # About ten rows, the last epoch among them.
         stride = -(-len(records) // 10)
         for record in records[::-stride][::-1]:
@@ -213,7 +222,7 @@ def _pictures(finished: Finished) -> Iterator[Picture]:
     reached: list[dict[str, float]] = []
     for name in names:
         seconds = 0.0
-        for record in measured.others["epochs"][name]:
+        for record in _epochs(measured, name):
             seconds += record["seconds"]
             reached.append({"minutes": seconds / 60, name: record["validation_accuracy"]})
     figure = learning_curves(reached, {"validation accuracy": names}, against="minutes")

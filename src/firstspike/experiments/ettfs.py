@@ -82,7 +82,7 @@ def _others(finished: Finished) -> Mapping[str, Any]:
         name: input_spread(init, fire_last=last)  # type: ignore[arg-type]
         for name, (init, last) in STARTS.items()
     }
-    if EVENT_PRESETS[0] not in finished.measured:
+    if not any(name in finished.measured for name in EVENT_PRESETS):
         return {"input_spread": spreads}
     train, validation, test = (
         load_n_mnist(split, finished.options.data_dir) for split in ("train", "validation", "test")

@@ -231,7 +231,7 @@ def measure(run: RunFolder, data_dir: Path | None = None) -> dict[str, Any]:
     # Where it lies is nobody else's business.
     del figures["run"]
     seconds = sum(record["seconds"] for record in epochs_of(run))
-    return figures | {"training_seconds": seconds, "precision": run.precision}
+    return figures | {"training_seconds": seconds, "training_precision": run.precision}
 
 
 def epochs_of(run: RunFolder) -> Sequence[Mapping[str, Any]]:

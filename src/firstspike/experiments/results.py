@@ -82,11 +82,13 @@ def spread(values: Sequence[float]) -> Spread:
 def summarise(runs: Sequence[Mapping[str, Any]]) -> dict[str, Spread]:
     """Return mean and spread over seeds of every figure that is a number in all `runs`.
 
-    Runs of one seed, one for each digit, are averaged first.
+    Runs of one seed, one for each digit, are averaged first; a seed that lacks some digits is left out.
     """
     by_seed: dict[Any, list[Mapping[str, Any]]] = {}
     for run in runs:
         by_seed.setdefault(run["seed"], []).append(run)
+    most = max(map(len, by_seed.values()), default=0)
+    by_seed = {seed: same for seed, same in by_seed.items() if len(same) == most}
     names = [
         name
         for name in (runs[0] if runs else {})

@@ -3,7 +3,7 @@
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
-from itertools import groupby
+from itertools import chain, groupby
 from pathlib import Path
 from typing import Any
 
@@ -68,12 +68,13 @@ def run_experiment(
     out, data_dir = Path(out), None if data_dir is None else Path(data_dir)
     # Each once: a run trained twice side by side would meet itself in its folder.
     options = Options(out, data_dir, tuple(dict.fromkeys(seeds)), epochs, jobs, results)
-    name, folder = experiment.file or experiment.name, out / "results" if results is None else results
+    folder = out / "results" if results is None else results
     chosen = experiment.of_rows(rows) if rows else experiment.runs
-    earlier = read_results(folder).get(name) if rows else None
+    # What cannot be added to is said before hours of training.
+    read_results(folder)
     runs = train_all(chosen, options, experiment.device)
-    finished, document = measure_all(experiment, options, runs, earlier)
-    keep_results(out, results, name, document)
+    finished, document = measure_all(experiment, options, runs, add_to=folder if rows else None)
+    keep_results(out, results, experiment.result_file, document)
     return write_report(experiment, finished, document)
 
 
@@ -81,11 +82,12 @@ def measure_all(
     experiment: Experiment,
     options: Options,
     runs: Mapping[str, Sequence[tuple[Job, RunFolder]]],
-    earlier: Mapping[str, Any] | None = None,
+    add_to: Path | None = None,
 ) -> tuple[Finished, dict[str, Any]]:
     """Return the finished experiment and its result file's document, see `results.write_results`.
 
-    The document holds, besides what is measured here, what an `earlier` one holds of the same recipes.
+    The document holds what is measured here, and what the result file in the folder `add_to` holds besides
+    of the same recipes.
     """
     torch.set_num_threads(experiment.measuring_threads)
     figures: dict[str, list[dict[str, Any]]] = {name: [] for name in runs}
@@ -107,6 +109,8 @@ def measure_all(
         "runs": figures,
         **extra,
     }
+    # Read now, since another call may have added to it during the training.
+    earlier = None if add_to is None else read_results(add_to).get(experiment.result_file)
     if earlier is not None:
         document = _added(experiment, options, earlier, document)
     return finished, _rendered(experiment, document)
@@ -132,34 +136,59 @@ def _measured(document: Mapping[str, Any]) -> Measured:
 def _added(
     experiment: Experiment, options: Options, earlier: Mapping[str, Any], new: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """Return new figures and what an earlier document holds besides of the same recipes."""
+    """Return new figures and what an earlier document holds besides of the same recipes and measures."""
     calls = [*earlier["provenance"], *new["provenance"]]
-    recipes = {run.name: run.recipe(options) for run in experiment.runs}
+    # With options of its own, such as digits, an experiment may have fewer rows.
+    whole = experiment if experiment.configure is None else experiment.configure()
+    rows = {run.name: run for run in (*whole.runs, *experiment.runs)}
+    recipes = {name: row.recipe(options) for name, row in rows.items()}
+    judges = _judges(chain(*new["runs"].values()))
     runs: dict[str, list[dict[str, Any]]] = {}
-    for name, recipe in recipes.items():
+    for name in {**recipes, **earlier["runs"]}:
         found = [{**run, "call": len(calls) - 1} for run in new["runs"].get(name, ())]
-        old = earlier["runs"].get(name, ())
-        if old and not matches(earlier["recipes"][name], recipe):
-            print(f"{name}: earlier figures are of another recipe, and left out", file=sys.stderr)
-            old = ()
         measured = {(run["digit"], run["seed"]) for run in found}
-        found += [run for run in old if (run["digit"], run["seed"]) not in measured]
+        old = [run for run in earlier["runs"].get(name, ()) if (run["digit"], run["seed"]) not in measured]
+        if old and name not in recipes:
+            reason = "the experiment has no such row any more"
+        elif old and not matches(earlier["recipes"][name], recipes[name]):
+            reason = "they are of another recipe"
+        elif any(judges.get(label, judge) != judge for label, judge in _judges(old).items()):
+            reason = "they were measured with another feature network"
+        else:
+            reason, found = "", [*found, *old]
+        if reason:
+            print(f"{name}: earlier figures are left out, {reason}", file=sys.stderr)
         if found:
-            runs[name] = sorted(found, key=lambda run: (run["digit"] or 0, run["seed"]))
+            seeds = sorted({run["seed"] for run in found})[: rows[name].seeds]
+            chosen = [run for run in found if run["seed"] in seeds]
+            runs[name] = sorted(chosen, key=lambda run: (run["digit"] or 0, run["seed"]))
     # A call of which nothing is left is forgotten.
     used = sorted({run["call"] for some in runs.values() for run in some})
-    others = dict(_measured(earlier).others)
-    for key, value in _measured(new).others.items():
-        both = isinstance(value, dict) and isinstance(others.get(key), dict)
-        others[key] = {**others[key], **value} if both else value
     return {
         "provenance": [calls[call] for call in used],
         "recipes": {name: to_json(recipes[name]) for name in runs},
         "runs": {
             name: [{**run, "call": used.index(run["call"])} for run in some] for name, some in runs.items()
         },
-        **others,
+        **_merged(_measured(earlier).others, _measured(new).others),
     }
+
+
+def _judges(runs: Iterable[Mapping[str, Any]]) -> dict[str, tuple[str, str | None]]:
+    """The feature networks that judged generated images, by what a distance in their features is called."""
+    return {
+        run["feature_label"]: (run["feature_sha256"], run.get("second_feature_sha256"))
+        for run in runs
+        if "feature_label" in run
+    }
+
+
+def _merged(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, Any]:
+    """The values of both, of `new` where they differ; dictionaries within likewise."""
+    both = {
+        key for key in old.keys() & new.keys() if isinstance(old[key], dict) and isinstance(new[key], dict)
+    }
+    return {**old, **new, **{key: _merged(old[key], new[key]) for key in both}}
 
 
 def render_anew(folder: Path, experiments: Iterable[Experiment]) -> None:
@@ -168,7 +197,7 @@ def render_anew(folder: Path, experiments: Iterable[Experiment]) -> None:
     Raises:
         InputError: a ``.json`` there is no result file.
     """
-    makers = {experiment.file or experiment.name: experiment for experiment in experiments}
+    makers = {experiment.result_file: experiment for experiment in experiments}
     for name, document in read_results(folder).items():
         if name in makers:
             write_results(folder, name, _rendered(makers[name], document))
@@ -179,7 +208,7 @@ def write_report(experiment: Experiment, finished: Finished, document: Mapping[s
     """Write pictures and the HTML page of a finished experiment; return the page's path."""
     options = finished.options
     report = Report(experiment.title, experiment.subtitle)
-    report.facts(facts(document["provenance"][-1]) | {"split": experiment.split})
+    report.facts(facts(provenance(options.seeds, experiment.device)) | {"split": experiment.split})
     if options.epochs is not None:
         report.text(f"A quick look with {options.epochs} epochs: the targets are not judged.")
     elif experiment.judged:

@@ -13,7 +13,7 @@
 
 import inspect
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -285,6 +285,11 @@ class Experiment:
                     "each a variant of its own"
                 )
 
+    @property
+    def result_file(self) -> str:
+        """Name of its result file."""
+        return self.file or self.name
+
     def with_options(self, **own: Any) -> "Experiment":
         """Return the experiment with options of its own, such as the digits of a GAN.
 
@@ -309,7 +314,8 @@ class Experiment:
                 raise InputError(
                     f"experiment {self.name} has no row {name!r}; choose from {', '.join(map(repr, known))}"
                 )
-        return [run for run in self.runs if run.name in names]
+        # Who names a row wants it: without its data set it is an error, not left out.
+        return [replace(run, optional=False) for run in self.runs if run.name in names]
 
     def render(self, measured: Measured) -> dict[str, Any]:
         """Return what is written of the figures: tables, headlines, and mean and spread of each row."""

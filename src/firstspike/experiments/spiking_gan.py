@@ -102,8 +102,9 @@ def _tables(measured: Measured) -> list[Table]:
 
 
 def _both(measured: Measured, *names: str) -> bool:
-    """Whether rows that are compared were measured."""
-    return all(name in measured for name in names)
+    """Whether rows that are compared were measured, on the same digits."""
+    digits = {tuple(_digits(measured, name)) for name in names}
+    return all(name in measured for name in names) and len(digits) == 1
 
 
 def _summary_table(measured: Measured) -> Table:
@@ -298,12 +299,6 @@ def _pictures(finished: Finished) -> Iterator[Picture]:
         generated = _samples(finished.open(CONDITIONAL), 100, seed)
         caption = "The conditional GAN, one column per digit."
         yield Picture("Samples", "conditional.png", caption, sample_grid(generated, 10))
-        yield Picture(
-            "The paper's figures",
-            "figure4-architecture.png",
-            "Figure 4: both networks.",
-            paper.architecture(fake=generated[0], real=test.images[0]),
-        )
     figure = partial(Picture, "The paper's figures")
     yield figure(
         "figure1-refractory-period.png",
@@ -316,6 +311,12 @@ def _pictures(finished: Finished) -> Iterator[Picture]:
         "Figure 3: input spikes per image under each code, mean of the test images, beside the paper's.",
         paper.coding_cost(test.images),
     )
+    if CONDITIONAL in finished.runs:
+        yield figure(
+            "figure4-architecture.png",
+            "Figure 4: both networks.",
+            paper.architecture(fake=generated[0], real=test.images[0]),
+        )
     yield figure(
         "figure5-output-rule.png",
         "Figure 5: what the two outputs are asked for. Figures 6 and 7 belong to the classifier: "
