@@ -18,7 +18,7 @@ from firstspike.experiments.spec import (
     Row,
     Table,
     Target,
-    headline,
+    sentence,
 )
 from firstspike.experiments.uses import SWEEP_US, EventReader, between, every_label
 from firstspike.models.vae import Vae
@@ -185,14 +185,26 @@ def _percent(figures: Row, name: str) -> str:
 
 
 def _headlines(measured: Measured) -> Iterator[list[str]]:
-    columns = [
+    quality = [
         Column("frechet_distance", "FD {}", 1),
+        Column("recall", "recall {}"),
         Column("right_label_rate", "right class {} %", 1, 100),
-        Column("spikes_per_neuron", "{} spikes per neuron", 2),
     ]
-    for name in PAIRS:
-        if name in measured:
-            yield headline(preset(name).summary, measured.row(name), columns)
+    columns = [*quality, Column("spikes_per_neuron", "{} spikes per neuron", 2)]
+    for name, ann in PAIRS.items():
+        if name not in measured:
+            continue
+        controls = measured.others["controls"][str(preset(name).recipe.dataset)]
+        distances = (
+            f"{words} {controls[control]['frechet_distance']:.{digits}f}"
+            for control, words, digits in (("real", "training images FD", 1), ("mean image", "class mean", 0))
+        )
+        beside = [f"ANN: {sentence(measured.row(ann), quality)}"] if ann in measured else []
+        yield [
+            preset(name).summary,
+            sentence(measured.row(name), columns),
+            "; ".join([*beside, ", ".join(distances)]),
+        ]
 
 
 def _targets(measured: Measured) -> Iterator[Target]:
