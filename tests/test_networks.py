@@ -14,6 +14,7 @@ from safetensors.torch import load_file, save_file
 import firstspike as fs
 from firstspike import networks
 from firstspike.cli import main
+from firstspike.nn.wiring import TransposedConvolution
 
 FOLDER = Path(networks.__file__).parent
 
@@ -32,12 +33,15 @@ def test_a_network_is_whole_numbers_and_says_how_it_was_made(name: str) -> None:
     net = fs.load(name)
     stack = net if isinstance(net, fs.Stack) else net.stack
     assert isinstance(stack, fs.Stack)
-    whole = fs.integer(stack, in_shape=(1, 28, 28) if name == "mnist-classifier" else None)
+    whole = fs.integer(stack, in_shape=(1, 28, 28) if net is stack else net.in_shape)
     for layer, integers in zip(stack, whole.integers, strict=True):
         if not isinstance(layer, fs.Layer):
             continue
         one = integers.connections[0]
-        step = one.step.reshape(-1, *[1] * (layer.weight.dim() - 1))
+        # One for each map that comes out, which a transposed convolution has in its second dimension.
+        ones = [1] * layer.weight.dim()
+        ones[1 if isinstance(layer.wiring, TransposedConvolution) else 0] = -1
+        step = one.step.reshape(ones)
         assert torch.allclose(one.weight * step, layer.weight.detach().double(), atol=1e-6)
         assert one.weight.dtype == torch.int8
 

@@ -2,8 +2,8 @@
 
     python tools/built_in_networks.py --data-dir D [--runs FOLDER]
 
-The classifier is `window-mnist` with fewer maps and epochs, the generator `spiking-gan-conditional`,
-both of seed 0; what FOLDER holds already is not trained again.
+The classifier is `window-mnist` with fewer maps and epochs, the generator `spiking-gan-conv`, both of seed
+0; what FOLDER holds already is not trained again.
 """
 
 import argparse
@@ -18,7 +18,7 @@ from firstspike.training.network import shrink
 
 TRAINED = {
     "mnist-classifier": ["window-mnist", "--epochs", "8", "--set", "layout=16C5s2-32C3-A2-64C3-F64"],
-    "mnist-generator": ["spiking-gan-conditional"],
+    "mnist-generator": ["spiking-gan-conv"],
 }
 
 

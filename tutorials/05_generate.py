@@ -14,9 +14,9 @@ times.
 # The built-in generator
 # ----------------------
 # ``mnist-generator`` comes with the package. It is *conditional*: it is told which digit to draw. Its
-# inputs are 100 noise neurons, whose spike times are random, and 10 neurons for the digits, of which one
-# fires at step 0. A hidden layer of 400 follows, then one neuron for each of the 784 pixels. Windows have
-# 256 steps.
+# inputs are 64 noise neurons, whose spike times are random, and 10 neurons for the digits, of which one
+# fires at step 0. Transposed convolutions make maps of 7 x 7, 14 x 14 and 28 x 28 neurons of them, with
+# windows of 16 steps, and a convolution one neuron for each of the 784 pixels, with 64.
 import shutil
 
 import torch
@@ -30,7 +30,7 @@ generator = fs.load("mnist-generator")
 noise = generator.noise(50, torch.Generator().manual_seed(0))
 labels = torch.arange(50) % 10
 with torch.no_grad():
-    traced = generator.trace(noise, labels)  # the spikes of input, hidden layer and pixels
+    traced = generator.trace(noise, labels)  # the spikes of input, hidden layers and pixels
 pixels = traced[-1]
 print(pixels)
 
@@ -39,25 +39,24 @@ print(pixels)
 # an early one is bright, and a silent one, whose time is ``T``, is black.
 images = generator.images(pixels)
 picture = fs.plot.save_figure(fs.plot.sample_grid(images, 10), "generated.png")
-print("spike times", pixels.times[3].reshape(28, 28)[8, 13:21].int().tolist())
+print("spike times", pixels.times[3, 0, 8, 13:21].int().tolist())
 print("intensities", images[3][8, 13:21].tolist())
 
 # %%
 # One picture, spike by spike
 # ---------------------------
 # On the left the spike times of the pixels of one picture (white: silent), on the right how many neurons
-# of each layer have fired by each step. The three windows follow one another; ``offsets`` are their first
-# steps.
+# of each layer have fired by each step. The windows follow one another; ``offsets`` are their first steps.
 one = 3
-times = pixels.times[one].masked_fill(pixels.silent[one], float("nan")).reshape(28, 28)
+times = pixels.times[one, 0].masked_fill(pixels.silent[one, 0], float("nan"))
 figure = Figure(figsize=(9, 3.4), layout="constrained")
 left, right = figure.subplots(1, 2, width_ratios=(1, 1.4))
 shown = left.imshow(times.numpy(), cmap="viridis_r", vmin=0, vmax=pixels.steps)
 figure.colorbar(shown, ax=left, label="step of the pixels' window")
 left.set_axis_off()
-names = "noise and digit", "hidden", "pixels"
+names = "noise and digit", "maps of 7 x 7", "maps of 14 x 14", "maps of 28 x 28", "pixels"
 for name, spikes, offset in zip(names, traced, generator.stack.offsets, strict=True):
-    fired = spikes[one].times.sort().values[: int((~spikes[one].silent).sum())]
+    fired = spikes.times[one][~spikes.silent[one]].sort().values
     right.step(fired + offset, range(1, len(fired) + 1), where="post", label=name)
 right.set(xlabel="step", ylabel="neurons that have fired", xlim=(0, generator.stack.last_step))
 right.legend()
@@ -65,10 +64,10 @@ picture = fs.plot.save_figure(figure, "one-picture.png")
 
 # %%
 # How many spikes does a picture take? At most one for each neuron; black pixels take none.
-counts = [(~spikes.silent).float().sum(1).mean() for spikes in traced]
+counts = [(~spikes.silent).flatten(1).float().sum(1).mean() for spikes in traced]
 for name, spikes, count in zip(names, traced, counts, strict=True):
-    print(f"{name:16} {count:6.1f} spikes of {spikes.shape[1]} neurons")
-print(f"{'a picture':16} {sum(counts):6.1f} spikes")
+    print(f"{name:16} {count:7.1f} spikes of {spikes.times[0].numel():6} neurons")
+print(f"{'a picture':16} {sum(counts):7.1f} spikes")
 
 # %%
 # The command line draws too; from an ``.npz`` you get images, labels and the spikes of each image:

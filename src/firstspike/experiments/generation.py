@@ -197,7 +197,10 @@ def _headlines(measured: Measured) -> Iterator[list[str]]:
         controls = measured.others["controls"][str(preset(name).recipe.dataset)]
         distances = (
             f"{words} {controls[control]['frechet_distance']:.{digits}f}"
-            for control, words, digits in (("real", "training images FD", 1), ("mean image", "class mean", 0))
+            for control, words, digits in (
+                ("real", "training images FD", 1),
+                ("mean image", "class mean", 0),
+            )
         )
         beside = [f"ANN: {sentence(measured.row(ann), quality)}"] if ann in measured else []
         yield [

@@ -6,6 +6,7 @@ from firstspike.recipes import ann, conv_gan, ettfs, one_step, shallow, spiking_
 from firstspike.recipes.converted import Converted as Converted
 from firstspike.recipes.fit import Fit as Fit
 from firstspike.recipes.presets import Preset
+from firstspike.recipes.saved_generator import SavedGenerator as SavedGenerator
 from firstspike.support import InputError, did_you_mean
 
 # A new family is entered here.

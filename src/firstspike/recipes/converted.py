@@ -55,11 +55,7 @@ class Converted(Recipe):
         Raises:
             InputError: the description is of none that works.
         """
-        try:
-            return self.network.build()
-        except (OverflowError, RuntimeError, TypeError, ValueError) as error:
-            # torch's own are of sizes that no memory holds.
-            raise InputError(f"the network described cannot be built: {error}") from error
+        return built(self.network)
 
     def report(
         self,
@@ -101,6 +97,19 @@ class Converted(Recipe):
     ) -> dict[str, Tensor]:
         """Refuse: it is not trained."""
         raise NotImplementedError
+
+
+def built(network: StackDescription) -> Stack:
+    """Return the stack that is described.
+
+    Raises:
+        InputError: there is none such.
+    """
+    try:
+        return network.build()
+    except (OverflowError, RuntimeError, TypeError, ValueError) as error:
+        # torch's own are of sizes that no memory holds.
+        raise InputError(f"the network described cannot be built: {error}") from error
 
 
 def check_takes(stack: Stack, shape: tuple[int, ...], classes: int, name: str) -> None:

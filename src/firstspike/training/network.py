@@ -2,8 +2,10 @@
 
 from dataclasses import replace
 from pathlib import Path
+from typing import cast
 
 import torch
+from torch import Tensor
 
 from firstspike import networks
 from firstspike.data import Dataset, dataset
@@ -12,14 +14,17 @@ from firstspike.models.gan import SpikingGenerator
 from firstspike.nn import Stack
 from firstspike.nn.description import describe
 from firstspike.recipes import Converted
+from firstspike.recipes.base import Recipe
 from firstspike.recipes.converted import check_takes
+from firstspike.recipes.generation import GenerativeRecipe
+from firstspike.recipes.saved_generator import saved_generator
 from firstspike.support import InputError, atomic_folder
 from firstspike.training.run_folder import RunFolder
 
 
 def save_network(
     path: str | Path,
-    stack: Stack,
+    network: Stack | SpikingGenerator,
     data: str | Dataset | None = None,
     *,
     in_shape: tuple[int, ...] | None = None,
@@ -31,15 +36,15 @@ def save_network(
 
     Args:
         path: the folder, empty or not there yet.
-        stack: any `Stack`.
+        network: any `Stack`, or a `SpikingGenerator`.
         data: what it is to be measured on by default: the name of a data set, or a `Dataset`, as
-            `firstspike.data.own` makes one; None for none.
+            `firstspike.data.own` makes one; None for none. Of a generator what it draws; it needs one.
         in_shape: shape of a sample, ``(channels, y, x)``, for exports of a network without data that begins
             with a convolution.
 
     Raises:
         InputError: `path` holds something; there is no such data set; the network does not take its images,
-            or has fewer outputs than it has classes.
+            or has fewer outputs than it has classes; a generator draws others, or names none.
         TypeError: see `firstspike.nn.description.describe`.
         OSError: the folder cannot be written.
 
@@ -50,13 +55,23 @@ def save_network(
     ...     fs.evaluate(run)["count"]
     300
     """
-    path, config = Path(path), Converted(dataset=data or "", network=describe(stack), in_shape=in_shape)
-    if data is not None:
-        known = dataset(data)
-        check_takes(stack, known.shape, known.classes, known.name)
+    config: Recipe
+    if isinstance(network, SpikingGenerator):
+        if data is None:
+            raise InputError("a generator is measured beside real images; name their data set")
+        config = saved_generator(network, data)
+    else:
+        config = Converted(dataset=data or "", network=describe(network), in_shape=in_shape)
+        if data is not None:
+            known = dataset(data)
+            check_takes(network, known.shape, known.classes, known.name)
+    return _save(Path(path), config, network.state_dict())
+
+
+def _save(path: Path, config: Recipe, tensors: dict[str, Tensor]) -> RunFolder:
     with atomic_folder(path) as made:
         run = RunFolder.create(made, "converted", config, 0)
-        run.save_model(stack.state_dict())
+        run.save_model(tensors)
     return replace(run, path=path)
 
 
@@ -94,20 +109,15 @@ def shrink(run: RunFolder, path: str | Path, *, bits: int = 8) -> RunFolder:
         InputError: see `RunFolder.load` and `save_network`; the recipe exports nothing; an encoder other
             than the first neuron's own, which the network's description does not hold.
     """
-    form, path = run.config.exported(run.load()), Path(path)
-    with atomic_folder(path) as made:
-        if isinstance(form, SpikingGenerator):
-            if not isinstance(run.load(), SpikingGenerator):
-                raise InputError("only a fully connected generator is written smaller; export it instead")
-            small = RunFolder.create(made, run.preset, run.config, run.seed)
-            small.save_model(networks.shrunk(whole(form, bits=bits, in_shape=None)[0], "stack."))
-        else:
-            network = integer(form, bits=bits)
-            if not torch.equal(network.codes, integer(form.stack, bits=bits, in_shape=form.in_shape).codes):
-                raise InputError("the run's encoder is not the neurons' own, which a file would not hold")
-            inner = save_network(made / "run", form.stack, run.config.dataset, in_shape=form.in_shape)
-            inner.save_model(networks.shrunk(network))
-            for file in inner.path.iterdir():
-                file.rename(made / file.name)
-            inner.path.rmdir()
-    return RunFolder.open(path)
+    form = run.config.exported(run.load())
+    if isinstance(form, SpikingGenerator):
+        recipe = cast(GenerativeRecipe, run.config)
+        tensors = networks.shrunk(whole(form, bits=bits, in_shape=None)[0], "stack.")
+        if form.prior is not None:
+            tensors["prior"] = form.prior
+        return _save(Path(path), saved_generator(form, recipe.dataset, recipe.digit), tensors)
+    network = integer(form, bits=bits)
+    if not torch.equal(network.codes, integer(form.stack, bits=bits, in_shape=form.in_shape).codes):
+        raise InputError("the run's encoder is not the neurons' own, which a file would not hold")
+    config = Converted(dataset=run.config.dataset, network=describe(form.stack), in_shape=form.in_shape)
+    return _save(Path(path), config, networks.shrunk(network))

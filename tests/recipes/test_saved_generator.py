@@ -1,0 +1,104 @@
+"""Generators saved with their layers draw the same; made smaller; and refused where data differ."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+from builders import refused
+from safetensors.torch import load_file
+
+import firstspike as fs
+from firstspike.cli import main
+from firstspike.models.conv_gan import ConvGenerator, Levels
+from firstspike.models.gan import SpikingGenerator
+from firstspike.recipes import SavedGenerator
+from firstspike.training.network import shrink
+
+LABELS = torch.arange(10)
+
+
+def generator(*, shape=(1, 8, 8), classes=10, prior=False):
+    torch.manual_seed(0)
+    made = ConvGenerator(shape, noise_size=6, num_classes=classes, maps=4, levels=Levels())
+    with torch.no_grad():
+        made.pixels.weight.mul_(4)
+        for _ in range(30):  # until batch normalisation knows its membranes
+            made(made.noise(64), torch.arange(64) % classes if classes else None)
+    made.eval()
+    noise = torch.rand(6, made.levels.in_steps + 1) if prior else None
+    return made.spiking(noise)
+
+
+def pictures(net, count=10):
+    noise = net.noise(count, torch.Generator().manual_seed(1))
+    with torch.no_grad():
+        return net.images(net(noise, LABELS[:count] if net.num_classes else None))
+
+
+@pytest.mark.parametrize("prior", [False, True])
+@pytest.mark.parametrize("classes", [0, 10])
+def test_a_saved_generator_draws_the_same(tmp_path, prior, classes):
+    net = generator(classes=classes, prior=prior)
+    run = fs.save_network(tmp_path / "run", net, "digits")
+    again = fs.load(tmp_path / "run")
+    assert isinstance(run.config, SavedGenerator)
+    assert isinstance(again, SpikingGenerator)
+    assert torch.equal(pictures(again), pictures(net))
+    assert pictures(net).float().std() > 0
+    assert again.image_shape == (8, 8)
+    figures = fs.evaluate(run, show_progress=False)
+    assert figures["generated_count"] == 300
+    assert ("classification_accuracy_score" in figures) == (classes > 0)
+
+
+def test_a_fully_connected_generator_is_saved_too(tmp_path):
+    torch.manual_seed(0)
+    stack = fs.Stack(fs.Linear(15, 20, fs.Window()), fs.Linear(20, 64, fs.Window()), steps=16)
+    net = SpikingGenerator(stack, 5, (8, 8), 10)
+    fs.save_network(tmp_path / "run", net, "digits")
+    assert torch.equal(pictures(fs.load(tmp_path / "run")), pictures(net))
+
+
+@pytest.mark.parametrize("preset", ["spiking-gan-conv", "spiking-vae"])
+def test_a_run_made_smaller_draws_as_the_integer_network(tmp_path, preset):
+    config = fs.preset(preset).configure(dataset="digits", epochs=1)
+    run = fs.train(tmp_path / "run", preset, config, seed=0, threads=1, show_progress=False)
+    small = shrink(run, tmp_path / "small")
+    whole = fs.integer(run.config.exported(run.load()))
+    assert torch.equal(pictures(small.load()), pictures(whole))
+    tensors = load_file(tmp_path / "small" / "model.safetensors")
+    assert {tensors[f"stack.layers.{k}.weight"].dtype for k in range(4)} == {torch.int8}
+    assert ("prior" in tensors) == (preset == "spiking-vae")
+    picture = tmp_path / "digits.png"
+    assert main(["sample", str(tmp_path / "small"), "--count", "10", "--out", str(picture)]) == 0
+    assert picture.exists()
+    again = shrink(small, tmp_path / "again")
+    assert torch.equal(pictures(again.load()), pictures(whole))
+    with refused(fs.InputError, "not trained"):
+        fs.train(tmp_path / "small", preset, config, seed=0, resume=True)
+
+
+def test_the_digit_of_a_run_is_kept(tmp_path):
+    config = fs.preset("spiking-gan-window").configure(dataset="digits", digit=3, epochs=1)
+    run = fs.train(tmp_path / "run", "spiking-gan-window", config, seed=0, threads=1, show_progress=False)
+    small = shrink(run, tmp_path / "small")
+    assert small.config.digit == 3
+    count = int((fs.data.load("digits", "test").labels == 3).sum())
+    assert fs.evaluate(small, show_progress=False)["reference_count"] == count
+
+
+def test_what_does_not_fit_is_refused(tmp_path):
+    net = generator()
+    with refused(fs.InputError, "generator", "name their data set"):
+        fs.save_network(tmp_path / "run", net)
+    with refused(fs.InputError, "draws 8 x 8 pixels of 10 classes, mnist has 28 x 28 and 10"):
+        fs.save_network(tmp_path / "run", net, "mnist")
+    with refused(fs.InputError, "8 x 8 pixels of 9 classes, digits has 8 x 8 and 10"):
+        fs.save_network(tmp_path / "run", generator(classes=9), "digits")
+    with refused(fs.InputError, "unknown data set 'digit'"):
+        fs.save_network(tmp_path / "run", net, "digit")
+    assert list(tmp_path.iterdir()) == []
+    run = fs.save_network(tmp_path / "run", net, "digits")
+    broken = replace(run.config, network=replace(run.config.network, steps=0))
+    with refused(fs.InputError, "cannot be built"):
+        broken.build(*broken.sizes())
