@@ -107,7 +107,7 @@ def test_report_and_figures(monkeypatch, made_images, tmp_path, device):
     assert str(tmp_path) not in json.dumps(document)
     for name in ("curves", "deadline", "curves-window-cifar10"):
         assert (tmp_path / "out" / "pictures" / f"{name}.png").stat().st_size > 1000
-    assert ("a made GPU" in document["provenance"]["machine"]) == on_gpu
+    assert ("a made GPU" in document["provenance"][0]["machine"]) == on_gpu
     assert (">= 95.1" in page.replace("&gt;", ">")) == on_gpu
     assert ">= 90.6" in page.replace("&gt;", ">")
     first, second, third, *_ = document["headlines"]
@@ -123,7 +123,7 @@ def test_ten_of_many_epochs_are_listed_the_last_among_them():
     ]
     figures = {"seed": 0, "decision_rule": "any", "accuracy": 0.5, "accuracy_membrane": 0.5}
     figures |= {"spikes_per_hidden_neuron": 0.1, "steps_to_decision": 1.0, "tie_rate": 0.0}
-    measured = Measured({"window-cifar10": [figures]}, {"epochs": {"window-cifar10": records}})
+    measured = Measured({"window-cifar10": [figures]}, {"epochs": {"window-cifar10": {"0": records}}})
     *_, epochs = cifar10.CIFAR10.tables(measured)
     listed = [f"`window-cifar10`, epoch {e}" for e in range(15, 151, 15)]
     assert [row[0] for row in epochs.written()["rows"]] == listed
