@@ -2,14 +2,13 @@
 
 There is no agreed feature network for 28x28 images, so figures measured with this one compare only
 with each other: every result carries its accuracy and the hash of its weights. Those of MNIST and
-Fashion-MNIST come with the package, made by ``python -m firstspike.metrics.features FOLDER DATA_DIR``;
+Fashion-MNIST come with the package, made by ``tools/feature_networks.py``;
 for other data one is trained once and cached.
 """
 
 import hashlib
 import logging
 import math
-import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -43,8 +42,8 @@ _MIN_STEPS = 600
 _LEARNING_RATE = 3e-3
 _INFERENCE_BATCH = 512
 # Weights of 16 bits, which are the network: a training gives others on every kind of processor.
-_SHIPPED = Path(__file__).parent / "networks"
-_SHIPPED_DATASETS = ("mnist", "fashion-mnist")
+SHIPPED = Path(__file__).parent / "networks"
+_WITH_PACKAGE = ("mnist", "fashion-mnist")
 _TITLES = {"digits": "digits", "mnist": "MNIST", "fashion-mnist": "Fashion-MNIST"}
 
 
@@ -186,8 +185,8 @@ def feature_network(
         return train_features(
             load(dataset, "train", data_dir), load(dataset, "validation", data_dir), judge
         )
-    if dataset in _SHIPPED_DATASETS:
-        return _read(_SHIPPED / _file(dataset, judge), dataset, judge)
+    if dataset in _WITH_PACKAGE:
+        return _read(SHIPPED / _file(dataset, judge), dataset, judge)
     path = cache_dir() / "features" / _file(dataset, judge)
     try:
         return _read(path, dataset, judge)
@@ -259,7 +258,7 @@ def _measured(network: FeatureNetwork, validation: ImageSet) -> Features:
     return replace(features, accuracy=float(right.mean()))
 
 
-def ship(folder: Path, data_dir: Path, datasets: Sequence[str] = _SHIPPED_DATASETS) -> None:
+def ship(folder: Path, data_dir: Path, datasets: Sequence[str] = _WITH_PACKAGE) -> None:
     """Train the networks that come with the package, and write them rounded to 16 bits."""
     for dataset, judge in product(datasets, _SEEDS):
         train, validation = (load(dataset, split, data_dir) for split in ("train", "validation"))
@@ -322,7 +321,3 @@ def _one_thread() -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(threads)
-
-
-if __name__ == "__main__":
-    ship(Path(sys.argv[1]), Path(sys.argv[2]))

@@ -16,8 +16,24 @@ from firstspike.recipes.base import Descend, Recipe, maps
 from firstspike.support import InputError
 
 
+class NotTrained:
+    """What recipes of finished networks have in common, before `Recipe` among their bases."""
+
+    trainable: ClassVar[bool] = False
+
+    def optimizers(self, model: torch.nn.Module) -> dict[str, torch.optim.Optimizer]:
+        """Refuse: it is not trained."""
+        raise NotImplementedError
+
+    def step(
+        self, model: torch.nn.Module, inputs: Tensor, labels: Tensor, descend: Descend
+    ) -> dict[str, Tensor]:
+        """Refuse: it is not trained."""
+        raise NotImplementedError
+
+
 @dataclass(frozen=True, kw_only=True)
-class Converted(Recipe):
+class Converted(NotTrained, Recipe):
     """A `Stack` that is measured on a data set; `firstspike.save_network` makes runs of it.
 
     Attributes:
@@ -29,8 +45,6 @@ class Converted(Recipe):
     dataset: str | Dataset = ""
     network: StackDescription
     in_shape: tuple[int, ...] | None = None
-
-    trainable: ClassVar[bool] = False
 
     def data(self, split: str, data_dir: Path | None = None) -> ImageSet:
         """Return a split of the data set.
@@ -87,16 +101,6 @@ class Converted(Recipe):
                 f"the run does not say what the network takes ({error}); save it with a data set or its "
                 "in_shape: save_network(path, net, data)"
             ) from error
-
-    def optimizers(self, model: torch.nn.Module) -> dict[str, torch.optim.Optimizer]:
-        """Refuse: it is not trained."""
-        raise NotImplementedError
-
-    def step(
-        self, model: torch.nn.Module, inputs: Tensor, labels: Tensor, descend: Descend
-    ) -> dict[str, Tensor]:
-        """Refuse: it is not trained."""
-        raise NotImplementedError
 
 
 def built(network: StackDescription) -> Stack:

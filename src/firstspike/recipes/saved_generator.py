@@ -5,20 +5,18 @@ from dataclasses import dataclass
 from typing import ClassVar, cast
 
 import torch
-from torch import Tensor
 
 from firstspike.data import Dataset
 from firstspike.metrics.sampling import Generator
 from firstspike.models.gan import SpikingGenerator
 from firstspike.nn.description import StackDescription, describe
-from firstspike.recipes.base import Descend
-from firstspike.recipes.converted import built
+from firstspike.recipes.converted import NotTrained, built
 from firstspike.recipes.generation import GenerativeRecipe
 from firstspike.support import InputError
 
 
 @dataclass(frozen=True, kw_only=True)
-class SavedGenerator(GenerativeRecipe):
+class SavedGenerator(NotTrained, GenerativeRecipe):
     """A `SpikingGenerator` that is measured beside real images; `firstspike.save_network` makes runs of it.
 
     Attributes:
@@ -29,7 +27,6 @@ class SavedGenerator(GenerativeRecipe):
     network: StackDescription
     prior: bool = False
 
-    trainable: ClassVar[bool] = False
     channels: ClassVar[Mapping[int, str]] = {1: "grey", 3: "colour"}
 
     def build(self, shape: tuple[int, ...], classes: int) -> SpikingGenerator:
@@ -50,16 +47,6 @@ class SavedGenerator(GenerativeRecipe):
     def exported(self, model: torch.nn.Module) -> SpikingGenerator:
         """Return the generator."""
         return cast(SpikingGenerator, model)
-
-    def optimizers(self, model: torch.nn.Module) -> dict[str, torch.optim.Optimizer]:
-        """Refuse: it is not trained."""
-        raise NotImplementedError
-
-    def step(
-        self, model: torch.nn.Module, inputs: Tensor, labels: Tensor, descend: Descend
-    ) -> dict[str, Tensor]:
-        """Refuse: it is not trained."""
-        raise NotImplementedError
 
 
 def saved_generator(
