@@ -54,6 +54,7 @@ FIGURES: Mapping[str, Quantity] = {
     "coverage": Quantity("coverage", digits=3, higher=True),
     "diversity": Quantity("diversity", digits=3, higher=True),
     "second_frechet_distance": Quantity("Frechet distance, second network", digits=1, higher=False),
+    "reconstruction_error": Quantity("squared error of a pixel", "", 4, higher=False),
     "classification_accuracy_score": Quantity("classifier trained on samples", "%", 2, 100, higher=True),
     "right_label_rate": Quantity("right digit", digits=3, higher=True),
 }

@@ -220,6 +220,13 @@ PRESETS = (
         SOURCE,
         SpikingConvGan(),
         on_digits=_ON_DIGITS,
+        target={
+            "frechet_distance": 3.5,
+            "recall": 0.9,
+            "right_label_rate": 0.985,
+            "classification_accuracy_score": 0.975,
+            "spikes_per_neuron": 0.35,
+        },
     ),
     Preset(
         "spiking-gan-conv-fashion",
@@ -227,6 +234,7 @@ PRESETS = (
         SOURCE,
         SpikingConvGan(dataset="fashion-mnist"),
         one_dataset=True,
+        target={"recall": 0.8, "spikes_per_neuron": 0.35},
     ),
     Preset(
         "ann-gan-conv",
