@@ -9,7 +9,13 @@ import torch
 from torch import Tensor
 
 from firstspike.data import ImageSet, load
-from firstspike.metrics.controls import classification_accuracy_score, mean_image_control, quality
+from firstspike.metrics import controls
+from firstspike.metrics.controls import (
+    classification_accuracy_score,
+    control_quality,
+    mean_image_control,
+    quality,
+)
 from firstspike.metrics.features import Features, feature_network
 from firstspike.metrics.generation import frechet_distance, nearest_distances, prdc
 from firstspike.support import InputError
@@ -241,3 +247,15 @@ def test_mnist_network_and_its_controls(
     control = features.features(mean_image_control(threes, 2000, seeded()))
     assert frechet_distance(real[:2000], real[2000:]) < 5
     assert frechet_distance(control, real[:2000]) > 100
+
+
+def test_controls_are_measured_once_for_the_same_images(
+    features: Features, train: ImageSet, held_out: ImageSet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    threes, sevens = held_out.of_class(3), held_out.of_class(7)
+    first = control_quality(threes, train.of_class(3), features)
+    other = control_quality(sevens, train.of_class(7), features)
+    assert first["real"].frechet_distance != other["real"].frechet_distance
+    monkeypatch.setattr(controls, "quality", pytest.fail)
+    assert control_quality(threes, train.of_class(3), features) == first
+    assert control_quality(sevens, train.of_class(7), features) == other

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from firstspike.data import ImageSet
+from firstspike.data.own_data import fingerprint
 from firstspike.metrics.features import Features, train_features
 from firstspike.metrics.generation import (
     check_images,
@@ -23,6 +24,9 @@ NEIGHBOURS = 5
 _NEAREST_COUNT = 2_000
 
 _SEED = 1
+
+# They are figures of the images alone, and take as long as those of a generator.
+_measured: dict[tuple[str, ...], dict[str, "GenerationQuality"]] = {}
 
 
 def mean_image_control(images: Tensor, count: int, generator: torch.Generator) -> Tensor:
@@ -211,8 +215,19 @@ def control_quality(
     """Return the quality of the two controls: training images, and pixels of the class mean.
 
     "real": as many training images as there are test images. "mean image": independent pixels drawn
-    from each class's mean image, which is right to every classifier and wrong to every eye.
+    from each class's mean image, which is right to every classifier and wrong to every eye. Both are
+    measured once for the same images and networks.
     """
+    images = fingerprint([test.images, test.labels, train.images, train.labels])
+    key = (images, *(network.sha256 for network in (features, second) if network))
+    if key not in _measured:
+        _measured[key] = _control_quality(test, train, features, second)
+    return _measured[key]
+
+
+def _control_quality(
+    test: ImageSet, train: ImageSet, features: Features, second: Features | None
+) -> dict[str, GenerationQuality]:
     count = len(test)
     source = torch.Generator().manual_seed(_SEED)
     chosen = torch.randperm(len(train), generator=source)[:count]
