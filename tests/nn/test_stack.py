@@ -1,4 +1,5 @@
 from collections.abc import Callable
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -314,3 +315,21 @@ def test_branches_take_what_their_sources_name() -> None:
 def test_a_source_that_does_not_fit_is_refused(layers: list[Linear], words: tuple[str, ...]) -> None:
     with refused(ValueError, *words):
         Stack(*layers, steps=8)
+
+
+@pytest.mark.parametrize("sizes", [(64, 100, 10), (64, 100, 100, 10)])
+def test_freshly_drawn_causal_layers_fire_and_learn_digits(sizes: tuple[int, ...]) -> None:
+    torch.manual_seed(0)
+    train, test = (fs.data.load("digits", split) for split in ("train", "validation"))
+    net = Stack(*(Linear(*two, Causal()) for two in pairwise(sizes)), steps=16)
+    spikes, asked = net.encode(train.images.flatten(1)), net.encode(test.images.flatten(1))
+    with torch.no_grad():
+        shares = [float((~layer.silent).float().mean()) for layer in net.trace(asked)]
+    assert all(0.25 < share < 0.9 for share in shares)
+    optimizer = torch.optim.Adam(net.parameters(), 2e-3)
+    for _ in range(5):
+        for batch in torch.randperm(len(spikes)).split(64):
+            optimizer.zero_grad()
+            fs.first_spike_cross_entropy(net(spikes[batch]), train.labels[batch]).backward()
+            optimizer.step()
+    assert fs.FirstSpike().decide(net(asked)).score(test.labels).accuracy > 0.6

@@ -48,18 +48,19 @@ def test_initial_weights_fill_their_bound_and_follow_the_generator() -> None:
         weight: Tensor = kind(*sizes, generator=seeded(1), **how).weight
         return weight
 
-    for kind, sizes, how, bound in (
-        (Linear, (400, 60, Causal(threshold=5.0)), {}, 5 / 20),
-        (Linear, (400, 60, Window()), {}, 1 / 20),
-        (Conv2d, (4, 64, 3, Causal(threshold=5.0)), {}, 5 / 6),
-        (Conv2d, (4, 64, 3, Causal(threshold=5.0)), {"groups": 4}, 5 / 3),
-        (Conv2d, (4, 64, 3, Window()), {}, 1 / 6),
-        (ConvTranspose2d, (4, 64, 3, Window()), {"stride": 3}, 1 / 2),
+    for kind, sizes, how, bound, mean in (
+        (Linear, (400, 60, Causal(threshold=5.0)), {}, 5 / 20, 10 / 400),
+        (Linear, (400, 60, Window()), {}, 1 / 20, 0),
+        (Conv2d, (4, 64, 3, Causal(threshold=5.0)), {}, 5 / 6, 10 / 36),
+        (Conv2d, (4, 64, 3, Causal(threshold=5.0)), {"groups": 4}, 5 / 3, 10 / 9),
+        (Conv2d, (4, 64, 3, Window()), {}, 1 / 6, 0),
+        (ConvTranspose2d, (4, 64, 3, Window()), {"stride": 3}, 1 / 2, 0),
     ):
         weight = make(kind, *sizes, **how)
-        assert 0.95 * bound < weight.max() <= bound
-        assert -bound <= weight.min() < -0.95 * bound
-        assert weight.mean().abs() < 0.05 * bound
+        around = weight.detach() - mean
+        assert 0.95 * bound < around.max() <= 1.0001 * bound
+        assert -1.0001 * bound <= around.min() < -0.95 * bound
+        assert around.mean().abs() < 0.05 * bound
         assert torch.equal(weight, make(kind, *sizes, **how))
     torch.manual_seed(3)
     one = Linear(4, 3).weight

@@ -158,8 +158,12 @@ class Neuron(ABC):
         return self.read(*inputs[0])
 
     def scale(self) -> float:
-        """Return the factor of initial weights, which are uniform in ``+- scale / sqrt(fan-in)``."""
+        """Return the factor of initial weights, uniform in ``+- scale / sqrt(fan-in)`` about their mean."""
         return 1.0
+
+    def drive(self) -> float:
+        """Return what a neuron's initial weights add up to on average; their mean is that by the fan-in."""
+        return 0.0
 
     def check(self, connection: Synapses) -> None:
         """Raise ValueError if the neuron does not work behind this connection."""

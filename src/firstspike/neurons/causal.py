@@ -61,6 +61,10 @@ class Causal(Neuron):
         """Return the threshold: weights start in its units."""
         return self.threshold
 
+    def drive(self) -> float:
+        """Return twice the threshold, which half of the inputs reach: weights about 0 leave it silent."""
+        return 2 * self.threshold
+
     def check(self, connection: Synapses) -> None:
         """Raise ValueError behind a transposed convolution, which has no event kernel."""
         if connection.wiring.kind == "transposed":

@@ -13,12 +13,14 @@ from firstspike.nn.wiring import Convolution, Dense, Wiring
 class Connection(torch.nn.Module):
     """Weights that learn, and their wiring: from one layer's spikes, or the input's, into a layer.
 
-    Made by `linear` and `conv2d`, or from a wiring. Weights start uniform in ``+- scale / sqrt(fan-in)``.
+    Made by `linear` and `conv2d`, or from a wiring. Weights start uniform in ``+- scale / sqrt(fan-in)``
+    about ``drive / fan-in``, biases in the first about 0.
 
     Args:
         wiring: which input reaches which neuron.
         bias: learn a bias per neuron, of maps one per map.
-        scale: of the initial weights.
+        scale: of the initial weights and biases.
+        drive: what a neuron's initial weights add up to on average.
         source: whose spikes a connection of a layer takes: 0 the network's input, ``d + 1`` what
             layer ``d`` of the stack gives. None: the layer before.
         by_input: keep an input's weights together in memory, as event kernels read them, instead of a
@@ -32,6 +34,7 @@ class Connection(torch.nn.Module):
         *,
         bias: bool = False,
         scale: float = 1.0,
+        drive: float = 0.0,
         source: int | None = None,
         by_input: bool = False,
         generator: torch.Generator | None = None,
@@ -39,7 +42,7 @@ class Connection(torch.nn.Module):
         super().__init__()
         self.wiring, self.source = wiring, source
         bound = wiring.fan_in**-0.5 * scale
-        weight = wiring.draw(bound, generator)
+        weight = wiring.draw(bound, generator).add_(drive / wiring.fan_in)
         self.weight = torch.nn.Parameter(weight if by_input else weight.contiguous())
         self.bias = (
             torch.nn.Parameter(torch.empty(wiring.gives[1]).uniform_(-bound, bound, generator=generator))

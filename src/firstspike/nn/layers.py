@@ -51,6 +51,7 @@ class Layer(Connection):
             wiring,
             bias=biased,
             scale=neuron.scale(),
+            drive=neuron.drive(),
             source=source,
             by_input=neuron.by_input,
             generator=generator,
@@ -157,8 +158,8 @@ class Linear(Layer):
         in_features, out_features: sizes; spikes ``(batch, in_features)`` in, ``(batch, out_features)`` out.
         neuron, bias, shortcuts, source, generator: see `Layer`.
 
-    Weights ``(out_features, in_features)`` start uniform in ``+- scale / sqrt(in_features)``, the scale
-    being the neuron's.
+    Weights ``(out_features, in_features)`` start uniform in ``+- scale / sqrt(in_features)`` about
+    ``drive / in_features``, both being the neuron's: about 0, of `Causal` neurons about a positive mean.
 
     Raises:
         TypeError, ValueError: see `Layer`; or a size below 1.
@@ -189,7 +190,7 @@ class Conv2d(Layer):
         stride, padding: in inputs, one number or ``(y, x)``; what lies beyond the border is silent.
         groups: parts of the channels that are not connected to each other.
 
-    Weights ``(out_channels, in_channels / groups, y, x)`` start uniform in ``+- scale / sqrt(fan-in)``.
+    Weights ``(out_channels, in_channels / groups, y, x)`` start as those of `Linear`.
 
     Raises:
         TypeError, ValueError: see `Layer`; sizes below 1, channels that do not divide into the groups.
@@ -230,8 +231,7 @@ class ConvTranspose2d(Layer):
         stride: in outputs, one number or ``(y, x)``.
         padding: outputs cut off at each edge, one number or ``(y, x)``.
 
-    Weights ``(in_channels, out_channels / groups, y, x)`` start uniform in ``+- scale / sqrt(fan-in)``
-    with the mean fan-in.
+    Weights ``(in_channels, out_channels / groups, y, x)`` start as those of `Linear`, with the mean fan-in.
 
     Raises:
         TypeError, ValueError: as for `Conv2d`.
