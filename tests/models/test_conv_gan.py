@@ -85,8 +85,21 @@ def test_samples_of_both_kinds_are_of_one_size_and_follow_the_seed():
         assert one.shape == (7, 8, 12)
         assert torch.equal(one, two)
         assert not torch.equal(one, other)
-    with refused(ValueError, "labels go with a conditional network"):
-        made.received(made.noise(2))
+
+
+def test_labels_that_do_not_fit_the_noise_are_refused():
+    made = generator(levels=Levels())
+    for network, received in ((made, made.received), (made.spiking(), made.spiking())):
+        noise = network.noise(3)
+        with refused(ValueError, "this network is conditional; give labels 0 ... 2, one a sample"):
+            received(noise)
+        with refused(ValueError, "labels must have the shape (3,), one per sample, found (1,)"):
+            network(noise, torch.tensor([1]))
+        with refused(ValueError, "labels must lie in 0 ... 2, found 0 ... 3"):
+            network(noise, torch.tensor([0, 3, 1]))
+    plain = generator(levels=Levels(), classes=0)
+    with refused(ValueError, "this network is not conditional; leave out the labels"):
+        plain(plain.noise(3), torch.arange(3))
 
 
 @torch.no_grad()

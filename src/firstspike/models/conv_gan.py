@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.nn import functional as F
 from torch.nn.utils.parametrizations import spectral_norm
 
-from firstspike.models.gan import NOISE_LEVELS, SpikingGenerator, bytes_of, check_conditional, with_one_hot
+from firstspike.models.gan import NOISE_LEVELS, SpikingGenerator, bytes_of, checked_labels, with_one_hot
 from firstspike.models.quantised import fire, quantise
 from firstspike.neurons import Window
 from firstspike.nn import Conv2d, ConvTranspose2d, Layer, Stack
@@ -272,7 +272,7 @@ class Critic(torch.nn.Module):
             pixels: ``(batch, channels, height, width)`` in 0 ... 1.
             labels: ``(batch,)``, of a conditional critic.
         """
-        check_conditional(labels, self.num_classes)
+        labels = checked_labels(labels, len(pixels), self.num_classes)
         values = pixels.to(self.dtype, memory_format=torch.channels_last)
         for layer in (self.first, self.second):
             values = self._activation(F.conv2d(values, *self._weights(layer), stride=2, padding=2))

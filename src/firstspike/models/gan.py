@@ -5,7 +5,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from firstspike.nn import Stack
-from firstspike.spikes import Spikes
+from firstspike.spikes import Spikes, check_labels
 
 NOISE_LEVELS = 256
 
@@ -142,9 +142,9 @@ def with_label(spikes: Spikes, labels: Tensor | None, num_classes: int) -> Spike
     """Return the spikes with one more neuron per class: the label's fires at step 0, the others never.
 
     Raises:
-        ValueError: a conditional network without labels, or the other way round.
+        TypeError, ValueError: see `checked_labels`.
     """
-    check_conditional(labels, num_classes)
+    labels = checked_labels(labels, len(spikes), num_classes)
     if labels is None:
         return spikes
     extra = spikes.times.new_full((len(spikes), num_classes), float(spikes.steps))
@@ -155,15 +155,25 @@ def with_one_hot(values: Tensor, labels: Tensor | None, num_classes: int) -> Ten
     """Return the values with one more per class: 1 for the label, 0 for the others.
 
     Raises:
-        ValueError: as `with_label`.
+        TypeError, ValueError: see `checked_labels`.
     """
-    check_conditional(labels, num_classes)
+    labels = checked_labels(labels, len(values), num_classes)
     if labels is None:
         return values
     return torch.cat([values, F.one_hot(labels, num_classes).to(values.dtype)], 1)
 
 
-def check_conditional(labels: Tensor | None, num_classes: int) -> None:
-    """Raise ValueError for a conditional network without labels, or the other way round."""
-    if (num_classes > 0) != (labels is not None):
-        raise ValueError("labels go with a conditional network and with no other")
+def checked_labels(labels: Tensor | None, count: int, num_classes: int) -> Tensor | None:
+    """Return the labels of `count` samples, None for a network that takes none.
+
+    Raises:
+        ValueError: a conditional network without labels, or the other way round.
+        TypeError, ValueError: see `firstspike.spikes.check_labels`.
+    """
+    if num_classes and labels is None:
+        raise ValueError(f"this network is conditional; give labels 0 ... {num_classes - 1}, one a sample")
+    if labels is None:
+        return None
+    if not num_classes:
+        raise ValueError("this network is not conditional; leave out the labels")
+    return check_labels(labels, count, num_classes)
