@@ -37,7 +37,7 @@ def make_stack(neuron: Neuron) -> Stack:
     )
     with torch.no_grad():
         for layer in stack:
-            layer.weight.mul_(2)
+            layer.weight.sub_(neuron.drive() / layer.wiring.fan_in).mul_(2)
     return stack
 
 
