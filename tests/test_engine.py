@@ -412,6 +412,11 @@ def test_networks_that_it_cannot_run(stack: Stack, error: type[Exception], words
         Engine(stack)
 
 
+def test_only_a_stack_is_run() -> None:
+    with refused(TypeError, "Stack", "Sequential", "spiking_form"):
+        Engine(torch.nn.Sequential(Linear(3, 2, Causal())))  # type: ignore[arg-type]
+
+
 def test_shapes_of_maps_are_checked() -> None:
     stack = Stack(Conv2d(2, 3, 3, Causal()), Linear(48, 4, Causal()), steps=16)
     for shape, words in ((None, ("in_shape",)), ((3, 6, 6), ("takes maps",)), ((2, 7, 6), ("takes 48",))):

@@ -237,6 +237,7 @@ def test_labels_that_are_none_are_refused_by_every_loss(
                 ("sharpness", 0.0),
                 ("sharpness", math.inf),
                 ("label_delay", math.nan),
+                ("label_delay", -3),
                 ("label_smoothing", 2.0),
                 ("label_smoothing", -0.1),
             ]

@@ -142,8 +142,8 @@ def test_it_works_in_a_search_and_in_threads(wine):
         ({"epochs": 0}, "epochs must be an integer, 1 or more, found 0"),
         ({"epochs": 2.5}, "epochs must be an integer, 1 or more, found 2.5"),
         ({"batch_size": -1}, "batch_size must be an integer, 1 or more, found -1"),
-        ({"rate": 0}, "rate must be a number above 0, found 0"),
-        ({"weight_decay": -1}, "weight_decay must be a number 0 or more, found -1"),
+        ({"rate": 0}, "rate must be a finite number above 0, found 0"),
+        ({"weight_decay": -1}, "weight_decay must be a finite number of 0 or more, found -1"),
     ],
 )
 def test_a_number_out_of_range_is_named_as_the_estimator_names_it(wine, wrong, message):

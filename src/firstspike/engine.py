@@ -76,7 +76,7 @@ class Engine:
             pooling does not know; the features of a fully connected layer by default.
 
     Raises:
-        TypeError: weights that are not all float32 or all float64.
+        TypeError: no `Stack`, or weights that are not all float32 or all float64.
         ValueError: another neuron model, shapes that do not fit, weights that are not finite.
 
     >>> from firstspike import Causal, Linear, Spikes, Stack
@@ -89,6 +89,11 @@ class Engine:
     """
 
     def __init__(self, stack: Stack, in_shape: tuple[int, ...] | None = None) -> None:
+        if not isinstance(stack, Stack):
+            raise TypeError(
+                f"Engine takes a Stack, found {type(stack).__name__}; of a RasterNetwork give "
+                "spiking_form(network).stack"
+            )
         shapes = stack.shapes(in_shape)
         self.steps, self._in_shape, self._in_features = stack.steps, shapes[0], math.prod(shapes[0])
         layers = [_layer(stack, depth, shape) for depth, shape in enumerate(shapes[:-1])]

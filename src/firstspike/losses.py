@@ -119,7 +119,7 @@ def first_spike_cross_entropy(
     """
     name = "first_spike_cross_entropy"
     sharpness = check_number(name, "sharpness", sharpness, low=0, above=True)
-    label_delay = check_number(name, "label_delay", label_delay)
+    label_delay = check_number(name, "label_delay", label_delay, low=0)
     label_smoothing = check_number(name, "label_smoothing", label_smoothing, low=0, high=1)
     column = _column(labels, out)
     times = out.times

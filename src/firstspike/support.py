@@ -82,18 +82,19 @@ def check_number(
     low: float = -math.inf,
     high: float = math.inf,
     above: bool = False,
+    below: bool = False,
 ) -> float:
     """Return a number of Python or numpy as a float.
 
     Raises:
-        ValueError: it is not finite, not in ``low ... high``, or not above `low` if asked.
+        ValueError: it is not finite, not in ``low ... high``, or if asked not above `low` or below `high`.
     """
     number = isinstance(value, numbers.Real) and not isinstance(value, bool) and math.isfinite(value)
-    if not number or not low <= value <= high or (above and value == low):
-        span = f"above {low:g}" if above else f"{low:g} or more" if low > -math.inf else "finite"
+    if not number or not low <= value <= high or (above and value == low) or (below and value == high):
+        span = "" if low == -math.inf else f" above {low:g}" if above else f" of {low:g} or more"
         if high < math.inf:
-            span = f"in {'(' if above else '['}{low:g}, {high:g}]"
-        raise ValueError(f"{owner}.{field} must be a number {span}, found {value!r}")
+            span = f" in {'(' if above else '['}{low:g}, {high:g}{')' if below else ']'}"
+        raise ValueError(f"{owner}.{field} must be a finite number{span}, found {value!r}")
     return float(value)
 
 

@@ -1,5 +1,7 @@
 """``firstspike reproduce`` and ``firstspike demo``: what is refused before hours of training."""
 
+import shutil
+
 import pytest
 from commands import contents
 
@@ -39,8 +41,7 @@ def test_a_demo_needs_a_folder(firstspike, tmp_path):
 
 
 def test_a_demo_does_not_go_on_with_an_older_one_unasked(firstspike, gan_run, tmp_path):
-    (tmp_path / "demo" / "gan").mkdir(parents=True)
-    (tmp_path / "demo" / "gan" / "config.json").write_bytes((gan_run / "config.json").read_bytes())
+    shutil.copytree(gan_run, tmp_path / "demo" / "gan")
     before = contents(tmp_path)
     refusal = firstspike("demo", "--epochs", 1).refusal
     assert refusal == "demo/gan holds a run already; give another --out, or --resume to go on with it"

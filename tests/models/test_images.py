@@ -16,15 +16,16 @@ from firstspike.spikes import as_images
 SHAPE = (1, 16, 16)
 
 
-def network(kind):
+def network(kind, shape=SHAPE, classes=3, **changes):
     torch.manual_seed(0)
     if kind == "window":
-        net = WindowNetwork("4C3-F8", SHAPE, 3, in_steps=25, steps=8, out_steps=32, clip=2.0)
+        windows = {"in_steps": 25, "steps": 8, "out_steps": 32, "clip": 2.0} | changes
+        net = WindowNetwork("4C3-F8", shape, classes, **windows)
     elif kind == "one_step":
-        net = OneStepNetwork("4C3-4C3", SHAPE, 3, PatchCarry())
+        net = OneStepNetwork("4C3-4C3", shape, classes, PatchCarry(), **changes)
     else:
-        parts = {"neuron": RasterNeuron(), "weights": RasterWeights(), "decoder": Votes()}
-        net = RasterNetwork("4C3-F8", SHAPE, 3, 5, code=kind, **parts)
+        parts = {"neuron": RasterNeuron(), "weights": RasterWeights(), "decoder": Votes(), "steps": 5}
+        net = RasterNetwork("4C3-F8", shape, classes, code=kind, **parts | changes)
     return net.eval()
 
 
@@ -71,6 +72,46 @@ def test_the_same_image_gives_the_same_spikes_whatever_its_type(kind):
 def test_anything_else_is_refused_in_one_line(kind, images, error, words):
     with refused(error, words):
         network(kind)(images)
+
+
+@pytest.mark.parametrize("kind", ["current", "latency", "window", "one_step"])
+def test_wrong_ends_are_refused(kind):
+    for shape in ((16, 16), (0, 16, 16), (1, 16.5, 16), 16):
+        with refused(ValueError, "in_shape"):
+            network(kind, shape)
+    for classes in (0, -1, 2.5):
+        with refused(ValueError, "num_classes", str(classes)):
+            network(kind, classes=classes)
+
+
+@pytest.mark.parametrize(
+    ("kind", "changes", "error"),
+    [
+        *[(kind, {"steps": 8.5}, TypeError) for kind in ("window", "current")],
+        *[(kind, {"steps": steps}, ValueError) for kind in ("window", "current") for steps in (-8, 0, 1)],
+        ("window", {"in_steps": -8}, ValueError),
+        ("window", {"out_steps": 0}, ValueError),
+        *[("window", {"clip": clip}, ValueError) for clip in (0.0, -1.0, float("nan"))],
+        *[("window", {"dropout": dropout}, ValueError) for dropout in (-0.1, 1.0)],
+        ("rate", {}, ValueError),  # a code that there is not
+    ],
+)
+def test_wrong_windows_are_refused(kind, changes, error):
+    with refused(error, *(changes or [kind])):
+        network(kind, **changes)
+
+
+@pytest.mark.parametrize(
+    ("kind", "words"),
+    [
+        ("window", ("4C3-F8", "in_steps=25", "levels=8", "clip=2")),
+        ("current", ("4C3-F8", "steps=5", "'current'", "Votes(")),
+        ("one_step", ("4C3-4C3", "PatchCarry(")),
+    ],
+)
+def test_settings_are_printed(kind, words):
+    printed = repr(network(kind))
+    assert [word for word in words if word not in printed] == []
 
 
 def test_fractions_of_a_level_stay():

@@ -9,6 +9,8 @@ from firstspike.decision import Votes
 from firstspike.engine import Engine
 from firstspike.metrics.cost import membrane_updates, multiply_adds, synaptic_operations
 from firstspike.metrics.report import report as measure
+from firstspike.models.patches.network import OneStepNetwork
+from firstspike.models.patches.settings import PatchCarry
 from firstspike.models.raster.network import RasterNetwork
 from firstspike.models.raster.settings import RasterNeuron, RasterWeights
 from firstspike.models.spiking_form import spiking_form
@@ -122,6 +124,11 @@ def test_a_window_network_fires_the_same_spikes_as_layers(layout):
     for spikes, value in zip(kept, values, strict=False):
         assert torch.equal(spikes.values, value)
     assert torch.equal(kept[-1].times, out.times)
+
+
+def test_another_network_has_none():
+    with refused(TypeError, "WindowNetwork", "OneStepNetwork"):
+        spiking_form(OneStepNetwork("4C3", IN_SHAPE, CLASSES, PatchCarry()))
 
 
 def test_weights_too_large_for_exact_sums_are_refused():

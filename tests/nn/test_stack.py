@@ -226,6 +226,13 @@ def test_spikes_of_another_window_are_refused(steps: int) -> None:
             run(spikes.times)
 
 
+def test_a_sample_without_a_batch_axis_is_refused() -> None:
+    stack = causal_stack()
+    for run in (stack, stack[0]):
+        with refused(ValueError, "6 features", "batch axis"):
+            run(draw_spikes(6))
+
+
 @pytest.mark.parametrize(
     ("layers", "words"),
     [
@@ -251,6 +258,26 @@ def test_spikes_of_another_window_are_refused(steps: int) -> None:
 def test_layers_that_never_fit(layers: list[Any], words: tuple[str, ...]) -> None:
     with refused(ValueError, *words):
         Stack(*layers, steps=64)
+
+
+@pytest.mark.parametrize(
+    ("layers", "words"),
+    [
+        ([Conv2d(1, 4, 3), torch.nn.Flatten(), Linear(36, 2)], ("layer 1", "Flatten", "leave it out")),
+        ([[Linear(6, 5), Linear(5, 4)]], ("layer 0", "list", "Stack(*layers")),
+        ([Linear(6, 5), torch.nn.ReLU()], ("layer 1", "ReLU", "Window()")),
+        ([Window()], ("layer 0", "Window")),
+    ],
+)
+def test_what_is_no_layer(layers: list[Any], words: tuple[str, ...]) -> None:
+    with refused(TypeError, *words):
+        Stack(*layers, steps=64)
+
+
+def test_a_stack_prints_its_window_and_neurons() -> None:
+    printed = repr(Stack(Linear(6, 5, Window(high=3.0)), steps=64))
+    assert "steps=64" in printed
+    assert "high=3.0" in printed
 
 
 @pytest.mark.parametrize(

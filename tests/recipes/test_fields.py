@@ -237,11 +237,13 @@ def test_phases_survive_json_as_tuples():
 
 
 def test_digit_is_asked_for_exactly_where_it_belongs():
-    with refused(InputError, "give --digit"):
+    with refused(InputError, "give digit 0 ... 9"):
         preset("spiking-gan-window").configure()
-    with refused(InputError, "--digit", "0 ... 9", "found 11"):
+    with refused(InputError, "digit must be 0 ... 9", "found 11"):
         preset("spiking-gan-window").configure(digit=11)
-    with refused(InputError, "takes no --digit"):
+    with refused(InputError, "digit must be 0 ... 9", "found '3'"):
+        preset("spiking-gan-window").configure(digit="3")
+    with refused(InputError, "takes no digit"):
         preset("spiking-gan-conditional").configure(digit=3)
     assert preset("spiking-gan-window").configure(digit=7).digit == 7
     # Of a data set's own classes.

@@ -1,5 +1,6 @@
 """Any module on any data: the loop, the run folder, and the same bits after an interruption."""
 
+import functools
 import json
 import math
 import subprocess
@@ -7,6 +8,7 @@ import sys
 
 import pytest
 import torch
+from builders import refused
 from safetensors.torch import load_file
 from torch.nn import functional as F
 
@@ -143,6 +145,65 @@ def test_a_run_is_neither_overwritten_nor_gone_on_with_by_other_settings(tmp_pat
             fitted(tmp_path / "run", network(), resume=True, **options)
     with pytest.raises(InputError, match="network Sequential there, Linear asked for"):
         fitted(tmp_path / "run", torch.nn.Linear(4, 1), epochs=1, resume=True)
+
+
+def spiking(high):
+    torch.manual_seed(0)
+    return firstspike.Stack(
+        firstspike.Linear(4, 8, firstspike.Window(high=high)), firstspike.Linear(8, 1), steps=8
+    )
+
+
+def earliness(out, targets, *, power=2.0):
+    return ((1 - out.times / out.steps) - targets).abs().pow(power).mean()
+
+
+def test_settings_that_show_in_no_weight_are_compared(tmp_path):
+    """Of the network's neurons, and of the loss the arguments that a partial function gives it."""
+    inputs, targets = data()
+    spikes = firstspike.Spikes((inputs.abs() * 4).clamp(max=8).round(), 8)
+
+    def fit(net, loss, **options):
+        options |= {"epochs": 1, "show_progress": False}
+        return firstspike.fit(net, (spikes, targets), loss=loss, out=tmp_path / "run", **options)
+
+    squared = functools.partial(earliness, power=2.0)
+    first = fit(spiking(3.0), squared).model.state_dict()
+    again = fit(spiking(3.0), functools.partial(earliness, power=2.0), resume=True).model.state_dict()
+    assert all(first[name].equal(again[name]) for name in first)
+    for net, loss, words in (
+        (spiking(2.0), squared, ("printed", "high=3.0", "high=2.0")),
+        (spiking(3.0), functools.partial(earliness, power=1.0), ("loss earliness(power=2.0) there", "1.0")),
+        (spiking(3.0), earliness, ("loss earliness(power=2.0) there, earliness asked for",)),
+        (spiking(3.0), torch.nn.MSELoss(), ("MSELoss() asked for",)),
+    ):
+        with refused(InputError, "holds another run", *words):
+            fit(net, loss, resume=True)
+
+
+def test_a_fit_that_fails_before_its_first_epoch_is_over_does_not_bar_the_corrected_one(tmp_path):
+    def failing(out, targets):
+        raise RuntimeError("a mistake")
+
+    for resume in (False, True):
+        with pytest.raises(RuntimeError, match="a mistake"):
+            fitted(tmp_path / "run", network(), loss=failing, resume=resume)
+    assert len(fitted(tmp_path / "run", network(), epochs=1).records) == 1
+    with pytest.raises(InputError, match="holds a run already"):
+        fitted(tmp_path / "run", network(), epochs=1)
+
+
+def test_what_cannot_be_trained_is_refused_in_one_line(tmp_path):
+    frozen = network().requires_grad_(False)
+    for error, words, net, options in (
+        (TypeError, ("torch.nn.Module", "function"), lambda inputs: inputs, {}),
+        (ValueError, ("nothing to train",), frozen, {}),
+        (TypeError, ("loss must be a function", "None"), network(), {"loss": None}),
+        (ValueError, ("loss must be a tensor", "float"), network(), {"loss": lambda *_: 1.0}),
+        (ValueError, ("no parameter",), network(), {"loss": lambda out, _: out.detach().sum()}),
+    ):
+        with refused(error, *words):
+            fitted(tmp_path / "run", net, **options)
 
 
 def test_its_weights_go_into_a_module_of_the_callers(tmp_path):

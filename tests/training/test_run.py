@@ -96,7 +96,7 @@ def test_a_precision_that_is_asked_for_is_taken(tmp_path):
 
 
 def test_what_differs_is_named_field_by_field(tmp_path):
-    RunFolder.create(tmp_path / "run", "x", SMALL, 0)
+    RunFolder.create(tmp_path / "run", "x", SMALL, 0).save_model({})
     other = dataclasses.replace(
         SMALL, rate=1.0, hidden_neuron=dataclasses.replace(SMALL.hidden_neuron, high=3.0)
     )

@@ -13,8 +13,14 @@ from firstspike.training.run_folder import RunFolder, RunState
 CONFIG = preset("ann-gan").configure(dataset="digits", digit=3, epochs=2)
 
 
+def begun(path):
+    """A run with a finished epoch."""
+    run = RunFolder.create(path, "ann-gan", CONFIG, 0)
+    run.save_state(RunState({"step": torch.tensor(7.0)}, [{"epoch": 1, "loss": 0.1}]))
+
+
 def test_an_existing_run_is_not_overwritten(tmp_path):
-    RunFolder.create(tmp_path / "run", "ann-gan", CONFIG, 0)
+    begun(tmp_path / "run")
     before = (tmp_path / "run" / "config.json").read_bytes()
     with pytest.raises(InputError, match=r"holds a run already.*resume"):
         RunFolder.create(tmp_path / "run", "ann-gan", CONFIG, 0)
@@ -22,13 +28,20 @@ def test_an_existing_run_is_not_overwritten(tmp_path):
 
 
 def test_resume_takes_only_the_same_run(tmp_path):
-    RunFolder.create(tmp_path / "run", "ann-gan", CONFIG, 0)
+    begun(tmp_path / "run")
     assert RunFolder.create(tmp_path / "run", "ann-gan", CONFIG, 0, resume=True).config == CONFIG
     with pytest.raises(InputError, match="seed 0 there, 1 asked for"):
         RunFolder.create(tmp_path / "run", "ann-gan", CONFIG, 1, resume=True)
     other = dataclasses.replace(CONFIG, epochs=5)
     with pytest.raises(InputError, match="epochs 2 there, 5 asked for"):
         RunFolder.create(tmp_path / "run", "ann-gan", other, 0, resume=True)
+
+
+def test_a_run_without_a_finished_epoch_makes_room_for_another(tmp_path):
+    other = dataclasses.replace(CONFIG, epochs=5)
+    for resume, config in ((False, CONFIG), (False, other), (True, CONFIG)):
+        run = RunFolder.create(tmp_path / "run", "ann-gan", config, 0, resume=resume)
+        assert run.config == RunFolder.open(tmp_path / "run").config == config
 
 
 def test_a_folder_with_other_things_is_left_alone(tmp_path):

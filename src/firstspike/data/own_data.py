@@ -314,7 +314,10 @@ def _read(
         parts, names = pictures.read_folder(path)
         return dict(parts), names, {split: (f"{path} ({split})",) * 2 for split in parts}
     if not path.exists():
-        raise InputError(f"{path} does not exist; name an .npz file, or a folder of images")
+        raise InputError(
+            f"{path} does not exist; name an .npz file, or a folder of images (a data set of firstspike's "
+            "own is named by --dataset, in Python by firstspike.data.dataset)"
+        )
     arrays = _npz(path, [key for key in _keys(path) if key.startswith(("x_", "y_"))])
     keys = {split: (f"x_{split}", f"y_{split}") for split in SPLITS}
     wanted = [key for pairs in keys.values() for key in pairs]

@@ -25,6 +25,7 @@ from firstspike.models.spiking_form import SpikingForm, spiking_form
 from firstspike.models.window import WindowNetwork
 from firstspike.nn import AvgPool2d, Stack
 from firstspike.spikes import Spikes, as_tensor, check_labels, check_spikes
+from firstspike.support import check_integer
 
 # A tie that holds the label counts as right (S4NN's and Spiking-GAN's evaluation).
 PAPERS = FirstSpike(ties="label")
@@ -178,6 +179,7 @@ def report(
     labels = check_labels(labels, len(images), classes)
     if not len(labels):
         raise ValueError("there are no samples to report on")
+    batch_size = check_integer("report", "batch_size", batch_size, low=1)
     samples = _Samples(images, labels, batch_size, progress)
     if isinstance(network, SpikingForm):
         return _by_spikes(network, samples)

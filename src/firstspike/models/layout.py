@@ -2,12 +2,12 @@
 
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any, TypeVar
 
-from firstspike.support import InputError
+from firstspike.support import InputError, check_integer
 
 Shape = tuple[int, ...]
 
@@ -246,6 +246,21 @@ def parse_layout(text: str, taken: tuple[type[P], ...]) -> list[P]:
 def built(parts: Sequence[Part], in_shape: Shape) -> list[Any]:
     """Return the parts with a whitening as the fixed convolution that it is for such an input."""
     return [part.conv(in_shape) if isinstance(part, Whiten) else part for part in parts]
+
+
+def check_ends(owner: str, in_shape: Sequence[int], num_classes: int) -> tuple[Shape, int]:
+    """Return the shape ``(channels, height, width)`` of a network's input and its number of classes.
+
+    Raises:
+        ValueError: one of the numbers is no integer of 1 or more, or the shape has not three of them.
+    """
+    sides = tuple(in_shape) if isinstance(in_shape, Iterable) else ()
+    if len(sides) != 3:
+        raise ValueError(f"{owner}.in_shape must be (channels, height, width), found {in_shape!r}")
+    return (
+        tuple(check_integer(owner, "in_shape", side, low=1) for side in sides),
+        check_integer(owner, "num_classes", num_classes, low=1),
+    )
 
 
 def _part(token: str, text: str) -> Part:

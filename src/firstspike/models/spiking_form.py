@@ -54,8 +54,13 @@ def spiking_form(network: RasterNetwork | WindowNetwork) -> SpikingForm:
     ``k p`` with a stride of ``p``.
 
     Raises:
+        TypeError: a network of another kind.
         ValueError: weights so large that float32 sums are not exact.
     """
+    if not isinstance(network, RasterNetwork | WindowNetwork):
+        raise TypeError(
+            f"spiking_form takes a RasterNetwork or a WindowNetwork, found {type(network).__name__}"
+        )
     with torch.no_grad():
         return _from_raster(network) if isinstance(network, RasterNetwork) else _from_window(network)
 

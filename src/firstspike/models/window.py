@@ -22,6 +22,7 @@ from firstspike.models.layout import (
     Shape,
     Whiten,
     built,
+    check_ends,
     layout_shapes,
     parse_layout,
 )
@@ -30,6 +31,7 @@ from firstspike.neurons import Window
 from firstspike.nn.largest import max_pool
 from firstspike.nn.normed import NormedConnection, connect, round_to_grid
 from firstspike.spikes import Spikes, encode_latency
+from firstspike.support import check_num_steps, check_number
 
 PARTS: tuple[type[Conv | Whiten | Residual | Pool | Full], ...] = (Conv, Whiten, Residual, Pool, Full)
 
@@ -100,6 +102,8 @@ class NormedNetwork(torch.nn.Module):
 
     Raises:
         InputError: a layout of other parts, or one that cannot take images of this size.
+        TypeError: a number of steps or levels that is no integer.
+        ValueError: a number out of range, or a shape of another length.
     """
 
     def __init__(
@@ -115,8 +119,13 @@ class NormedNetwork(torch.nn.Module):
         pool_first: bool = False,
     ) -> None:
         super().__init__()
+        owner = type(self).__name__
+        in_shape, num_classes = check_ends(owner, in_shape, num_classes)
         self.layout, self.in_shape, self.num_classes = layout, in_shape, num_classes
-        self.in_steps, self.clip, self.levels, self.dropout = in_steps, clip, levels, dropout
+        self.in_steps = check_num_steps(in_steps, name=f"{owner}.in_steps")
+        self.clip = check_number(owner, "clip", clip, low=0, above=True)
+        self.levels = check_num_steps(levels, name=f"{owner}.levels") if levels else 0
+        self.dropout = check_number(owner, "dropout", dropout, low=0, high=1, below=True)
         self.dtype = torch.float32
         self.parts: list[Conv | Residual | Pool | Full] = built(parse_layout(layout, PARTS), in_shape)
         self.shapes = layout_shapes(self.parts, in_shape)
@@ -141,6 +150,11 @@ class NormedNetwork(torch.nn.Module):
             self.output.weight.mul_(0.5)
             # Half-way up its range, from where an output can go both ways.
             self.output.bias.fill_(0.5)
+
+    def extra_repr(self) -> str:
+        """Return the settings, for printing."""
+        windows = f"in_steps={self.in_steps}, levels={self.levels}, clip={self.clip:g}"
+        return f"{self.layout!r}, {self.in_shape}, {self.num_classes}, {windows}, dropout={self.dropout:g}"
 
     @torch.no_grad()
     def membranes(self, images: Any) -> list[Tensor]:
@@ -247,12 +261,20 @@ class WindowNetwork(NormedNetwork):
             num_classes,
             in_steps=in_steps,
             clip=clip,
-            levels=steps,
+            levels=check_num_steps(steps, name="WindowNetwork.steps"),
             dropout=dropout,
             pool_first=pool_first,
         )
-        self.steps = steps
-        self.output_neuron = Window.output(out_steps)
+        self.output_neuron = Window.output(check_num_steps(out_steps, name="WindowNetwork.out_steps"))
+
+    @property
+    def steps(self) -> int:
+        """Length in steps of the window of every hidden layer, its number of levels."""
+        return self.levels
+
+    def extra_repr(self) -> str:
+        """Return the settings, for printing."""
+        return f"{super().extra_repr()}, output={self.output_neuron}"
 
     def forward(self, images: Any) -> Spikes:
         """Return output spikes ``(batch, classes)`` for images ``(batch, channels, y, x)``."""

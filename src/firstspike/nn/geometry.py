@@ -100,4 +100,4 @@ def _receives(inputs: int, outputs: int, kernel: int, stride: int, padding: int)
 
 
 def _written(shape: Shape) -> str:
-    return " x ".join(map(str, shape))
+    return " x ".join(map(str, shape)) or "a single number; spikes have a batch axis first"

@@ -26,6 +26,7 @@ class Stack(torch.nn.Module):
         steps: length ``T`` of the input window.
 
     Raises:
+        TypeError: something else than layers.
         ValueError: no layers, or sizes, channels, windows or phases of neighbours that do not fit.
 
     >>> import firstspike as fs
@@ -39,6 +40,8 @@ class Stack(torch.nn.Module):
         super().__init__()
         if not layers:
             raise ValueError("a Stack needs at least one layer")
+        for depth, layer in enumerate(layers):
+            _check_layer(depth, layer)
         self.steps = check_num_steps(steps)
         self.layers = torch.nn.ModuleList(layers)
         _check_sources(layers)
@@ -56,6 +59,10 @@ class Stack(torch.nn.Module):
                     layer.neuron.follow(layers[before].neuron)
                 except ValueError as error:
                     raise ValueError(f"layer {depth} {error}, layer {before}'s") from None
+
+    def extra_repr(self) -> str:
+        """Return the input's window, for printing."""
+        return f"steps={self.steps}"
 
     def __iter__(self) -> Iterator[Layer]:
         """Walk through the layers from the input on."""
@@ -179,6 +186,18 @@ class Stack(torch.nn.Module):
         spikes = traced[_first(depth, layer)]
         _out_shape(depth, layer, tuple(spikes.shape[1:]))
         return [spikes, *(traced[cast(int, shortcut.source)] for shortcut in layer.shortcuts)]
+
+
+def _check_layer(depth: int, layer: Any) -> None:
+    """Raise TypeError, with what to do, for something else than a layer."""
+    if isinstance(layer, torch.nn.Module) and hasattr(layer, "neuron"):
+        return
+    advice = "give layers such as Linear and Conv2d; a neuron such as Window() stands for its activation"
+    if isinstance(layer, torch.nn.Flatten):
+        advice = "leave it out: maps are flattened before a fully connected layer"
+    elif isinstance(layer, Sequence | torch.nn.Sequential):
+        advice = "give its layers one by one: Stack(*layers, steps=T)"
+    raise TypeError(f"layer {depth} is no layer of spikes but {type(layer).__name__}; {advice}")
 
 
 def _first(depth: int, layer: Layer | AvgPool2d) -> int:

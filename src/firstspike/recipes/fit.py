@@ -17,7 +17,9 @@ class Fit(Classifier):
     """What `fit` was asked to do, as far as a file can hold it; its module and loss are named only.
 
     Attributes:
-        network, loss: names of the module's class and of the loss function.
+        network, loss: names of the module's class and of the loss function, with the arguments that a
+            ``functools.partial`` gives it.
+        printed: the module as it prints itself, its settings among it.
         parameters, samples: numbers of them.
         sha256: of inputs and targets, those for validation included.
     """
@@ -27,6 +29,8 @@ class Fit(Classifier):
     parameters: int
     samples: Count
     sha256: str
+    # Runs of before this field have none.
+    printed: str = ""
 
     def sizes(self) -> tuple[tuple[int, ...], int]:
         """Refuse: the module is the caller's."""

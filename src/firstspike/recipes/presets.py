@@ -9,7 +9,7 @@ from firstspike.data import Dataset
 from firstspike.metrics.figures import describe
 from firstspike.recipes.base import Recipe
 from firstspike.recipes.fields import changed
-from firstspike.support import InputError
+from firstspike.support import InputError, option
 
 # Along an axis. Smaller images of a user's own are trained on like the 8 x 8 digits.
 _SMALL_SIDE = 16
@@ -85,12 +85,14 @@ class Preset:
         if self.takes_digit:
             last = recipe.sizes()[1] - 1
             if digit is None:
-                raise InputError(f"preset {self.name} learns one class; give --digit 0 ... {last}")
-            if not 0 <= digit <= last:
-                raise InputError(f"--digit must be 0 ... {last}, found {digit}")
+                raise InputError(
+                    f"preset {self.name} learns one class; give {option('digit')} 0 ... {last}"
+                )
+            if not isinstance(digit, int) or not 0 <= digit <= last:
+                raise InputError(f"{option('digit')} must be 0 ... {last}, found {digit!r}")
             recipe = changed(recipe, "digit", str(digit))
         elif digit is not None:
-            raise InputError(f"preset {self.name} takes no --digit")
+            raise InputError(f"preset {self.name} takes no {option('digit')}")
         if epochs is not None:
             if epochs < 1:
                 raise InputError(f"--epochs must be 1 or more, found {epochs}")

@@ -1,8 +1,10 @@
 """Training of any torch module on any data, by the loop and into the run folder of the recipes."""
 
+import functools
 import os
+import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +23,9 @@ from firstspike.training.loop import alone_in_process, train_recipe
 from firstspike.training.run import alone_in
 from firstspike.training.run_folder import RunFolder, RunState
 from firstspike.training.threads import threads_kept
+
+# Where an object lies in memory, in what Python prints of it.
+_ADDRESS = re.compile(r" at 0x[0-9a-fA-F]+")
 
 # Takes what the module returns and the labels or targets; returns a mean over the batch, a scalar.
 Loss = Callable[[Any, Tensor], Tensor]
@@ -120,14 +125,16 @@ def fit(
             lowest loss on it is chosen, without it the last.
         epochs, batch_size, rate, weight_decay, warmup, ema: as in `firstspike.recipes.base.Classifier`.
         seed: of everything random.
-        resume: go on with the run in `out`, if there is one; of `loss` only the name is compared.
+        resume: go on with the run in `out`, if there is one. Compared are all settings, the data, what
+            `net` prints of itself, and of `loss` the name and the arguments of a ``functools.partial``.
         show_progress: draw a bar on stderr.
 
     Raises:
         InputError: `out` holds something else or a run of other settings or data; another thread or process
             trains; several processes were started to train together; the data cannot be used.
-        TypeError: arrays or lists of something else than numbers.
-        ValueError: a number out of range, inputs and targets of different lengths, or an empty validation.
+        TypeError: `net` is no module, or arrays or lists of something else than numbers.
+        ValueError: a number out of range, inputs and targets of different lengths, an empty validation, a
+            network without anything to train, or a loss that is no scalar which depends on it.
         Diverged: a loss or a weight is not finite, or a validation loss NaN; finished epochs are kept.
     """
     seed = check_integer("fit", "seed", seed, low=0)
@@ -144,7 +151,7 @@ def fit(
     if isinstance(validation, Dataset):
         validation = load(validation, "validation")
     train, judged = pair(data), None if validation is None else pair(validation)
-    recipe = _fitting(
+    recipe, settings = _fitting(
         net,
         train,
         judged,
@@ -157,7 +164,6 @@ def fit(
         warmup=warmup,
         ema=ema,
     )
-    settings = Fit(**{field.name: getattr(recipe, field.name) for field in fields(Fit)})
     path = Path(out)
     RunFolder.find(path, "fit", settings, seed, resume=resume)
     path.mkdir(parents=True, exist_ok=True)
@@ -213,7 +219,7 @@ def fit_in_memory(
         ValueError, Diverged: as for `fit`.
     """
     train = pair(data)
-    recipe = _fitting(net, train, None, loss, dataset="own", **settings)
+    recipe, _ = _fitting(net, train, None, loss, dataset="own", **settings)
     train_in_memory(net, recipe, train, seed=seed, show_progress=show_progress)
 
 
@@ -255,21 +261,40 @@ def _fitting(
     judged: tuple[Any, Any] | None,
     loss: Loss,
     **settings: Any,
-) -> _Fitting:
+) -> tuple[_Fitting, Fit]:
+    """The recipe, and as much of it as a file holds."""
+    if not isinstance(net, torch.nn.Module):
+        raise TypeError(f"fit trains a torch.nn.Module, found {type(net).__name__}")
+    if not any(parameter.requires_grad for parameter in net.parameters()):
+        raise ValueError(f"{type(net).__name__} has nothing to train: no parameter, or all are frozen")
+    if not callable(loss):
+        raise TypeError(f"the loss must be a function of outputs and targets, found {loss!r}")
     if judged is not None and not len(judged[0]):
         raise ValueError("validation holds no samples; give some, or leave it out")
     for inputs, targets in (train, judged or train):
         if len(inputs) != len(targets):
             raise ValueError(f"expected one target for each input, found {len(inputs)} and {len(targets)}")
-    return _Fitting(
-        network=type(net).__name__,
-        loss=getattr(loss, "__qualname__", type(loss).__qualname__),
-        parameters=sum(p.numel() for p in net.parameters()),
-        samples=len(train[0]),
-        sha256=fingerprint([leaf for leaf in tree_leaves((train, judged)) if isinstance(leaf, Tensor)]),
-        function=loss,
+    asked = {
+        "network": type(net).__name__,
+        "printed": _ADDRESS.sub("", repr(net)),
+        "loss": _named(loss),
+        "parameters": sum(p.numel() for p in net.parameters()),
+        "samples": len(train[0]),
+        "sha256": fingerprint([leaf for leaf in tree_leaves((train, judged)) if isinstance(leaf, Tensor)]),
         **settings,
-    )
+    }
+    kept = Fit(**asked)
+    return _Fitting(function=loss, **asked), kept
+
+
+def _named(loss: Loss) -> str:
+    """The name of a function; of a module or a partial function also its settings."""
+    if isinstance(loss, functools.partial):
+        given = [*map(repr, loss.args), *(f"{name}={value!r}" for name, value in loss.keywords.items())]
+        return _ADDRESS.sub("", f"{_named(loss.func)}({', '.join(given)})")
+    if isinstance(loss, torch.nn.Module):
+        return _ADDRESS.sub("", repr(loss))
+    return str(getattr(loss, "__qualname__", type(loss).__qualname__))
 
 
 def _device(module: torch.nn.Module) -> torch.device:

@@ -182,16 +182,26 @@ def _descent(
     """What a recipe's step updates by, for this process's `share` of the batch."""
 
     def descend(name: str, loss: Tensor) -> None:
-        if loss.dim():
-            raise ValueError(
-                f"the loss must be a scalar, a mean over the batch, found {tuple(loss.shape)}; average it"
-            )
+        _check_loss(loss)
         optimizers[name].zero_grad()
         (loss * share).backward()
         processes.sum_gradients(model)
         optimizers[name].step()
 
     return descend
+
+
+def _check_loss(loss: Any) -> None:
+    if not isinstance(loss, Tensor):
+        raise ValueError(f"the loss must be a tensor, found {type(loss).__name__}")
+    if loss.dim():
+        raise ValueError(
+            f"the loss must be a scalar, a mean over the batch, found {tuple(loss.shape)}; average it"
+        )
+    if not loss.requires_grad:
+        raise ValueError(
+            "the loss depends on no parameter that is trained, so nothing can be learnt from it"
+        )
 
 
 class _Losses:

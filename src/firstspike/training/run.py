@@ -57,12 +57,17 @@ def train(
             or ``torchrun`` with a recipe that knows nothing of it; `events` without TensorBoard; see
             `RunFolder.create` and `firstspike.data.load`; another process trains there, or another thread
             of this one.
+        TypeError: `config` is no recipe.
         ValueError: `seed` is no integer of 0 or more.
         Diverged: a loss or a weight is not finite; finished epochs are kept.
         OSError: the data cannot be read or the folder cannot be written.
     """
     seed = check_integer("train", "seed", seed, low=0)
     path, data_dir = Path(path), None if data_dir is None else Path(data_dir)
+    if not isinstance(config, Recipe):
+        raise TypeError(
+            f"train takes a recipe, as Preset.configure returns it, found {type(config).__name__}"
+        )
     if data is not None:
         config = config.on(described(data))
     if not config.trainable:

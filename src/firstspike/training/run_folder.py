@@ -9,6 +9,7 @@ import platform
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from importlib.metadata import version
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any, get_args
 
@@ -20,6 +21,7 @@ from torch import Tensor
 from firstspike import __version__, networks
 from firstspike.data import Dataset
 from firstspike.models.precision import Precision
+from firstspike.recipes import Fit
 from firstspike.recipes.base import Recipe
 from firstspike.recipes.fields import flat, from_json, to_json
 from firstspike.support import (
@@ -36,6 +38,9 @@ from firstspike.weights.files import read_tensors
 
 FORMAT = 2
 _PRECISIONS = get_args(Precision)
+# What a run holds from its first finished epoch on.
+_STATE, _MODEL = "state/latest.safetensors", "model.safetensors"
+_KEPT = (_STATE, _MODEL)
 
 
 @dataclass(frozen=True)
@@ -79,7 +84,7 @@ class RunFolder:
     @property
     def finished(self) -> bool:
         """Whether the weights to use are there."""
-        return (self.path / "model.safetensors").exists()
+        return (self.path / _MODEL).exists()
 
     @staticmethod
     def find(
@@ -87,12 +92,17 @@ class RunFolder:
     ) -> "RunFolder | None":
         """Return the run that is there if `resume` may go on with it, None where a new one may be made.
 
+        A run without a finished epoch holds nothing to lose: a new one may take its place.
+
         Raises:
             InputError: the folder holds something already and `resume` is false; or it holds a run of
                 another preset, configuration or seed.
             OSError: the folder cannot be read.
         """
         if (path / "config.json").exists():
+            begun = any((path / name).exists() for name in _KEPT)
+            if not begun and not resume:
+                return None
             if not resume:
                 raise InputError(
                     f"{path} holds a run already; give another {option('out')}, or {option('resume')} to "
@@ -112,6 +122,8 @@ class RunFolder:
                 )
                 if old != new
             ]
+            if differ and not begun:
+                return None
             if differ:
                 raise InputError(
                     f"{path} holds another run: {'; '.join(differ)}; give another {option('out')}"
@@ -230,7 +242,7 @@ class RunFolder:
             InputError: the state file is damaged or not of this network.
             OSError: it cannot be read.
         """
-        file = self.path / "state" / "latest.safetensors"
+        file = self.path / _STATE
         if not file.exists():
             return RunState({}, [])
         tensors, metadata = read_tensors(file, "train the run again")
@@ -248,7 +260,7 @@ class RunFolder:
         """Write the state, then the metrics that it holds."""
         tensors = {name: tensor.contiguous() for name, tensor in state.tensors.items()}
         content = save(tensors, {"records": json.dumps(state.records)})
-        with atomic_path(self.path / "state" / "latest.safetensors") as temporary:
+        with atomic_path(self.path / _STATE) as temporary:
             temporary.write_bytes(content)
         self.write_metrics(state)
 
@@ -261,7 +273,7 @@ class RunFolder:
         """Write the weights to use, ``model.safetensors``."""
         contiguous = {name: tensor.detach().contiguous() for name, tensor in tensors.items()}
         content = save(contiguous, {"format": str(FORMAT)})
-        with atomic_path(self.path / "model.safetensors") as temporary:
+        with atomic_path(self.path / _MODEL) as temporary:
             temporary.write_bytes(content)
 
     def load(self) -> torch.nn.Module:
@@ -283,11 +295,14 @@ class RunFolder:
             InputError: the run is not finished, or its weights are damaged, not finite, or do not fit.
             OSError: they cannot be read.
         """
-        file = self.path / "model.safetensors"
+        file = self.path / _MODEL
         if not file.exists():
+            how = f"firstspike train {self.preset} --out {self.path} --resume"
+            if isinstance(self.config, Fit):
+                how = "firstspike.fit(..., resume=True)"
             raise InputError(
-                f"{self.path} has no model yet; finish it with firstspike train {self.preset} --out "
-                f"{self.path} --resume and the options that it was started with"
+                f"{self.path} has no model yet; finish it with {how} and the options that it was started "
+                "with"
             )
         tensors, _ = read_tensors(file, "train the run again")
         tensors = networks.grown(tensors)
@@ -312,4 +327,12 @@ def _check_fit(file: Path, expected: Mapping[str, Tensor], found: Mapping[str, T
 
 def _fields(old: Recipe, new: Recipe) -> list[tuple[str, Any, Any]]:
     one, two = ({"recipe": type(recipe).__name__, **dict(flat(recipe))} for recipe in (old, new))
-    return [(name, one.get(name), two.get(name)) for name in {**one, **two}]
+    return [(name, *_first_difference(one.get(name), two.get(name))) for name in {**one, **two}]
+
+
+def _first_difference(old: Any, new: Any) -> tuple[Any, Any]:
+    """Of texts of several lines the first ones that differ, else both as they are."""
+    if not (isinstance(old, str) and isinstance(new, str) and "\n" in old + new):
+        return old, new
+    pairs = zip_longest(old.splitlines(), new.splitlines(), fillvalue="nothing")
+    return next(((one.strip(), two.strip()) for one, two in pairs if one != two), ("", ""))

@@ -204,7 +204,13 @@ def convert(
 
 
 def _images(calibration: Any) -> Tensor:
-    images = as_images(calibration)
+    try:
+        images = as_images(calibration)
+    except ValueError as error:
+        raise ValueError(
+            f"calibration: {str(error).partition(';')[0]}; if your model takes normalised images, give "
+            "them before that and say mean and std"
+        ) from None
     if images.dim() < 2 or len(images) < 2:
         raise ValueError(
             f"calibration must be two images or more (count, ...), found {tuple(images.shape)}; some "

@@ -17,7 +17,9 @@ from firstspike.models.layout import (
     Gather,
     Pool,
     Recurrent,
+    Shape,
     built,
+    check_ends,
     layout_shapes,
 )
 from firstspike.models.patches.blocks import (
@@ -31,7 +33,7 @@ from firstspike.models.patches.blocks import (
 )
 from firstspike.models.patches.grid import PatchGrid, patch_grid
 from firstspike.models.patches.settings import PatchCarry, PatchPart, one_step_parts
-from firstspike.support import InputError
+from firstspike.support import InputError, check_integer, check_number
 
 
 class OneStepNetwork(torch.nn.Module):
@@ -61,7 +63,7 @@ class OneStepNetwork(torch.nn.Module):
     def __init__(
         self,
         layout: str,
-        in_shape: tuple[int, int, int],
+        in_shape: Shape,
         num_classes: int,
         neuron: PatchCarry,
         *,
@@ -69,15 +71,9 @@ class OneStepNetwork(torch.nn.Module):
         dropout: float = 0.0,
     ) -> None:
         super().__init__()
-        if len(in_shape) != 3 or min(in_shape) < 1 or num_classes < 1:
-            raise ValueError(
-                f"expected in_shape (channels, height, width) and 1 class or more, found {in_shape} and "
-                f"{num_classes}"
-            )
-        if head_size < 1:
-            raise ValueError(f"head_size must be 1 or more, found {head_size}")
-        if not 0 <= dropout < 1:
-            raise ValueError(f"dropout must be in [0, 1), found {dropout}")
+        in_shape, num_classes = check_ends("OneStepNetwork", in_shape, num_classes)
+        head_size = check_integer("OneStepNetwork", "head_size", head_size, low=1)
+        dropout = check_number("OneStepNetwork", "dropout", dropout, low=0, high=1, below=True)
         self.layout, self.in_shape, self.num_classes = layout, in_shape, num_classes
         self.neuron = neuron
         self.dtype = torch.float32
@@ -110,6 +106,10 @@ class OneStepNetwork(torch.nn.Module):
                 f"map, {sides[0]} x {sides[1]}"
             )
         self.head = Head(channels, num_classes, size=head_size, dropout=dropout)
+
+    def extra_repr(self) -> str:
+        """Return the settings, for printing."""
+        return f"{self.layout!r}, {self.in_shape}, {self.num_classes}, {self.neuron}"
 
     def forward(self, images: Any) -> Tensor:
         """Return logits ``(B, classes)`` for images ``(B, channels, height, width)``."""

@@ -9,11 +9,11 @@ from torch import Tensor
 
 from firstspike.decision import Membrane, Votes
 from firstspike.models.images import check_maps, levels
-from firstspike.models.layout import Conv, Full, Pool, Shape, built, layout_shapes, parse_layout
+from firstspike.models.layout import Conv, Full, Pool, Shape, built, check_ends, layout_shapes, parse_layout
 from firstspike.models.raster.layers import RasterLayer, earliest_pool
 from firstspike.models.raster.settings import PARTS, RasterNeuron, RasterWeights
 from firstspike.spikes import Spikes, encode_latency
-from firstspike.support import InputError
+from firstspike.support import InputError, check_choice, check_num_steps
 
 
 class RasterNetwork(torch.nn.Module):
@@ -40,7 +40,8 @@ class RasterNetwork(torch.nn.Module):
     Raises:
         InputError: a layout of other parts, or one that cannot take images of this size; `pool_first`
             without batch normalisation; whitening with weight normalisation.
-        ValueError: an unknown code.
+        TypeError: a number of steps that is no integer.
+        ValueError: an unknown code, a number out of range, or a shape of another length.
     """
 
     def __init__(
@@ -57,8 +58,9 @@ class RasterNetwork(torch.nn.Module):
         pool_first: bool = False,
     ) -> None:
         super().__init__()
-        if code not in ("current", "latency"):
-            raise ValueError(f"code must be 'current' or 'latency', found {code!r}")
+        check_choice("RasterNetwork", "code", code, ("current", "latency"))
+        in_shape, num_classes = check_ends("RasterNetwork", in_shape, num_classes)
+        steps = check_num_steps(steps, name="RasterNetwork.steps")
         if pool_first and weights.norm != "batch":
             raise InputError(
                 f"pool_first is for a batch normalisation, found norm={weights.norm!r}; take "
@@ -104,6 +106,13 @@ class RasterNetwork(torch.nn.Module):
             layers[-1].weight.requires_grad_(not (isinstance(part, Conv) and part.fixed))
             input_size = pool**2
         self.layers = torch.nn.ModuleList(layers)
+
+    def extra_repr(self) -> str:
+        """Return the settings, for printing."""
+        ends = (
+            f"{self.layout!r}, {self.in_shape}, {self.num_classes}, steps={self.steps}, code={self.code!r}"
+        )
+        return f"{ends}, {self.neuron}, {self.decoder}"
 
     def forward(self, images: Any) -> Tensor:
         """Return logits ``(batch, classes)`` for images ``(batch, channels, height, width)``."""
