@@ -15,6 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 from torch.utils import _pytree as pytree
+from torch.utils.data import DataLoader, TensorDataset
 
 from firstspike import Spikes, decode_latency, encode_count, encode_latency
 from firstspike.spikes import as_images, check_labels
@@ -151,6 +152,32 @@ def test_spikes_are_values_of_torch_and_python() -> None:
     assert later["out"][0].times.max() == 7
     with pytest.raises(AttributeError):
         spikes.steps = 9  # type: ignore[misc]
+
+
+def test_parts_become_one_again() -> None:
+    spikes = Spikes([[0, 2], [3, 1], [2, 3]], 3)
+    assert Spikes.cat(list(spikes.split(2))).times.equal(spikes.times)
+    for parts, error, words in (
+        ([], ValueError, ("none",)),
+        ([spikes, Spikes([[0, 2]], 4)], ValueError, ("3 and 4 steps",)),
+        ([spikes, Spikes([[0]], 3)], ValueError, ("one shape", "(1,)", "(2,)")),
+        ([spikes, spikes.times], TypeError, ("Spikes", "Tensor")),
+    ):
+        with refused(error, *words):
+            Spikes.cat(parts)
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_torchs_data_sets_and_loaders_take_spikes(workers: int) -> None:
+    spikes, labels = Spikes([[0, 2], [3, 1], [2, 3]], 3), torch.arange(3)
+    loader = DataLoader(TensorDataset(spikes, labels), batch_size=2, num_workers=workers)  # type: ignore[arg-type]
+    batches = list(loader)
+    assert [type(batch) for batch, _ in batches] == [Spikes, Spikes]
+    assert Spikes.cat([batch for batch, _ in batches]).times.equal(spikes.times)
+    assert torch.cat([part for _, part in batches]).equal(labels)
+    mixed = [(spikes[0], 0), (Spikes([0, 2], 4), 1)]
+    with refused(ValueError, "one window", "3 and 4"):
+        next(iter(DataLoader(mixed, batch_size=2)))  # type: ignore[arg-type]
 
 
 # Rasters

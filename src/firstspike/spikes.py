@@ -10,7 +10,7 @@ What comes from outside is checked here, once: spike times by `Spikes`, images b
 """
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, SupportsIndex
 
@@ -18,6 +18,8 @@ import numpy as np
 import torch
 from torch import Tensor
 from torch.utils import _pytree as pytree
+from torch.utils.data import default_collate
+from torch.utils.data._utils.collate import default_collate_fn_map
 
 from firstspike.support import check_choice, check_integer, check_num_steps, check_number
 
@@ -142,6 +144,30 @@ class Spikes:
         # One neuron a sample has no axis of its own.
         return self.with_times(self.times.flatten(1) if self.times.dim() > 1 else self.times.unsqueeze(1))
 
+    @staticmethod
+    def cat(parts: Sequence["Spikes"]) -> "Spikes":
+        """Return the samples of several spikes of one window, one after the other.
+
+        Raises:
+            TypeError: a part is no `Spikes`.
+            ValueError: no parts, or other windows or shapes.
+        """
+        steps = _shared_steps(parts)
+        shapes = sorted({tuple(part.shape[1:]) for part in parts})
+        if len(shapes) > 1:
+            raise ValueError(
+                f"spikes of one shape are put together, found {' and '.join(map(str, shapes))}"
+            )
+        return Spikes.trusted(torch.cat([part.times for part in parts]), steps)
+
+    def size(self, dim: int | None = None) -> Any:
+        """Return the shape of the times, or its part `dim`, as `Tensor.size` does, for data sets."""
+        return self.times.size() if dim is None else self.times.size(dim)
+
+    def pin_memory(self) -> "Spikes":
+        """Return the same times in memory that a GPU reads at once, as a `DataLoader` asks for."""
+        return self.with_times(self.times.pin_memory())
+
     def detach(self) -> "Spikes":
         """Return the same times without a gradient."""
         return self.with_times(self.times.detach())
@@ -178,6 +204,23 @@ pytree.register_pytree_node(
     lambda times, steps: Spikes.trusted(next(iter(times)), steps),
     serialized_type_name="firstspike.Spikes",
 )
+
+
+def _collated(batch: Sequence[Spikes], *, collate_fn_map: Any = None) -> Spikes:
+    """Samples, each without a batch axis, as a `DataLoader` makes a batch of them."""
+    times = default_collate([spikes.times for spikes in batch])
+    return Spikes.trusted(times, _shared_steps(batch))
+
+
+default_collate_fn_map[Spikes] = _collated
+
+
+def _shared_steps(parts: Sequence[Spikes]) -> int:
+    windows = sorted({check_spikes(part).steps for part in parts})
+    if len(windows) != 1:
+        found = " and ".join(map(str, windows)) or "none"
+        raise ValueError(f"spikes of one window are put together, found {found} steps")
+    return windows[0]
 
 
 def check_spikes(value: Any) -> Spikes:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from firstspike.data import load, n_mnist
 from firstspike.data.dvs_gesture import load_dvs_gesture, read_dvs_gesture
-from firstspike.data.events import EventSet, Recording, first_spike_maps, frames
+from firstspike.data.events import EventSet, Recording, first_spikes, frames
 from firstspike.data.n_mnist import load_n_mnist, read_n_mnist, recorded_images
 from firstspike.spikes import encode_latency
 from firstspike.support import InputError
@@ -26,7 +26,7 @@ EVENT = st.tuples(st.integers(0, 3), st.integers(0, 2), st.integers(0, 1), st.in
 
 
 @settings(max_examples=60, deadline=None)
-@given(st.lists(EVENT, min_size=1, max_size=40), st.integers(1, 255), st.none() | st.integers(1, 6000))
+@given(st.lists(EVENT, min_size=1, max_size=40), st.integers(2, 1000), st.none() | st.integers(1, 6000))
 def test_first_events_and_frames_against_a_loop(events, num_steps, duration_us):
     duration = max(e[3] for e in events) + 1 if duration_us is None else duration_us
     first = np.full((2, 3, 4), num_steps)
@@ -37,7 +37,9 @@ def test_first_events_and_frames_against_a_loop(events, num_steps, duration_us):
             first[polarity, y, x] = min(first[polarity, y, x], step)
             counts[step, polarity, y, x] += 1
     made = recording(events)
-    assert np.array_equal(first_spike_maps([made], num_steps, duration_us)[0].numpy(), first)
+    spikes = first_spikes([made], num_steps, duration_us)
+    assert spikes.steps == num_steps
+    assert np.array_equal(spikes.times[0].numpy(), first)
     assert np.array_equal(frames([made], num_steps, duration_us)[0].numpy(), counts)
 
 
@@ -96,8 +98,45 @@ def test_a_recording_holds_13_bytes_per_event(tmp_path):
 
 def test_a_place_of_a_large_sensor_does_not_wrap_in_a_narrow_type():
     x, y, polarity = np.array([345], np.int16), np.array([259], np.int16), np.array([1], np.uint8)
-    first = first_spike_maps([Recording(x, y, polarity, np.array([0]), (260, 346))], 8)
-    assert (first != 8).nonzero().tolist() == [[0, 1, 259, 345]]
+    first = first_spikes([Recording(x, y, polarity, np.array([0]), (260, 346))], 8)
+    assert (~first.silent).nonzero().tolist() == [[0, 1, 259, 345]]
+
+
+EVENTS = {"x": [3, 0, 1], "y": [1, 2, 0], "polarity": [True, False, True], "time_us": [30, 10, 20]}
+
+
+def test_events_of_ones_own_are_put_in_order():
+    made = Recording.of(**EVENTS, sensor=(3, 4))
+    assert (made.x.tolist(), made.time_us.tolist()) == ([0, 1, 3], [10, 20, 30])
+    tensors = {name: torch.tensor(values) for name, values in EVENTS.items()}
+    other = Recording.of(**tensors, sensor=(3, 4))
+    assert first_spikes([made], 16).times.equal(first_spikes([other], 16).times)
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"x": [3, 0, 4]}, ("event 1 has column 4", "0 ... 3")),
+        ({"y": [3, 2, 0]}, ("event 2 has row 3", "0 ... 2")),
+        ({"polarity": [1, -1, 1]}, ("event 0 has polarity -1",)),
+        ({"time_us": [30, -1, 20]}, ("event 0 comes before",)),
+        ({"time_us": [30.0, 1.0, 20.0]}, ("time_us must be integers", "float64")),
+        ({"y": [1, 2]}, ("y must be integers", "(2,)")),
+        ({name: np.zeros(0, int) for name in EVENTS}, ("found none",)),
+    ],
+)
+def test_events_that_no_camera_gives(changes, words):
+    with refused(InputError, *words):
+        Recording.of(**EVENTS | changes, sensor=(3, 4))
+
+
+def test_windows_and_sensors_of_first_spikes_are_checked():
+    made = Recording.of(**EVENTS, sensor=(3, 4))
+    with refused(ValueError, "2 ... 65535", "1"):
+        first_spikes([made], 1)
+    with refused(ValueError, "one sensor", "(3, 4)", "(3, 5)"):
+        first_spikes([made, Recording.of(**EVENTS, sensor=(3, 5))], 8)
+    assert first_spikes([], 8).shape == (0, 2, 0, 0)
 
 
 def test_one_recording_validates_nothing(tmp_path):

@@ -300,6 +300,11 @@ def test_spikes_are_taken_as_they_are(tmp_path):
         show_progress=False,
     )  # fmt: skip
     assert len(fit.records) == 2
+    again = firstspike.fit(
+        Mean(4, 1), torch.utils.data.TensorDataset(*data), loss=F.mse_loss, out=tmp_path / "again",
+        epochs=1, show_progress=False,
+    )  # fmt: skip
+    assert len(again.records) == 1
 
 
 def test_a_validation_loss_that_is_nan_ends_the_training(tmp_path):

@@ -3,6 +3,7 @@
 from firstspike.data import cifar, digits, dvs_gesture, mnist, n_mnist, tiny_imagenet, yin_yang
 from firstspike.data._source import NotHereError
 from firstspike.data.description import SPLITS, Dataset, Folder
+from firstspike.data.events import Recording, first_spikes
 from firstspike.data.images import ImageSet
 from firstspike.data.own_data import OwnData, Source, own
 from firstspike.support import InputError, command_line, did_you_mean
@@ -27,8 +28,10 @@ __all__ = [
     "ImageSet",
     "NotHereError",
     "OwnData",
+    "Recording",
     "Source",
     "dataset",
+    "first_spikes",
     "load",
     "own",
 ]

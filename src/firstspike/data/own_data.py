@@ -16,10 +16,12 @@ import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
+from torch.utils.data import default_collate
 
 from firstspike.data import _source, pictures
 from firstspike.data.description import SPLITS, Dataset, Folder
 from firstspike.data.images import ImageSet, as_tensor
+from firstspike.spikes import Spikes
 from firstspike.support import InputError, expanded, one_line
 
 # Percent of each class that validates, and that tests, where a split is not given.
@@ -285,8 +287,10 @@ def _array(values: Any) -> Any:
     return tensor.to(torch.get_default_dtype()) if tensor.dtype == torch.float64 else tensor
 
 
-def _stacked(values: list[Any], what: str) -> Tensor:
-    """One tensor of a data set's inputs or labels."""
+def _stacked(values: list[Any], what: str) -> Any:
+    """One tensor of a data set's inputs or labels; of spikes, `Spikes`."""
+    if all(isinstance(value, Spikes) for value in values):
+        return default_collate(values)
     tensors: list[Tensor] = []
     for index, value in enumerate(values):
         if isinstance(value, Image.Image):
