@@ -32,6 +32,7 @@ from firstspike.metrics.report import Report as Report
 from firstspike.metrics.report import report as report
 from firstspike.models.convert import from_onnx as from_onnx
 from firstspike.models.convert import from_torch as from_torch
+from firstspike.models.gan import SpikingGenerator as SpikingGenerator
 from firstspike.models.patches.network import OneStepNetwork as OneStepNetwork
 from firstspike.models.patches.settings import PatchCarry as PatchCarry
 from firstspike.models.raster.network import RasterNetwork as RasterNetwork

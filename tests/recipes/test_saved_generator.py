@@ -59,6 +59,27 @@ def test_a_fully_connected_generator_is_saved_too(tmp_path):
     assert torch.equal(pictures(fs.load(tmp_path / "run")), pictures(net))
 
 
+def test_sizes_of_a_generator_are_checked():
+    stack = fs.Stack(fs.Linear(15, 20), fs.Linear(20, 64), steps=16)
+    sizes = {"stack": stack, "noise_size": 5, "image_shape": (8, 8), "num_classes": 10}
+    for changes, error, words in (
+        ({"stack": torch.nn.Linear(15, 64)}, TypeError, ("Stack", "Linear")),
+        ({"noise_size": 6}, ValueError, ("takes 15 features", "found 16")),
+        ({"noise_size": 0}, ValueError, ("noise_size", "0")),
+        ({"num_classes": -1}, ValueError, ("num_classes", "-1")),
+        ({"image_shape": (8, 9)}, ValueError, ("image_shape", "(64,)", "(8, 9)")),
+        ({"image_shape": (64,)}, ValueError, ("image_shape", "(64,)")),
+        ({"prior": torch.ones(5, 16)}, ValueError, ("(5, 17)", "(5, 16)")),
+    ):
+        with refused(error, *words):
+            SpikingGenerator(**sizes | changes)
+    net = SpikingGenerator(stack, 5, (8, 8), 10)
+    with refused(TypeError, "Spikes", "Tensor"):
+        net(torch.rand(10, 5), LABELS)
+    with refused(ValueError, "noise must be (batch, 5)", "(10, 4)"):
+        net(fs.Spikes(torch.zeros(10, 4), 16), LABELS)
+
+
 @pytest.mark.parametrize("preset", ["spiking-gan-conv", "spiking-vae"])
 def test_a_run_made_smaller_draws_as_the_integer_network(tmp_path, preset):
     config = fs.preset(preset).configure(dataset="digits", epochs=1)

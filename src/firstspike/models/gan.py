@@ -1,11 +1,14 @@
 """Spiking-GAN (Kotariya & Ganguly, arXiv 2106.15420), and the ANN GAN of equal size."""
 
+import math
+
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from firstspike.nn import Stack
-from firstspike.spikes import Spikes, check_labels
+from firstspike.spikes import Spikes, check_labels, check_spikes
+from firstspike.support import check_integer
 
 NOISE_LEVELS = 256
 
@@ -21,6 +24,18 @@ class SpikingGenerator(torch.nn.Module):
             neuron per class, of which one fires at step 0.
         prior: how likely each noise neuron is to be silent, to fire at step ``T - 1``, ..., at step 0,
             ``(noise_size, T + 1)``; None for pixel values, uniform and encoded.
+
+    Raises:
+        TypeError: `stack` is no `Stack`.
+        ValueError: a size that is no integer or below 1, layers that do not lead from so many inputs to so
+            many pixels, or a prior of another shape.
+
+    >>> import firstspike as fs
+    >>> layers = fs.Linear(100 + 10, 400), fs.Linear(400, 784, fs.Window.output(steps=16))
+    >>> generator = SpikingGenerator(fs.Stack(*layers, steps=16), 100, (28, 28), num_classes=10)
+    >>> noise = generator.noise(3, torch.Generator().manual_seed(0))
+    >>> generator.images(generator(noise, torch.tensor([0, 1, 2]))).shape
+    torch.Size([3, 28, 28])
     """
 
     def __init__(
@@ -32,9 +47,24 @@ class SpikingGenerator(torch.nn.Module):
         prior: Tensor | None = None,
     ) -> None:
         super().__init__()
+        if not isinstance(stack, Stack):
+            raise TypeError(f"SpikingGenerator takes a Stack, found {type(stack).__name__}")
         self.stack = stack
+        self.noise_size = check_integer("SpikingGenerator", "noise_size", noise_size, low=1)
+        self.num_classes = check_integer("SpikingGenerator", "num_classes", num_classes, low=0)
+        self.image_shape = image_shape
+        pixels = stack.shapes(self.in_shape)[-1]
+        if len(image_shape) not in (2, 3) or math.prod(pixels) != math.prod(image_shape):
+            raise ValueError(
+                "image_shape must be (height, width) or (channels, height, width), of as many pixels as "
+                f"the last layer gives, {pixels}; found {image_shape}"
+            )
+        if prior is not None and prior.shape != (noise_size, stack.steps + 1):
+            raise ValueError(
+                f"prior must be (noise_size, T + 1), {(noise_size, stack.steps + 1)}, found "
+                f"{tuple(prior.shape)}"
+            )
         self.register_buffer("prior", prior)
-        self.noise_size, self.image_shape, self.num_classes = noise_size, image_shape, num_classes
 
     prior: Tensor | None
 
@@ -58,6 +88,8 @@ class SpikingGenerator(torch.nn.Module):
 
     def trace(self, noise: Spikes, labels: Tensor | None = None) -> list[Spikes]:
         """Return the spikes of the input and of every layer."""
+        if check_spikes(noise).shape[1:] != (self.noise_size,):
+            raise ValueError(f"noise must be (batch, {self.noise_size}), found {tuple(noise.shape)}")
         inputs = with_label(noise, labels, self.num_classes)
         return self.stack.trace(inputs.with_times(inputs.times.reshape(-1, *self.in_shape)))
 
