@@ -156,9 +156,10 @@ def test_spikes_are_values_of_torch_and_python() -> None:
 
 def test_parts_become_one_again() -> None:
     spikes = Spikes([[0, 2], [3, 1], [2, 3]], 3)
-    assert Spikes.cat(list(spikes.split(2))).times.equal(spikes.times)
+    assert Spikes.cat(spikes.split(2)).times.equal(spikes.times)
     for parts, error, words in (
-        ([], ValueError, ("none",)),
+        ([], ValueError, ("no spikes",)),
+        (spikes, TypeError, ("found one",)),
         ([spikes, Spikes([[0, 2]], 4)], ValueError, ("3 and 4 steps",)),
         ([spikes, Spikes([[0]], 3)], ValueError, ("one shape", "(1,)", "(2,)")),
         ([spikes, spikes.times], TypeError, ("Spikes", "Tensor")),

@@ -10,7 +10,7 @@ What comes from outside is checked here, once: spike times by `Spikes`, images b
 """
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, SupportsIndex
 
@@ -145,13 +145,19 @@ class Spikes:
         return self.with_times(self.times.flatten(1) if self.times.dim() > 1 else self.times.unsqueeze(1))
 
     @staticmethod
-    def cat(parts: Sequence["Spikes"]) -> "Spikes":
+    def cat(parts: Iterable["Spikes"]) -> "Spikes":
         """Return the samples of several spikes of one window, one after the other.
 
+        Args:
+            parts: spikes ``(batch, ...)``, of one window and one shape of a sample.
+
         Raises:
-            TypeError: a part is no `Spikes`.
+            TypeError: a part is no `Spikes`, or `parts` are `Spikes` themselves.
             ValueError: no parts, or other windows or shapes.
         """
+        if isinstance(parts, Spikes):
+            raise TypeError("Spikes.cat takes several spikes, found one; it is one batch already")
+        parts = list(parts)
         steps = _shared_steps(parts)
         shapes = sorted({tuple(part.shape[1:]) for part in parts})
         if len(shapes) > 1:
@@ -217,8 +223,10 @@ default_collate_fn_map[Spikes] = _collated
 
 def _shared_steps(parts: Sequence[Spikes]) -> int:
     windows = sorted({check_spikes(part).steps for part in parts})
-    if len(windows) != 1:
-        found = " and ".join(map(str, windows)) or "none"
+    if not windows:
+        raise ValueError("there are no spikes to put together")
+    if len(windows) > 1:
+        found = " and ".join(map(str, windows))
         raise ValueError(f"spikes of one window are put together, found {found} steps")
     return windows[0]
 

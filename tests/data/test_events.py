@@ -116,22 +116,39 @@ def test_events_of_ones_own_are_put_in_order():
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"x": [3, 0, 4]}, ("event 1 has column 4", "0 ... 3")),
-        ({"y": [3, 2, 0]}, ("event 2 has row 3", "0 ... 2")),
-        ({"polarity": [1, -1, 1]}, ("event 0 has polarity -1",)),
-        ({"time_us": [30, -1, 20]}, ("event 0 comes before",)),
+        ({"x": [3, 0, 4]}, ("event 2 has column 4", "0 ... 3")),
+        ({"y": [3, 2, 0]}, ("event 0 has row 3", "0 ... 2")),
+        ({"polarity": [1, -1, 1]}, ("event 1 has polarity -1",)),
+        ({"time_us": [30, -1, 20]}, ("event 1 is at -1 us",)),
         ({"time_us": [30.0, 1.0, 20.0]}, ("time_us must be integers", "float64")),
-        ({"y": [1, 2]}, ("y must be integers", "(2,)")),
-        ({name: np.zeros(0, int) for name in EVENTS}, ("found none",)),
+        ({"time_us": [[1, 2, 3]]}, ("time_us must be integers", "(1, 3)")),
+        ({"x": [1, [2], 3]}, ("x must be integers",)),
+        ({"y": [1, 2]}, ("3 x, 2 y, 3 polarity",)),
+        ({name: [] for name in EVENTS}, ("found none",)),
+        *[
+            ({"sensor": sensor}, ("sensor must be (height, width)", str(sensor)))
+            for sensor in (4, (3, 4, 2))
+        ],
     ],
 )
 def test_events_that_no_camera_gives(changes, words):
     with refused(InputError, *words):
-        Recording.of(**EVENTS | changes, sensor=(3, 4))
+        Recording.of(**EVENTS | {"sensor": (3, 4)} | changes)
 
 
 def test_windows_and_sensors_of_first_spikes_are_checked():
-    made = Recording.of(**EVENTS, sensor=(3, 4))
+    made = Recording.of(**EVENTS, sensor=[3, np.int64(4)])
+    assert made.sensor == (3, 4)
+    times = [1_700_000_000_000_000 + time for time in (3, 1, 2)]
+    since_1970 = Recording.of(**EVENTS | {"time_us": times}, sensor=(3, 4))
+    with refused(ValueError, "too long", "60000 steps"):
+        first_spikes([since_1970], 60_000)
+    for duration in (0, 1.5, float("nan"), "x"):
+        with refused(ValueError, "duration_us", "integer"):
+            first_spikes([made], 8, duration_us=duration)
+    for recordings in (made, [made, EVENTS]):
+        with refused(TypeError, "list of Recording"):
+            first_spikes(recordings, 8)
     with refused(ValueError, "2 ... 65535", "1"):
         first_spikes([made], 1)
     with refused(ValueError, "one sensor", "(3, 4)", "(3, 5)"):

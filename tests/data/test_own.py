@@ -259,6 +259,22 @@ def test_plain_numbers_stay_as_they_are():
     assert together.equal(torch.from_numpy(numbers).flatten().float())
 
 
+def test_spikes_are_for_fit():
+    spikes, labels = fs.Spikes([[0, 2], [3, 1]], 3), torch.arange(2)
+    inputs, targets = pair(TensorDataset(spikes, labels))
+    assert (inputs.steps, inputs.times.tolist(), targets.tolist()) == (3, [[0, 2], [3, 1]], [0, 1])
+    for source in ((spikes, labels), TensorDataset(spikes, labels)):
+        with refused(InputError, "x_train", "spikes", "firstspike.fit"):
+            own(source)
+    for other, words in (
+        (fs.Spikes([1, 2], 4), ("one window",)),
+        (torch.ones(2), ("one window",)),
+        (fs.Spikes([1], 3), ("one shape", "(2,)", "(1,)")),
+    ):
+        with refused(InputError, *words):
+            pair([(spikes[0], 0), (other, 1)])
+
+
 def test_pairs_for_fit_are_left_alone():
     inputs = torch.randn(5, 3, requires_grad=True)
     assert pair((inputs, LABELS[:5]))[0] is inputs

@@ -143,6 +143,13 @@ def window_network(layout):
     return WindowNetwork(layout, IN_SHAPE, CLASSES, **windows, clip=2.0).eval()
 
 
+def test_that_of_a_compiled_network_is_its_own():
+    net = window_network("6C3-F8")
+    assert (
+        spiking_form(torch.compile(net, backend="eager")).stack.windows == spiking_form(net).stack.windows
+    )
+
+
 def test_multiply_adds_are_those_of_the_layout_not_of_the_folded_kernels():
     net = raster("6C3-A2-8C3s2-F20", "current", RasterWeights())
     form = spiking_form(net)

@@ -265,7 +265,11 @@ def test_layers_that_never_fit(layers: list[Any], words: tuple[str, ...]) -> Non
     [
         ([Conv2d(1, 4, 3), torch.nn.Flatten(), Linear(36, 2)], ("layer 1", "Flatten", "leave it out")),
         ([[Linear(6, 5), Linear(5, 4)]], ("layer 0", "list", "Stack(*layers")),
-        ([Linear(6, 5), torch.nn.ReLU()], ("layer 1", "ReLU", "Window()")),
+        ([torch.nn.ModuleList([Linear(6, 5)])], ("ModuleList", "Stack(*layers")),
+        ([Stack(Linear(6, 5), steps=64)], ("firstspike.nn.Stack", "Stack(*layers")),
+        ([Linear(6, 5), torch.nn.ReLU()], ("layer 1", "ReLU", "neuron")),
+        ([torch.nn.Linear(6, 5)], ("torch.nn.modules.Linear", "firstspike's")),
+        ([Linear], ("layer 0", "Linear")),
         ([Window()], ("layer 0", "Window")),
     ],
 )

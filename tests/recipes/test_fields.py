@@ -241,8 +241,10 @@ def test_digit_is_asked_for_exactly_where_it_belongs():
         preset("spiking-gan-window").configure()
     with refused(InputError, "digit must be 0 ... 9", "found 11"):
         preset("spiking-gan-window").configure(digit=11)
-    with refused(InputError, "digit must be 0 ... 9", "found '3'"):
-        preset("spiking-gan-window").configure(digit="3")
+    for digit in ("3", True, 3.0):
+        with refused(InputError, "digit must be 0 ... 9", f"found {digit!r}"):
+            preset("spiking-gan-window").configure(digit=digit)
+    assert preset("spiking-gan-window").configure(digit=np.int64(3)).digit == 3
     with refused(InputError, "takes no digit"):
         preset("spiking-gan-conditional").configure(digit=3)
     assert preset("spiking-gan-window").configure(digit=7).digit == 7

@@ -1,5 +1,6 @@
 """Any module on any data: the loop, the run folder, and the same bits after an interruption."""
 
+import copy
 import functools
 import json
 import math
@@ -16,6 +17,7 @@ import firstspike
 from firstspike.data import ImageSet
 from firstspike.support import Diverged, InputError
 from firstspike.training.fit import Fitted
+from firstspike.training.fit import _named as name_of
 from firstspike.training.run_folder import RunFolder
 
 # A core that is shared makes two threads wait for each other.
@@ -175,10 +177,56 @@ def test_settings_that_show_in_no_weight_are_compared(tmp_path):
         (spiking(2.0), squared, ("printed", "high=3.0", "high=2.0")),
         (spiking(3.0), functools.partial(earliness, power=1.0), ("loss earliness(power=2.0) there", "1.0")),
         (spiking(3.0), earliness, ("loss earliness(power=2.0) there, earliness asked for",)),
-        (spiking(3.0), torch.nn.MSELoss(), ("MSELoss() asked for",)),
+        (spiking(3.0), torch.nn.MSELoss(), ("MSELoss(", "reduction='mean'", "asked for")),
     ):
         with refused(InputError, "holds another run", *words):
             fit(net, loss, resume=True)
+    spikes = firstspike.Spikes(spikes.times, 16)
+    with refused(InputError, "holds another run", "sha256", "steps=8", "steps=16"):
+        net = firstspike.Stack(*spiking(3.0), steps=16)
+        fit(net, squared, resume=True)
+
+
+WEIGHT = torch.ones(2000)
+
+
+@pytest.mark.parametrize(
+    ("one", "two"),
+    [
+        (torch.nn.CrossEntropyLoss(), torch.nn.CrossEntropyLoss(label_smoothing=0.5)),
+        (torch.nn.CrossEntropyLoss(weight=WEIGHT), torch.nn.CrossEntropyLoss(weight=WEIGHT + 1e-5)),
+        *[
+            (functools.partial(F.cross_entropy, weight=WEIGHT), functools.partial(F.cross_entropy, **other))
+            for other in ({"weight": WEIGHT + 1e-5}, {"weight": WEIGHT, "label_smoothing": 0.5}, {})
+        ],
+        (functools.partial(earliness, power=1.0), functools.partial(earliness, power=2.0)),
+    ],
+)
+def test_losses_of_other_arguments_have_other_names(one, two):
+    assert name_of(one) == name_of(copy.deepcopy(one)) != name_of(two)
+
+
+def test_the_order_of_arguments_and_places_in_memory_are_no_part_of_a_losss_name():
+    def partial(**arguments):
+        return functools.partial(F.cross_entropy, **arguments)
+
+    assert name_of(partial(reduction="sum", label_smoothing=0.1)) == name_of(
+        partial(label_smoothing=0.1, reduction="sum")
+    )
+    assert "0x" not in name_of(functools.partial(earliness, lambda: None, object()))
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda **more: firstspike.Stack(firstspike.Linear(4, 4), firstspike.Linear(4, 4, **more), steps=8),
+        lambda **more: firstspike.AvgPool2d(2, **more),
+        lambda **more: firstspike.Connection.linear(4, 4, **more),
+    ],
+)
+def test_sources_are_printed(make):
+    assert "source" not in repr(make())
+    assert "source=1" in repr(make(source=1))
 
 
 def test_a_fit_that_fails_before_its_first_epoch_is_over_does_not_bar_the_corrected_one(tmp_path):
@@ -199,11 +247,13 @@ def test_what_cannot_be_trained_is_refused_in_one_line(tmp_path):
         (TypeError, ("torch.nn.Module", "function"), lambda inputs: inputs, {}),
         (ValueError, ("nothing to train",), frozen, {}),
         (TypeError, ("loss must be a function", "None"), network(), {"loss": None}),
-        (ValueError, ("loss must be a tensor", "float"), network(), {"loss": lambda *_: 1.0}),
+        (TypeError, ("loss must be a tensor", "float"), network(), {"loss": lambda *_: 1.0}),
         (ValueError, ("no parameter",), network(), {"loss": lambda out, _: out.detach().sum()}),
     ):
         with refused(error, *words):
             fitted(tmp_path / "run", net, **options)
+    with torch.no_grad(), refused(ValueError, "gradients are switched off"):
+        fitted(tmp_path / "run", network())
 
 
 def test_its_weights_go_into_a_module_of_the_callers(tmp_path):

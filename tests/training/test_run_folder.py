@@ -44,6 +44,25 @@ def test_a_run_without_a_finished_epoch_makes_room_for_another(tmp_path):
         assert run.config == RunFolder.open(tmp_path / "run").config == config
 
 
+@pytest.mark.parametrize(
+    ("name", "text"), [("pytorch_model.bin", "weights"), ("metrics.jsonl", '{"epoch": 1}\n')]
+)
+def test_a_configuration_with_other_files_is_left_alone(tmp_path, name, text):
+    """What lost its weights alone, or is another program's."""
+    RunFolder.create(tmp_path / "run", "ann-gan", CONFIG, 0)
+    (tmp_path / "run" / name).write_text(text)
+    before = (tmp_path / "run" / "config.json").read_bytes()
+    with pytest.raises(InputError, match="holds a run already"):
+        RunFolder.create(tmp_path / "run", "ann-gan", dataclasses.replace(CONFIG, epochs=5), 0)
+    assert (tmp_path / "run" / "config.json").read_bytes() == before
+    foreign = tmp_path / "foreign"
+    foreign.mkdir()
+    (foreign / "config.json").write_text('{"model_type": "bert"}')
+    with pytest.raises(InputError, match="holds a run already"):
+        RunFolder.create(foreign, "ann-gan", CONFIG, 0)
+    assert [path.name for path in foreign.iterdir()] == ["config.json"]
+
+
 def test_a_folder_with_other_things_is_left_alone(tmp_path):
     (tmp_path / "precious.txt").write_text("data")
     with pytest.raises(InputError, match="not empty and holds no run"):

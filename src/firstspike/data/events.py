@@ -11,7 +11,7 @@ from torch import Tensor
 
 from firstspike.data.images import ImageSet
 from firstspike.spikes import Spikes
-from firstspike.support import InputError, check_num_steps
+from firstspike.support import InputError, check_integer, check_num_steps
 
 # Polarities of an event: it became darker, brighter.
 OFF, ON = 0, 1
@@ -51,30 +51,53 @@ class Recording:
                 time 0.
         """
         named = {"x": x, "y": y, "polarity": polarity, "time_us": time_us}
-        columns = {name: np.asarray(values) for name, values in named.items()}
-        for name, values in columns.items():
-            if values.ndim != 1 or values.dtype.kind not in "iub" or len(values) != len(columns["x"]):
-                raise InputError(
-                    f"{name} must be integers (events,), one for each x, found {values.dtype} "
-                    f"{values.shape}"
-                )
-        order = np.argsort(columns["time_us"], kind="stable")
-        ordered = {name: values[order].astype(np.int64) for name, values in columns.items()}
-        return check_recording(cls(**ordered, sensor=sensor), "the recording", "mend it")
+        columns = {name: _integers(name, values) for name, values in named.items()}
+        if len({len(values) for values in columns.values()}) > 1:
+            lengths = ", ".join(f"{len(values)} {name}" for name, values in columns.items())
+            raise InputError(f"an event has one of each: x, y, polarity and time_us; found {lengths}")
+        made = cls(**columns, sensor=_sensor(sensor))
+        _check_places(made, "the recording", "mend it")
+        if made.time_us.min() < 0:
+            at = int(made.time_us.argmin())
+            raise InputError(f"event {at} is at {made.time_us[at]} us; times count from the start, 0")
+        order = np.argsort(made.time_us, kind="stable")
+        return _narrow(cls(**{name: values[order] for name, values in columns.items()}, sensor=made.sensor))
 
 
-def check_recording(
-    recording: Recording, source: Path | str, advice: str = "fetch the file again"
-) -> Recording:
+def _integers(name: str, values: Any) -> np.ndarray:
+    try:
+        found = np.asarray(values)
+    except ValueError as error:
+        raise InputError(f"{name} must be integers (events,): {error}") from error
+    if found.ndim != 1 or (len(found) and found.dtype.kind not in "iub"):
+        raise InputError(f"{name} must be integers (events,), found {found.dtype} {found.shape}")
+    return found.astype(np.int64)
+
+
+def _sensor(sensor: Any) -> tuple[int, int]:
+    sides = tuple(sensor) if isinstance(sensor, Sequence | np.ndarray) else ()
+    if len(sides) != 2:
+        raise InputError(f"sensor must be (height, width), found {sensor!r}")
+    height, width = (check_integer("Recording", "sensor", side, low=1) for side in sides)
+    return height, width
+
+
+def check_recording(recording: Recording, path: Path) -> Recording:
     """Return `recording` in 13 bytes per event if its events lie on the sensor and in the order of time.
 
-    Args:
-        recording: to be checked.
-        source, advice: where it is from, and what to do about it, for messages.
-
     Raises:
-        InputError: there are none, or one does not; the line names the event.
+        InputError: there are none, or one does not; the line names the file and the event.
     """
+    _check_places(recording, path, "fetch the file again")
+    earlier = np.flatnonzero(np.diff(recording.time_us) < 0)
+    if len(earlier) or recording.time_us[0] < 0:
+        at = int(earlier[0]) + 1 if len(earlier) else 0
+        raise InputError(f"{path}: event {at} comes before the one before it; fetch the file again")
+    return _narrow(recording)
+
+
+def _check_places(recording: Recording, source: Path | str, advice: str) -> None:
+    """Raise InputError for no events, or one that is not on the sensor."""
     height, width = recording.sensor
     if not len(recording.x):
         raise InputError(f"{source}: expected events, found none; {advice}")
@@ -89,10 +112,9 @@ def check_recording(
             raise InputError(
                 f"{source}: event {at} has {name} {values[at]}, expected 0 ... {limit - 1}; {advice}"
             )
-    earlier = np.flatnonzero(np.diff(recording.time_us) < 0)
-    if len(earlier) or recording.time_us[0] < 0:
-        at = int(earlier[0]) + 1 if len(earlier) else 0
-        raise InputError(f"{source}: event {at} comes before the one before it; {advice}")
+
+
+def _narrow(recording: Recording) -> Recording:
     # Copies: a column of the file's table would keep all of the table in memory.
     return Recording(
         recording.x.astype(np.int16),
@@ -146,7 +168,7 @@ def first_spikes(recordings: Sequence[Recording], steps: int, duration_us: int |
         duration_us: how much of each recording is used, from its start; None for up to its last event.
 
     Raises:
-        TypeError: `steps` is no integer.
+        TypeError: `steps` is no integer, or `recordings` are none.
         ValueError: `steps` or `duration_us` out of range, or recordings of several sensors.
 
     >>> x, y, polarity, time_us = [3, 0, 0], [1, 1, 1], [1, 0, 0], [40, 10, 30]
@@ -156,6 +178,8 @@ def first_spikes(recordings: Sequence[Recording], steps: int, duration_us: int |
     (torch.Size([1, 2, 2, 4]), [8.0, 8.0, 8.0, 4.0], [1.0, 8.0, 8.0, 8.0])
     """
     steps = check_num_steps(steps)
+    if isinstance(recordings, Recording) or not all(isinstance(one, Recording) for one in recordings):
+        raise TypeError("first_spikes takes a list of Recording; put a single one into a list")
     sensors = {recording.sensor for recording in recordings}
     if len(sensors) > 1:
         raise ValueError(f"recordings must be of one sensor, found {', '.join(map(str, sorted(sensors)))}")
@@ -193,9 +217,12 @@ def _first(recording: Recording, steps: int, duration_us: int | None) -> np.ndar
 
 def _steps(recording: Recording, steps: int, duration_us: int | None) -> tuple[np.ndarray, np.ndarray]:
     """Step and flat place ``(polarity, y, x)`` of the events that are used."""
-    if duration_us is not None and duration_us < 1:
-        raise ValueError(f"duration_us must be 1 or more, found {duration_us}")
-    duration = int(recording.time_us[-1]) + 1 if duration_us is None else duration_us
+    last = int(recording.time_us[-1])
+    duration = last + 1
+    if duration_us is not None:
+        duration = check_integer("events", "duration_us", duration_us, low=1)
+    if last * steps > np.iinfo(np.int64).max:
+        raise ValueError(f"{last} us in {steps} steps are too long; let times count from the start")
     step = recording.time_us * steps // duration
     height, width = recording.sensor
     place = (recording.polarity.astype(np.int64) * height + recording.y) * width + recording.x

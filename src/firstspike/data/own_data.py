@@ -16,7 +16,6 @@ import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
-from torch.utils.data import default_collate
 
 from firstspike.data import _source, pictures
 from firstspike.data.description import SPLITS, Dataset, Folder
@@ -289,11 +288,15 @@ def _array(values: Any) -> Any:
 
 def _stacked(values: list[Any], what: str) -> Any:
     """One tensor of a data set's inputs or labels; of spikes, `Spikes`."""
-    if all(isinstance(value, Spikes) for value in values):
-        return default_collate(values)
     tensors: list[Tensor] = []
+    windows = {value.steps if isinstance(value, Spikes) else None for value in values}
+    if len(windows) > 1:
+        raise InputError(f"{what}s must be spikes of one window or no spikes, found several kinds")
+    (steps,) = windows
     for index, value in enumerate(values):
-        if isinstance(value, Image.Image):
+        if isinstance(value, Spikes):
+            value = value.times
+        elif isinstance(value, Image.Image):
             grey = pictures.is_grey(value, f"item {index}")
             value = pictures.pixels(value, grey=grey)
         elif isinstance(value, int | float | np.generic):
@@ -307,7 +310,8 @@ def _stacked(values: list[Any], what: str) -> Any:
             one, two = (tuple(t.shape) for t in (tensors[0], tensor))
             raise InputError(f"{what}s must have one shape: that of item 0 is {one}, of item {index} {two}")
         tensors.append(tensor.detach().cpu())
-    return torch.stack(tensors)
+    stacked = torch.stack(tensors)
+    return stacked if steps is None else Spikes.trusted(stacked, steps)
 
 
 def _read(
@@ -391,6 +395,11 @@ def _reading(path: Path, what: str) -> Iterator[None]:
 
 def _checked(images: Any, labels: Any, images_said: str, labels_said: str) -> _Part:
     """Images as uint8 ``(count, [channels,] height, width)``, or plain numbers; labels as int64."""
+    if isinstance(images, Spikes):
+        raise InputError(
+            f"{images_said}: recipes encode images themselves, found spikes; give the images, or give the "
+            "spikes to firstspike.fit"
+        )
     images, labels = _numbers(images, images_said), _numbers(labels, labels_said)
     if images.dim() not in (2, 3, 4):
         raise InputError(

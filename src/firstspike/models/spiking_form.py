@@ -57,6 +57,8 @@ def spiking_form(network: RasterNetwork | WindowNetwork) -> SpikingForm:
         TypeError: a network of another kind.
         ValueError: weights so large that float32 sums are not exact.
     """
+    # What torch.compile returned holds the network.
+    network = getattr(network, "_orig_mod", network)
     if not isinstance(network, RasterNetwork | WindowNetwork):
         raise TypeError(
             f"spiking_form takes a RasterNetwork or a WindowNetwork, found {type(network).__name__}"

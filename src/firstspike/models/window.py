@@ -153,8 +153,9 @@ class NormedNetwork(torch.nn.Module):
 
     def extra_repr(self) -> str:
         """Return the settings, for printing."""
+        sizes = f"{self.layout!r}, {self.in_shape}, {self.num_classes}"
         windows = f"in_steps={self.in_steps}, levels={self.levels}, clip={self.clip:g}"
-        return f"{self.layout!r}, {self.in_shape}, {self.num_classes}, {windows}, dropout={self.dropout:g}"
+        return f"{sizes}, {windows}, dropout={self.dropout:g}, pool_first={self.pool_first}"
 
     @torch.no_grad()
     def membranes(self, images: Any) -> list[Tensor]:

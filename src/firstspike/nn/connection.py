@@ -102,6 +102,10 @@ class Connection(torch.nn.Module):
         weight = self.weight if self.rounding is None else self.rounding(self.weight)
         return Synapses(self.wiring, weight, self.bias)
 
+    def extra_repr(self) -> str:
+        """Return the sizes and whose spikes it takes, for printing."""
+        return str(self.wiring) if self.source is None else f"{self.wiring}, source={self.source}"
+
     def out_shape(self, shape: Shape) -> Shape:
         """Return the shape of a sample's output for inputs of `shape`; ValueError if they do not fit."""
         found = self.wiring.out_shape(shape)

@@ -134,8 +134,8 @@ class Layer(Connection):
         return self.synapses
 
     def extra_repr(self) -> str:
-        """Return the sizes and the neuron, for printing."""
-        return f"{self.wiring}, {self.neuron}"
+        """Return the sizes, whose spikes it takes, and the neuron, for printing."""
+        return f"{super().extra_repr()}, {self.neuron}"
 
 
 def _fitted(connection: Connection, spikes: Spikes) -> Spikes:

@@ -120,6 +120,7 @@ class AvgPool2d(torch.nn.Module):
         return (
             f"kernel_size={self.kernel_size}, stride={self.stride}, padding={self.padding}, "
             f"fires with {self.count} of {math.prod(self.kernel_size)} inputs"
+            f"{'' if self.source is None else f', source={self.source}'}"
         )
 
 

@@ -192,12 +192,14 @@ def _check_layer(depth: int, layer: Any) -> None:
     """Raise TypeError, with what to do, for something else than a layer."""
     if isinstance(layer, torch.nn.Module) and hasattr(layer, "neuron"):
         return
-    advice = "give layers such as Linear and Conv2d; a neuron such as Window() stands for its activation"
+    kind = layer if isinstance(layer, type) else type(layer)
+    name = f"{kind.__module__.removesuffix(f'.{kind.__name__.lower()}')}.{kind.__name__}"
+    advice = "take firstspike's layers, Linear for instance, whose neuron stands for the activation"
     if isinstance(layer, torch.nn.Flatten):
         advice = "leave it out: maps are flattened before a fully connected layer"
-    elif isinstance(layer, Sequence | torch.nn.Sequential):
+    elif isinstance(layer, Sequence | Stack | torch.nn.Sequential | torch.nn.ModuleList):
         advice = "give its layers one by one: Stack(*layers, steps=T)"
-    raise TypeError(f"layer {depth} is no layer of spikes but {type(layer).__name__}; {advice}")
+    raise TypeError(f"layer {depth} is no layer of spikes, found {name}; {advice}")
 
 
 def _first(depth: int, layer: Layer | AvgPool2d) -> int:

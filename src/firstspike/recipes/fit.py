@@ -29,8 +29,7 @@ class Fit(Classifier):
     parameters: int
     samples: Count
     sha256: str
-    # Runs of before this field have none.
-    printed: str = ""
+    printed: str
 
     def sizes(self) -> tuple[tuple[int, ...], int]:
         """Refuse: the module is the caller's."""

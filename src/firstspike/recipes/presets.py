@@ -1,9 +1,10 @@
 """A preset: a named recipe with what it should reach."""
 
 import dataclasses
+import operator
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, SupportsIndex
 
 from firstspike.data import Dataset
 from firstspike.metrics.figures import describe
@@ -88,14 +89,14 @@ class Preset:
                 raise InputError(
                     f"preset {self.name} learns one class; give {option('digit')} 0 ... {last}"
                 )
-            if not isinstance(digit, int) or not 0 <= digit <= last:
+            if isinstance(digit, bool) or not isinstance(digit, SupportsIndex) or not 0 <= digit <= last:
                 raise InputError(f"{option('digit')} must be 0 ... {last}, found {digit!r}")
-            recipe = changed(recipe, "digit", str(digit))
+            recipe = changed(recipe, "digit", str(operator.index(digit)))
         elif digit is not None:
             raise InputError(f"preset {self.name} takes no {option('digit')}")
         if epochs is not None:
             if epochs < 1:
-                raise InputError(f"--epochs must be 1 or more, found {epochs}")
+                raise InputError(f"{option('epochs')} must be 1 or more, found {epochs}")
             recipe = dataclasses.replace(recipe, epochs=epochs)
         for name, text in (changes or {}).items():
             if name in ("dataset", "digit", "epochs"):

@@ -17,6 +17,7 @@ from firstspike.data.own_data import fingerprint, pair
 from firstspike.metrics.report import Progress, Report, report
 from firstspike.recipes import Fit
 from firstspike.recipes.base import Recipe
+from firstspike.spikes import Spikes
 from firstspike.support import InputError, check_integer
 from firstspike.training import processes
 from firstspike.training.loop import alone_in_process, train_recipe
@@ -126,13 +127,16 @@ def fit(
         epochs, batch_size, rate, weight_decay, warmup, ema: as in `firstspike.recipes.base.Classifier`.
         seed: of everything random.
         resume: go on with the run in `out`, if there is one. Compared are all settings, the data, what
-            `net` prints of itself, and of `loss` the name and the arguments of a ``functools.partial``.
+            `net` prints of itself (build it anew: one that prints its weights is another after its
+            training), and of `loss` the name, the fields of a module, or the arguments of a
+            ``functools.partial``. Other settings are not known: change the run folder with them.
         show_progress: draw a bar on stderr.
 
     Raises:
         InputError: `out` holds something else or a run of other settings or data; another thread or process
             trains; several processes were started to train together; the data cannot be used.
-        TypeError: `net` is no module, or arrays or lists of something else than numbers.
+        TypeError: `net` is no module, `loss` no function or its value no tensor, or arrays or lists of
+            something else than numbers.
         ValueError: a number out of range, inputs and targets of different lengths, an empty validation, a
             network without anything to train, or a loss that is no scalar which depends on it.
         Diverged: a loss or a weight is not finite, or a validation loss NaN; finished epochs are kept.
@@ -280,21 +284,42 @@ def _fitting(
         "loss": _named(loss),
         "parameters": sum(p.numel() for p in net.parameters()),
         "samples": len(train[0]),
-        "sha256": fingerprint([leaf for leaf in tree_leaves((train, judged)) if isinstance(leaf, Tensor)]),
+        "sha256": fingerprint(_tensors((train, judged))),
         **settings,
     }
     kept = Fit(**asked)
     return _Fitting(function=loss, **asked), kept
 
 
+def _tensors(values: Any) -> list[Tensor]:
+    """All tensors of a tree; of spikes the times and the window."""
+    leaves: list[Tensor] = []
+    for leaf in tree_leaves(values, is_leaf=lambda value: isinstance(value, Spikes)):
+        if isinstance(leaf, Spikes):
+            leaves += leaf.times, torch.tensor(leaf.steps)
+        elif isinstance(leaf, Tensor):
+            leaves.append(leaf)
+    return leaves
+
+
 def _named(loss: Loss) -> str:
-    """The name of a function; of a module or a partial function also its settings."""
+    """The name of a function; of a partial function also its arguments, of a module its fields."""
     if isinstance(loss, functools.partial):
-        given = [*map(repr, loss.args), *(f"{name}={value!r}" for name, value in loss.keywords.items())]
-        return _ADDRESS.sub("", f"{_named(loss.func)}({', '.join(given)})")
+        given = list(map(_shown, loss.args))
+        given += (f"{name}={_shown(value)}" for name, value in sorted(loss.keywords.items()))
+        return f"{_named(loss.func)}({', '.join(given)})"
     if isinstance(loss, torch.nn.Module):
-        return _ADDRESS.sub("", repr(loss))
+        held = {**vars(loss), **dict(loss.named_parameters()), **dict(loss.named_buffers())}
+        fields = [f"{name}={_shown(value)}" for name, value in sorted(held.items()) if name[0] != "_"]
+        return f"{type(loss).__qualname__}({', '.join(fields)})"
     return str(getattr(loss, "__qualname__", type(loss).__qualname__))
+
+
+def _shown(value: Any) -> str:
+    """An argument in words, of a tensor the SHA-256."""
+    if isinstance(value, Tensor):
+        return f"tensor {fingerprint([value])}"
+    return _ADDRESS.sub("", repr(value))
 
 
 def _device(module: torch.nn.Module) -> torch.device:

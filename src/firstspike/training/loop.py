@@ -193,7 +193,9 @@ def _descent(
 
 def _check_loss(loss: Any) -> None:
     if not isinstance(loss, Tensor):
-        raise ValueError(f"the loss must be a tensor, found {type(loss).__name__}")
+        raise TypeError(f"the loss must be a tensor, found {type(loss).__name__}")
+    if not torch.is_grad_enabled():
+        raise ValueError("gradients are switched off; train outside of torch.no_grad and inference_mode")
     if loss.dim():
         raise ValueError(
             f"the loss must be a scalar, a mean over the batch, found {tuple(loss.shape)}; average it"

@@ -38,9 +38,7 @@ from firstspike.weights.files import read_tensors
 
 FORMAT = 2
 _PRECISIONS = get_args(Precision)
-# What a run holds from its first finished epoch on.
 _STATE, _MODEL = "state/latest.safetensors", "model.safetensors"
-_KEPT = (_STATE, _MODEL)
 
 
 @dataclass(frozen=True)
@@ -100,7 +98,7 @@ class RunFolder:
             OSError: the folder cannot be read.
         """
         if (path / "config.json").exists():
-            begun = any((path / name).exists() for name in _KEPT)
+            begun = not _is_a_mere_start(path)
             if not begun and not resume:
                 return None
             if not resume:
@@ -114,7 +112,7 @@ class RunFolder:
                     f"{path} holds a converted network, which is not trained; give another {option('out')}"
                 )
             differ = [
-                f"{name} {old} there, {new} asked for"
+                "{} {} there, {} asked for".format(name, *_first_difference(old, new))
                 for name, old, new in (
                     ("preset", found.preset, preset),
                     ("seed", found.seed, seed),
@@ -327,12 +325,24 @@ def _check_fit(file: Path, expected: Mapping[str, Tensor], found: Mapping[str, T
 
 def _fields(old: Recipe, new: Recipe) -> list[tuple[str, Any, Any]]:
     one, two = ({"recipe": type(recipe).__name__, **dict(flat(recipe))} for recipe in (old, new))
-    return [(name, *_first_difference(one.get(name), two.get(name))) for name in {**one, **two}]
+    return [(name, one.get(name), two.get(name)) for name in {**one, **two}]
 
 
 def _first_difference(old: Any, new: Any) -> tuple[Any, Any]:
     """Of texts of several lines the first ones that differ, else both as they are."""
     if not (isinstance(old, str) and isinstance(new, str) and "\n" in old + new):
         return old, new
-    pairs = zip_longest(old.splitlines(), new.splitlines(), fillvalue="nothing")
-    return next(((one.strip(), two.strip()) for one, two in pairs if one != two), ("", ""))
+    lines = zip_longest(old.split("\n"), new.split("\n"), fillvalue="nothing")
+    one, two = next(pair for pair in lines if pair[0] != pair[1])
+    return one.strip(), two.strip()
+
+
+def _is_a_mere_start(path: Path) -> bool:
+    """Whether a folder holds the configuration of a run and nothing else, so that no epoch was finished."""
+    if [entry.name for entry in path.iterdir() if not entry.name.startswith(".")] != ["config.json"]:
+        return False
+    try:
+        RunFolder.open(path)
+    except InputError:
+        return False
+    return True

@@ -474,7 +474,7 @@ def dead() -> nn.Module:
     ("calibration", "how", "error", "words"),
     [
         (IMAGES[:1], {}, ValueError, ("two images or more", "(1, 2, 9, 8)")),
-        (IMAGES * 2 - 1, {}, ValueError, ("calibration", "0 ... 1", "mean and std")),
+        (IMAGES * 2 - 1, {}, ValueError, ("calibration", "0 ... 1", "scale them", "mean and std")),
         (IMAGES * float("nan"), {}, ValueError, ("NaN",)),
         (IMAGES, {"steps": 1}, ValueError, ("2",)),
         (IMAGES, {"steps": 1.5}, TypeError, ("int", "1.5")),

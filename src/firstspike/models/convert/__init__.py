@@ -207,10 +207,9 @@ def _images(calibration: Any) -> Tensor:
     try:
         images = as_images(calibration)
     except ValueError as error:
-        raise ValueError(
-            f"calibration: {str(error).partition(';')[0]}; if your model takes normalised images, give "
-            "them before that and say mean and std"
-        ) from None
+        hint = "; or give them before their normalisation, and its mean and std"
+        hint = hint if _below_0(calibration) else ""
+        raise ValueError(f"calibration: {error}{hint}") from error
     if images.dim() < 2 or len(images) < 2:
         raise ValueError(
             f"calibration must be two images or more (count, ...), found {tuple(images.shape)}; some "
@@ -218,6 +217,10 @@ def _images(calibration: Any) -> Tensor:
         )
     # A copy: a tensor made in inference mode cannot be used outside of it.
     return images.float() / 255 if images.dtype == torch.uint8 else images.float().clone()
+
+
+def _below_0(values: Any) -> bool:
+    return bool((torch.as_tensor(values) < 0).any())
 
 
 def _check_read(graph: Graph, found: Tensor, expected: Tensor) -> None:

@@ -75,7 +75,7 @@ class OneStepNetwork(torch.nn.Module):
         head_size = check_integer("OneStepNetwork", "head_size", head_size, low=1)
         dropout = check_number("OneStepNetwork", "dropout", dropout, low=0, high=1, below=True)
         self.layout, self.in_shape, self.num_classes = layout, in_shape, num_classes
-        self.neuron = neuron
+        self.neuron, self.head_size, self.dropout = neuron, head_size, dropout
         self.dtype = torch.float32
         self.parts: list[PatchPart] = built(one_step_parts(layout), in_shape)
         self.shapes = layout_shapes(self.parts, in_shape)
@@ -109,7 +109,8 @@ class OneStepNetwork(torch.nn.Module):
 
     def extra_repr(self) -> str:
         """Return the settings, for printing."""
-        return f"{self.layout!r}, {self.in_shape}, {self.num_classes}, {self.neuron}"
+        head = f"head_size={self.head_size}, dropout={self.dropout:g}"
+        return f"{self.layout!r}, {self.in_shape}, {self.num_classes}, {self.neuron}, {head}"
 
     def forward(self, images: Any) -> Tensor:
         """Return logits ``(B, classes)`` for images ``(B, channels, height, width)``."""

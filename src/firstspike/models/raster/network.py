@@ -68,6 +68,7 @@ class RasterNetwork(torch.nn.Module):
             )
         self.layout, self.in_shape, self.num_classes = layout, in_shape, num_classes
         self.steps, self.neuron, self.decoder, self.code = steps, neuron, decoder, code
+        self.pool_first = pool_first
         self.dtype = torch.float32
         hidden: list[Conv | Pool | Full] = built(parse_layout(layout, PARTS), in_shape)
         if weights.norm == "weight" and isinstance(hidden[0], Conv) and hidden[0].fixed:
@@ -109,10 +110,9 @@ class RasterNetwork(torch.nn.Module):
 
     def extra_repr(self) -> str:
         """Return the settings, for printing."""
-        ends = (
-            f"{self.layout!r}, {self.in_shape}, {self.num_classes}, steps={self.steps}, code={self.code!r}"
-        )
-        return f"{ends}, {self.neuron}, {self.decoder}"
+        sizes = f"{self.layout!r}, {self.in_shape}, {self.num_classes}, steps={self.steps}"
+        code = f"code={self.code!r}, pool_first={self.pool_first}"
+        return f"{sizes}, {code}, {self.neuron}, {self.decoder}"
 
     def forward(self, images: Any) -> Tensor:
         """Return logits ``(batch, classes)`` for images ``(batch, channels, height, width)``."""
