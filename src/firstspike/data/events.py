@@ -43,7 +43,8 @@ class Recording:
 
         Args:
             x, y, polarity, time_us: integers or bools ``(events,)``, arrays, tensors or lists. A polarity
-                is 1 where it became brighter, 0 where darker.
+                is 1 where it became brighter, 0 where darker. Times count from the start of the recording:
+                take that of the clock away first.
             sensor: ``(height, width)``.
 
         Raises:

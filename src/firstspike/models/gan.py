@@ -30,9 +30,9 @@ class SpikingGenerator(torch.nn.Module):
         ValueError: a size that is no integer or below 1, layers that do not lead from so many inputs to so
             many pixels, or a prior of another shape.
 
-    >>> import firstspike as fs
+    >>> import torch, firstspike as fs
     >>> layers = fs.Linear(100 + 10, 400), fs.Linear(400, 784, fs.Window.output(steps=16))
-    >>> generator = SpikingGenerator(fs.Stack(*layers, steps=16), 100, (28, 28), num_classes=10)
+    >>> generator = fs.SpikingGenerator(fs.Stack(*layers, steps=16), 100, (28, 28), num_classes=10)
     >>> noise = generator.noise(3, torch.Generator().manual_seed(0))
     >>> generator.images(generator(noise, torch.tensor([0, 1, 2]))).shape
     torch.Size([3, 28, 28])
