@@ -146,7 +146,7 @@ def test_windows_and_sensors_of_first_spikes_are_checked():
     for duration in (0, 1.5, float("nan"), "x"):
         with refused(ValueError, "duration_us", "integer"):
             first_spikes([made], 8, duration_us=duration)
-    for recordings in (made, [made, EVENTS]):
+    for recordings in (made, [made, EVENTS], iter([made])):
         with refused(TypeError, "list of Recording"):
             first_spikes(recordings, 8)
     with refused(ValueError, "2 ... 65535", "1"):

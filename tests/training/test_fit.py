@@ -190,6 +190,12 @@ def test_settings_that_show_in_no_weight_are_compared(tmp_path):
 WEIGHT = torch.ones(2000)
 
 
+class Wrapped(torch.nn.Module):
+    def __init__(self, inner, power=1.0):
+        super().__init__()
+        self.inner, self._power = inner, power
+
+
 @pytest.mark.parametrize(
     ("one", "two"),
     [
@@ -200,6 +206,8 @@ WEIGHT = torch.ones(2000)
             for other in ({"weight": WEIGHT + 1e-5}, {"weight": WEIGHT, "label_smoothing": 0.5}, {})
         ],
         (functools.partial(earliness, power=1.0), functools.partial(earliness, power=2.0)),
+        (Wrapped(torch.nn.MSELoss()), Wrapped(torch.nn.L1Loss())),
+        (Wrapped(torch.nn.MSELoss()), Wrapped(torch.nn.MSELoss(), power=2.0)),
     ],
 )
 def test_losses_of_other_arguments_have_other_names(one, two):
@@ -213,6 +221,7 @@ def test_the_order_of_arguments_and_places_in_memory_are_no_part_of_a_losss_name
     assert name_of(partial(reduction="sum", label_smoothing=0.1)) == name_of(
         partial(label_smoothing=0.1, reduction="sum")
     )
+    assert name_of(torch.nn.MSELoss().eval()) == name_of(torch.nn.MSELoss())
     assert "0x" not in name_of(functools.partial(earliness, lambda: None, object()))
 
 

@@ -41,6 +41,9 @@ def test_a_run_without_a_finished_epoch_makes_room_for_another(tmp_path):
     other = dataclasses.replace(CONFIG, epochs=5)
     for resume, config in ((False, CONFIG), (False, other), (True, CONFIG)):
         run = RunFolder.create(tmp_path / "run", "ann-gan", config, 0, resume=resume)
+        (run.path / "state").mkdir(exist_ok=True)
+        (run.path / "state" / ".latest-abc.safetensors").write_text("half")
+        (run.path / "diagnosis.jsonl").write_text("{}")
         assert run.config == RunFolder.open(tmp_path / "run").config == config
 
 

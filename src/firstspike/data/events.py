@@ -179,7 +179,7 @@ def first_spikes(recordings: Sequence[Recording], steps: int, duration_us: int |
     (torch.Size([1, 2, 2, 4]), [8.0, 8.0, 8.0, 4.0], [1.0, 8.0, 8.0, 8.0])
     """
     steps = check_num_steps(steps)
-    if isinstance(recordings, Recording) or not all(isinstance(one, Recording) for one in recordings):
+    if not isinstance(recordings, Sequence) or not all(isinstance(one, Recording) for one in recordings):
         raise TypeError("first_spikes takes a list of Recording; put a single one into a list")
     sensors = {recording.sensor for recording in recordings}
     if len(sensors) > 1:

@@ -28,6 +28,9 @@ from firstspike.training.threads import threads_kept
 # Where an object lies in memory, in what Python prints of it.
 _ADDRESS = re.compile(r" at 0x[0-9a-fA-F]+")
 
+# What every module of torch has, its mode among it.
+_OF_TORCH = frozenset(vars(torch.nn.Module()))
+
 # Takes what the module returns and the labels or targets; returns a mean over the batch, a scalar.
 Loss = Callable[[Any, Tensor], Tensor]
 
@@ -309,10 +312,16 @@ def _named(loss: Loss) -> str:
         given += (f"{name}={_shown(value)}" for name, value in sorted(loss.keywords.items()))
         return f"{_named(loss.func)}({', '.join(given)})"
     if isinstance(loss, torch.nn.Module):
-        held = {**vars(loss), **dict(loss.named_parameters()), **dict(loss.named_buffers())}
-        fields = [f"{name}={_shown(value)}" for name, value in sorted(held.items()) if name[0] != "_"]
-        return f"{type(loss).__qualname__}({', '.join(fields)})"
+        return "; ".join(f"{place} {_fields(part)}".strip() for place, part in loss.named_modules())
     return str(getattr(loss, "__qualname__", type(loss).__qualname__))
+
+
+def _fields(module: torch.nn.Module) -> str:
+    """A module's class with the fields of its own, tensors among them; not with the parts it holds."""
+    tensors = {**dict(module.named_parameters(recurse=False)), **dict(module.named_buffers(recurse=False))}
+    held = {name: value for name, value in vars(module).items() if name not in _OF_TORCH} | tensors
+    fields = [f"{name}={_shown(value)}" for name, value in sorted(held.items())]
+    return f"{type(module).__qualname__}({', '.join(fields)})"
 
 
 def _shown(value: Any) -> str:

@@ -339,7 +339,14 @@ def _first_difference(old: Any, new: Any) -> tuple[Any, Any]:
 
 def _is_a_mere_start(path: Path) -> bool:
     """Whether a folder holds the configuration of a run and nothing else, so that no epoch was finished."""
-    if [entry.name for entry in path.iterdir() if not entry.name.startswith(".")] != ["config.json"]:
+    visible = {
+        entry.relative_to(path).as_posix()
+        for folder in (path, path / "state")
+        for entry in (folder.iterdir() if folder.is_dir() else ())
+        if not entry.name.startswith(".")
+    }
+    # The diagnosis begins before the first epoch, and a kill may leave the state's folder empty.
+    if not visible <= {"config.json", "diagnosis.jsonl", "state"}:
         return False
     try:
         RunFolder.open(path)
