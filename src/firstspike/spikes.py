@@ -218,6 +218,7 @@ def _collated(batch: Sequence[Spikes], *, collate_fn_map: Any = None) -> Spikes:
     return Spikes.trusted(times, _shared_steps(batch))
 
 
+# As torch documents it for types of one's own.
 default_collate_fn_map[Spikes] = _collated
 
 

@@ -127,7 +127,7 @@ def test_events_of_ones_own_are_put_in_order():
         ({name: [] for name in EVENTS}, ("found none",)),
         *[
             ({"sensor": sensor}, ("sensor must be (height, width)", str(sensor)))
-            for sensor in (4, (3, 4, 2))
+            for sensor in (4, (3, 4, 2), (3, 4.5), (0, 4), (3, 40_000))
         ],
     ],
 )

@@ -102,6 +102,14 @@ def test_a_second_demo_needs_resume_and_then_trains_nothing(out, monkeypatch):
             assert path.read_bytes() == content, path
 
 
+def test_a_folder_of_other_things_is_left_alone(tmp_path):
+    (tmp_path / "report.html").write_text("mine")
+    with pytest.raises(InputError, match="not empty and holds no demo; give another out"):
+        demo(tmp_path, epochs=1)
+    assert [path.name for path in tmp_path.iterdir()] == ["report.html"]
+    assert (tmp_path / "report.html").read_text() == "mine"
+
+
 def test_a_demo_of_other_epochs_is_not_mixed_in(out):
     with pytest.raises(InputError, match="epochs 1 there, 2 asked for"):
         demo(out, epochs=2, threads=torch.get_num_threads(), resume=True)

@@ -59,6 +59,14 @@ def test_a_fully_connected_generator_is_saved_too(tmp_path):
     assert torch.equal(pictures(fs.load(tmp_path / "run")), pictures(net))
 
 
+def test_an_edited_configuration_is_one_line(tmp_path):
+    run = fs.save_network(tmp_path / "run", generator(), "digits")
+    file = run.path / "config.json"
+    file.write_text(file.read_text().replace('"noise_size": 6', '"noise_size": 7'))
+    with refused(fs.InputError, "saved generator", "16", "17"):
+        fs.load(run.path)
+
+
 def test_sizes_of_a_generator_are_checked():
     stack = fs.Stack(fs.Linear(15, 20), fs.Linear(20, 64), steps=16)
     sizes = {"stack": stack, "noise_size": 5, "image_shape": (8, 8), "num_classes": 10}
@@ -69,6 +77,7 @@ def test_sizes_of_a_generator_are_checked():
         ({"num_classes": -1}, ValueError, ("num_classes", "-1")),
         ({"image_shape": (8, 9)}, ValueError, ("image_shape", "(64,)", "(8, 9)")),
         ({"image_shape": (64,)}, ValueError, ("image_shape", "(64,)")),
+        ({"image_shape": 64}, ValueError, ("image_shape", "64")),
         ({"prior": torch.ones(5, 16)}, ValueError, ("(5, 17)", "(5, 16)")),
     ):
         with refused(error, *words):

@@ -206,6 +206,14 @@ class Wrapped(torch.nn.Module):
             for other in ({"weight": WEIGHT + 1e-5}, {"weight": WEIGHT, "label_smoothing": 0.5}, {})
         ],
         (functools.partial(earliness, power=1.0), functools.partial(earliness, power=2.0)),
+        *[
+            (functools.partial(earliness, make(WEIGHT)), functools.partial(earliness, make(WEIGHT + 1e-5)))
+            for make in (torch.Tensor.numpy, lambda weight: {"weights": [weight]})
+        ],
+        (
+            functools.partial(earliness, firstspike.Spikes([[1, 2]], 4)),
+            functools.partial(earliness, firstspike.Spikes([[1, 2]], 8)),
+        ),
         (Wrapped(torch.nn.MSELoss()), Wrapped(torch.nn.L1Loss())),
         (Wrapped(torch.nn.MSELoss()), Wrapped(torch.nn.MSELoss(), power=2.0)),
     ],

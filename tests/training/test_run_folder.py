@@ -61,7 +61,7 @@ def test_a_configuration_with_other_files_is_left_alone(tmp_path, name, text):
     foreign = tmp_path / "foreign"
     foreign.mkdir()
     (foreign / "config.json").write_text('{"model_type": "bert"}')
-    with pytest.raises(InputError, match="holds a run already"):
+    with pytest.raises(InputError, match="that is of no run that this firstspike reads"):
         RunFolder.create(foreign, "ann-gan", CONFIG, 0)
     assert [path.name for path in foreign.iterdir()] == ["config.json"]
 

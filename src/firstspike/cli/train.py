@@ -54,8 +54,8 @@ def add_parser(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> 
         default=[],
         dest="changes",
         metavar="FIELD=VALUE",
-        help="change a field of the recipe, dotted within another, as neuron.scale=2; firstspike presets "
-        "PRESET lists them; may be given several times",
+        help="change a field of the recipe, dotted within another, as augmentation.shift_px=1; "
+        "firstspike presets PRESET lists them; may be given several times",
     )
     parser.add_argument(
         "--seed", type=seed, default=0, metavar="S", help="of everything random (default: 0)"

@@ -76,10 +76,11 @@ def _integers(name: str, values: Any) -> np.ndarray:
 
 
 def _sensor(sensor: Any) -> tuple[int, int]:
-    sides = tuple(sensor) if isinstance(sensor, Sequence | np.ndarray) else ()
-    if len(sides) != 2:
-        raise InputError(f"sensor must be (height, width), found {sensor!r}")
-    height, width = (check_integer("Recording", "sensor", side, low=1) for side in sides)
+    sides = np.asarray(sensor)
+    # Rows and columns are kept as int16.
+    if sides.shape != (2,) or sides.dtype.kind not in "iu" or sides.min() < 1 or sides.max() >= 2**15:
+        raise InputError(f"sensor must be (height, width), integers in 1 ... 32,767, found {sensor!r}")
+    height, width = map(int, sides)
     return height, width
 
 
@@ -208,9 +209,8 @@ def frames(recordings: Sequence[Recording], steps: int, duration_us: int | None 
 
 def _first(recording: Recording, steps: int, duration_us: int | None) -> np.ndarray:
     step, place = _steps(recording, steps, duration_us)
-    first = np.full(
-        2 * recording.sensor[0] * recording.sensor[1], steps, np.uint8 if steps < 256 else np.int32
-    )
+    dtype = np.uint8 if steps < 256 else np.int32
+    first = np.full(2 * recording.sensor[0] * recording.sensor[1], steps, dtype)
     # Backwards, so that the earliest event of a place is written last.
     first[place[::-1]] = step[::-1]
     return first.reshape(2, *recording.sensor)

@@ -13,6 +13,7 @@ from firstspike.experiments.pictures import ANIMATION_COLOURS, RASTER_COLOURS, d
 from firstspike.experiments.run import measure_all, write_report
 from firstspike.experiments.spec import Column, Experiment, Finished, Measured, Picture, Table
 from firstspike.plot import sample_comparison, sample_grid
+from firstspike.support import InputError, option
 from firstspike.training.run import train
 from firstspike.training.threads import threads_kept
 
@@ -34,8 +35,11 @@ def demo(
         resume: go on with a demo that was interrupted.
 
     Raises:
-        InputError: `out` holds a demo already and `resume` is false.
+        InputError: `out` holds a demo already and `resume` is false, or something else.
     """
+    held = {entry.name for entry in out.iterdir()} if out.is_dir() else set()
+    if held and not held & set(FOLDERS.values()):
+        raise InputError(f"{out} is not empty and holds no demo; give another {option('out')}")
     options = Options(out, seeds=(seed,), epochs=epochs)
     runs = {}
     for run in DEMO.runs:

@@ -1,6 +1,7 @@
 """Spiking-GAN (Kotariya & Ganguly, arXiv 2106.15420), and the ANN GAN of equal size."""
 
 import math
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -52,9 +53,9 @@ class SpikingGenerator(torch.nn.Module):
         self.stack = stack
         self.noise_size = check_integer("SpikingGenerator", "noise_size", noise_size, low=1)
         self.num_classes = check_integer("SpikingGenerator", "num_classes", num_classes, low=0)
-        self.image_shape = image_shape
+        self.image_shape = tuple(image_shape) if isinstance(image_shape, Sequence) else ()
         pixels = stack.shapes(self.in_shape)[-1]
-        if len(image_shape) not in (2, 3) or math.prod(pixels) != math.prod(image_shape):
+        if len(self.image_shape) not in (2, 3) or math.prod(pixels) != math.prod(self.image_shape):
             raise ValueError(
                 "image_shape must be (height, width) or (channels, height, width), of as many pixels as "
                 f"the last layer gives, {pixels}; found {image_shape}"

@@ -193,12 +193,8 @@ def _check_layer(depth: int, layer: Any) -> None:
     if isinstance(layer, torch.nn.Module) and hasattr(layer, "neuron"):
         return
     kind = layer if isinstance(layer, type) else type(layer)
-    name = (
-        kind.__name__
-        if kind.__module__ == "builtins"
-        else f"{kind.__module__.removesuffix(f'.{kind.__name__.lower()}')}.{kind.__name__}"
-    )
-    advice = "take firstspike's layers, Linear for instance, whose neuron stands for the activation"
+    name = f"{kind.__module__}.{kind.__qualname__}".removeprefix("builtins.")
+    advice = "take firstspike's own, Linear or Conv2d for instance, whose neuron stands for the activation"
     if isinstance(layer, torch.nn.Flatten):
         advice = "leave it out: maps are flattened before a fully connected layer"
     elif isinstance(layer, Sequence | Stack | torch.nn.Sequential | torch.nn.ModuleList):

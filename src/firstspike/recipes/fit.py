@@ -14,7 +14,7 @@ from firstspike.support import InputError
 
 @dataclass(frozen=True, kw_only=True)
 class Fit(Classifier):
-    """What `fit` was asked to do, as far as a file can hold it; its module and loss are named only.
+    """What `fit` was asked to do, as far as a file can hold it; its module and loss as they print.
 
     Attributes:
         network, loss: names of the module's class and of the loss function, with the arguments that a

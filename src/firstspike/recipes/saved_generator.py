@@ -38,7 +38,11 @@ class SavedGenerator(NotTrained, GenerativeRecipe):
         stack = built(self.network)
         prior = torch.zeros(self.noise_size, stack.steps + 1) if self.prior else None
         made_of = shape[1:] if shape[0] == 1 else shape
-        return SpikingGenerator(stack, self.noise_size, made_of, classes if self.conditional else 0, prior)
+        labels = classes if self.conditional else 0
+        try:
+            return SpikingGenerator(stack, self.noise_size, made_of, labels, prior)
+        except ValueError as error:
+            raise InputError(f"the saved generator does not fit its configuration: {error}") from error
 
     def generator(self, model: torch.nn.Module) -> Generator:
         """Return the generator."""

@@ -8,9 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
-from torch.utils._pytree import tree_leaves
+from torch.utils._pytree import tree_leaves, tree_map
 
 from firstspike.data import Dataset, ImageSet, Source, load, own
 from firstspike.data.own_data import fingerprint, pair
@@ -297,7 +298,7 @@ def _fitting(
 def _tensors(values: Any) -> list[Tensor]:
     """All tensors of a tree; of spikes the times and the window."""
     leaves: list[Tensor] = []
-    for leaf in tree_leaves(values, is_leaf=lambda value: isinstance(value, Spikes)):
+    for leaf in tree_leaves(values, is_leaf=_is_spikes):
         if isinstance(leaf, Spikes):
             leaves += leaf.times, torch.tensor(leaf.steps)
         elif isinstance(leaf, Tensor):
@@ -325,10 +326,18 @@ def _fields(module: torch.nn.Module) -> str:
 
 
 def _shown(value: Any) -> str:
-    """An argument in words, of a tensor the SHA-256."""
-    if isinstance(value, Tensor):
-        return f"tensor {fingerprint([value])}"
-    return _ADDRESS.sub("", repr(value))
+    """An argument in words; of what is a tensor, spikes or an array within it the SHA-256."""
+
+    def summed(leaf: Any) -> Any:
+        numbers = isinstance(leaf, np.ndarray) and leaf.dtype != object
+        tensors = [torch.from_numpy(leaf)] if numbers else _tensors(leaf)
+        return f"sha256 {fingerprint(tensors)}" if tensors else leaf
+
+    return _ADDRESS.sub("", repr(tree_map(summed, value, is_leaf=_is_spikes)))
+
+
+def _is_spikes(value: Any) -> bool:
+    return isinstance(value, Spikes)
 
 
 def _device(module: torch.nn.Module) -> torch.device:

@@ -98,14 +98,11 @@ class RunFolder:
             OSError: the folder cannot be read.
         """
         if (path / "config.json").exists():
-            begun = not _is_a_mere_start(path)
-            if not begun and not resume:
-                return None
+            begun = _has_begun(path)
             if not resume:
-                raise InputError(
-                    f"{path} holds a run already; give another {option('out')}, or {option('resume')} to "
-                    "go on with it"
-                )
+                if not begun:
+                    return None
+                raise _not_free(path)
             found = RunFolder.open(path)
             if not found.config.trainable:
                 raise InputError(
@@ -120,9 +117,9 @@ class RunFolder:
                 )
                 if old != new
             ]
-            if differ and not begun:
-                return None
             if differ:
+                if not begun:
+                    return None
                 raise InputError(
                     f"{path} holds another run: {'; '.join(differ)}; give another {option('out')}"
                 )
@@ -337,8 +334,8 @@ def _first_difference(old: Any, new: Any) -> tuple[Any, Any]:
     return one.strip(), two.strip()
 
 
-def _is_a_mere_start(path: Path) -> bool:
-    """Whether a folder holds the configuration of a run and nothing else, so that no epoch was finished."""
+def _has_begun(path: Path) -> bool:
+    """Whether a folder holds more than what a run writes before its first finished epoch."""
     visible = {
         entry.relative_to(path).as_posix()
         for folder in (path, path / "state")
@@ -346,10 +343,23 @@ def _is_a_mere_start(path: Path) -> bool:
         if not entry.name.startswith(".")
     }
     # The diagnosis begins before the first epoch, and a kill may leave the state's folder empty.
-    if not visible <= {"config.json", "diagnosis.jsonl", "state"}:
-        return False
+    return not (visible <= {"config.json", "diagnosis.jsonl", "state"} and _opens(path))
+
+
+def _opens(path: Path) -> bool:
     try:
         RunFolder.open(path)
     except InputError:
         return False
     return True
+
+
+def _not_free(path: Path) -> InputError:
+    if not _opens(path):
+        return InputError(
+            f"{path} holds a config.json that is of no run that this firstspike reads; give another "
+            f"{option('out')}"
+        )
+    return InputError(
+        f"{path} holds a run already; give another {option('out')}, or {option('resume')} to go on with it"
+    )

@@ -207,8 +207,8 @@ def _images(calibration: Any) -> Tensor:
     try:
         images = as_images(calibration)
     except ValueError as error:
-        hint = "; or give them before their normalisation, and its mean and std"
-        hint = hint if _below_0(calibration) else ""
+        below_0 = bool((torch.as_tensor(calibration) < 0).any())
+        hint = "; or give them before their normalisation, and its mean and std" if below_0 else ""
         raise ValueError(f"calibration: {error}{hint}") from error
     if images.dim() < 2 or len(images) < 2:
         raise ValueError(
@@ -217,10 +217,6 @@ def _images(calibration: Any) -> Tensor:
         )
     # A copy: a tensor made in inference mode cannot be used outside of it.
     return images.float() / 255 if images.dtype == torch.uint8 else images.float().clone()
-
-
-def _below_0(values: Any) -> bool:
-    return bool((torch.as_tensor(values) < 0).any())
 
 
 def _check_read(graph: Graph, found: Tensor, expected: Tensor) -> None:
