@@ -207,7 +207,7 @@ def test_reading_membranes_moves_the_statistics_once():
 
 
 def test_what_a_single_spike_network_cannot_be():
-    with pytest.raises(ValueError, match="code must be 'current' or 'latency', found 'rate'"):
+    with pytest.raises(ValueError, match="code must be one of current, latency; found 'rate'"):
         network(code="rate")
     with pytest.raises(ValueError, match="move the statistics of a batch normalisation twice"):
         network(neuron=RasterNeuron(recompute=True), weights=RasterWeights(norm="batch"))
