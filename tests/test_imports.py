@@ -12,7 +12,9 @@ ROOT = Path(next(iter(firstspike.__path__)))
 # ARCHITECTURE's order. A new part is entered where it stands.
 ORDER = [
     "support",
+    "inputs",
     "spikes",
+    "codes",
     "kernels",
     "neurons",
     "nn",

@@ -9,6 +9,9 @@ from firstspike import recipes as recipes
 from firstspike import sklearn as sklearn
 from firstspike import tensorboard as tensorboard
 from firstspike import weights as weights
+from firstspike.codes import decode_latency as decode_latency
+from firstspike.codes import encode_count as encode_count
+from firstspike.codes import encode_latency as encode_latency
 from firstspike.data import Dataset as Dataset
 from firstspike.data import ImageSet as ImageSet
 from firstspike.decision import FirstSpike as FirstSpike
@@ -66,9 +69,6 @@ from firstspike.recipes.base import Classifier as Classifier
 from firstspike.recipes.base import Recipe as Recipe
 from firstspike.recipes.presets import Preset as Preset
 from firstspike.spikes import Spikes as Spikes
-from firstspike.spikes import decode_latency as decode_latency
-from firstspike.spikes import encode_count as encode_count
-from firstspike.spikes import encode_latency as encode_latency
 from firstspike.support import InputError as InputError
 from firstspike.training.evaluation import evaluate as evaluate
 from firstspike.training.fit import Fitted as Fitted

@@ -7,7 +7,8 @@ from typing import Any, Literal, Protocol, get_args
 import torch
 from torch import Tensor
 
-from firstspike.spikes import Spikes, check_labels, check_spikes
+from firstspike.inputs import check_labels
+from firstspike.spikes import Spikes, check_spikes
 from firstspike.support import check_choice, check_integer, check_numbers
 
 Ties = Literal["wrong", "label"]
@@ -103,7 +104,7 @@ class Verdict:
             labels: integers ``(batch,)``.
 
         Raises:
-            TypeError, ValueError: see `firstspike.spikes.check_labels`.
+            TypeError, ValueError: see `firstspike.inputs.check_labels`.
         """
         wanted = check_labels(labels, *self.leading.shape).to(self.label.device)
         right = self.label == wanted

@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from firstspike.spikes import Spikes, check_labels, check_spikes
+from firstspike.inputs import check_labels
+from firstspike.spikes import Spikes, check_spikes
 from firstspike.support import check_choice, check_integer, check_number
 
 
@@ -24,7 +25,7 @@ def relative_targets(out: Spikes, labels: Any, gamma: float = 3.0) -> Tensor:
 
     Args:
         out: output spikes ``(batch, classes)``.
-        labels: integers ``(batch,)``, see `firstspike.spikes.check_labels`.
+        labels: integers ``(batch,)``, see `firstspike.inputs.check_labels`.
         gamma: margin in steps, 0 ... T.
     """
     column = _column(labels, out)
@@ -115,7 +116,7 @@ def first_spike_cross_entropy(
         label_smoothing: share of the target that goes to all classes alike.
 
     Raises:
-        TypeError, ValueError: labels, see `firstspike.spikes.check_labels`; a number out of range.
+        TypeError, ValueError: labels, see `firstspike.inputs.check_labels`; a number out of range.
     """
     name = "first_spike_cross_entropy"
     sharpness = check_number(name, "sharpness", sharpness, low=0, above=True)

@@ -10,10 +10,11 @@ import torch
 from torch import Tensor
 
 from firstspike.decision import FirstSpike, Score
+from firstspike.inputs import check_labels
 from firstspike.kernels.cpu import s4nn as kernel
 from firstspike.kernels.cpu.vectors import LANES
 from firstspike.nn import Layer
-from firstspike.spikes import Spikes, check_labels, check_spikes
+from firstspike.spikes import Spikes, check_spikes
 from firstspike.support import check_choice, check_num_steps, check_number, check_numbers
 
 TargetKind = Literal["relative", "aggressive"]

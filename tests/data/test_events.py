@@ -9,11 +9,11 @@ from builders import refused
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from firstspike.codes import encode_latency
 from firstspike.data import load, n_mnist
 from firstspike.data.dvs_gesture import load_dvs_gesture, read_dvs_gesture
 from firstspike.data.events import EventSet, Recording, first_spikes, frames
 from firstspike.data.n_mnist import load_n_mnist, read_n_mnist, recorded_images
-from firstspike.spikes import encode_latency
 from firstspike.support import InputError
 
 

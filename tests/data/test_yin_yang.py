@@ -9,9 +9,9 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from firstspike.codes import encode_latency
 from firstspike.data import SPLITS, load
 from firstspike.data.yin_yang import DOT, YANG, YIN, region
-from firstspike.spikes import encode_latency
 
 
 def expected_class(x, y):

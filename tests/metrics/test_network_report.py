@@ -11,6 +11,7 @@ from builders import refused, seeded
 from torch import Tensor
 
 import firstspike
+from firstspike.codes import encode_latency
 from firstspike.decision import Votes
 from firstspike.metrics.cost import spikes_per_layer, spikes_to_decision, synaptic_operations
 from firstspike.metrics.report import Report, report
@@ -22,7 +23,7 @@ from firstspike.models.spiking_form import spiking_form
 from firstspike.models.window import WindowNetwork
 from firstspike.neurons import Causal, Neuron, Window
 from firstspike.nn import AvgPool2d, Conv2d, Linear, Stack
-from firstspike.spikes import Spikes, encode_latency
+from firstspike.spikes import Spikes
 
 T, CLASSES = 16, 4
 

@@ -5,13 +5,13 @@ import torch
 from builders import refused
 
 from firstspike.decision import Votes
+from firstspike.inputs import as_images
 from firstspike.models.images import levels
 from firstspike.models.patches.network import OneStepNetwork
 from firstspike.models.patches.settings import PatchCarry
 from firstspike.models.raster.network import RasterNetwork
 from firstspike.models.raster.settings import RasterNeuron, RasterWeights
 from firstspike.models.window import WindowNetwork
-from firstspike.spikes import as_images
 
 SHAPE = (1, 16, 16)
 

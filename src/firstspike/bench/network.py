@@ -17,6 +17,7 @@ from filelock import FileLock
 from torch import Tensor
 from torch.nn import functional as F
 
+from firstspike.codes import encode_latency
 from firstspike.data import ImageSet, load
 from firstspike.losses import aggressive_targets, temporal_least_squares
 from firstspike.neurons import Causal
@@ -24,7 +25,7 @@ from firstspike.nn import Layer, Linear, Stack
 from firstspike.recipes import preset
 from firstspike.recipes.fields import to_json
 from firstspike.recipes.shallow import ShallowRecipe
-from firstspike.spikes import Spikes, encode_latency
+from firstspike.spikes import Spikes
 from firstspike.support import InputError, cache_dir
 from firstspike.training.loop import train_recipe
 from firstspike.training.run_folder import RunFolder

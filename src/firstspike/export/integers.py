@@ -12,12 +12,13 @@ import torch
 from torch import Tensor
 
 from firstspike.export.rounding import by_output
+from firstspike.inputs import as_images
 from firstspike.kernels.dispatch import kernels_for
 from firstspike.neurons import Causal, Synapses
 from firstspike.nn import Stack
 from firstspike.nn.geometry import Shape
 from firstspike.nn.wiring import Dense, Wiring
-from firstspike.spikes import Spikes, as_images
+from firstspike.spikes import Spikes
 
 # The largest membrane of 16 bits, less one for a level that is never reached.
 _NARROW = 2**15 - 2

@@ -16,11 +16,11 @@ import torch
 from firstspike.export.integers import IntegerNetwork
 from firstspike.export.tables import check_drawn, intensities, tables
 from firstspike.export.whole import whole
+from firstspike.inputs import as_images, check_labels
 from firstspike.models.gan import SpikingGenerator
 from firstspike.models.spiking_form import SpikingForm
 from firstspike.nn import Stack
 from firstspike.nn.geometry import Shape
-from firstspike.spikes import as_images, check_labels
 from firstspike.support import InputError, expanded, write_text
 
 # Test images on a page; each costs its pixels and a third.

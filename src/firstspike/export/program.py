@@ -15,6 +15,7 @@ from firstspike.decision import FirstSpike
 from firstspike.export.integers import IntegerCausal, IntegerNetwork
 from firstspike.export.tables import ConnectionTable, LayerTable, Tables, check_drawn, intensities, tables
 from firstspike.export.whole import whole
+from firstspike.inputs import as_images
 from firstspike.metrics.cost import (
     spikes_per_layer,
     spikes_to_decision,
@@ -25,7 +26,6 @@ from firstspike.models.gan import SpikingGenerator
 from firstspike.models.spiking_form import SpikingForm
 from firstspike.nn import Stack
 from firstspike.nn.geometry import Shape
-from firstspike.spikes import as_images
 from firstspike.support import atomic_folder, expanded
 
 _TEMPLATES = files("firstspike.export") / "c_program"

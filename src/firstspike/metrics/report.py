@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from firstspike.decision import FirstSpike, Score, largest
+from firstspike.inputs import as_tensor, check_labels
 from firstspike.metrics.cost import (
     ADD_PJ,
     MULTIPLY_ADD_PJ,
@@ -24,7 +25,7 @@ from firstspike.models.raster.network import RasterNetwork
 from firstspike.models.spiking_form import SpikingForm, spiking_form
 from firstspike.models.window import WindowNetwork
 from firstspike.nn import AvgPool2d, Stack
-from firstspike.spikes import Spikes, as_tensor, check_labels, check_spikes
+from firstspike.spikes import Spikes, check_spikes
 from firstspike.support import check_integer
 
 # A tie that holds the label counts as right (S4NN's and Spiking-GAN's evaluation).

@@ -13,12 +13,12 @@ from torch import Tensor
 from torch.nn import functional as F
 from torch.nn.utils.parametrizations import spectral_norm
 
+from firstspike.codes import encode_latency
 from firstspike.models.gan import NOISE_LEVELS, SpikingGenerator, bytes_of, checked_labels, with_one_hot
 from firstspike.models.quantised import fire, quantise
 from firstspike.neurons import Window
 from firstspike.nn import Conv2d, ConvTranspose2d, Layer, Stack
 from firstspike.nn.normed import NormedConnection, connect, round_to_grid
-from firstspike.spikes import encode_latency
 from firstspike.support import InputError
 
 # Two layers of stride 2 lead from the smallest maps to the image and back.

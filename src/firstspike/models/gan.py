@@ -7,8 +7,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from firstspike.inputs import check_labels
 from firstspike.nn import Stack
-from firstspike.spikes import Spikes, check_labels, check_spikes
+from firstspike.spikes import Spikes, check_spikes
 from firstspike.support import check_integer
 
 NOISE_LEVELS = 256
@@ -201,7 +202,7 @@ def checked_labels(labels: Tensor | None, count: int, num_classes: int) -> Tenso
 
     Raises:
         ValueError: a conditional network without labels, or the other way round.
-        TypeError, ValueError: see `firstspike.spikes.check_labels`.
+        TypeError, ValueError: see `firstspike.inputs.check_labels`.
     """
     if num_classes and labels is None:
         raise ValueError(f"this network is conditional; give labels 0 ... {num_classes - 1}, one a sample")

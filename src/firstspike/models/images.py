@@ -5,8 +5,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from firstspike.inputs import as_images
 from firstspike.models.layout import Shape
-from firstspike.spikes import as_images
 
 
 def check_maps(images: Any, in_shape: Shape) -> Tensor:

@@ -8,6 +8,7 @@ from typing import Any, TypeVar, cast
 import torch
 from torch import Tensor
 
+from firstspike.codes import encode_latency
 from firstspike.decision import Decoder, FirstSpike
 from firstspike.models.images import check_maps
 from firstspike.models.layout import Conv, Full, Pool, Residual, Shape
@@ -18,7 +19,7 @@ from firstspike.neurons import Causal, Window
 from firstspike.nn import Connection, EarliestPool2d, Layer, Stack
 from firstspike.nn.normed import GRID_BITS
 from firstspike.nn.wiring import Convolution, Dense, Wiring
-from firstspike.spikes import Spikes, encode_latency
+from firstspike.spikes import Spikes
 
 C = TypeVar("C", bound=Connection)
 

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from firstspike.codes import encode_latency
 from firstspike.models.images import check_maps
 from firstspike.models.layout import (
     Conv,
@@ -30,7 +31,7 @@ from firstspike.models.quantised import fire, quantise, quantise_and_add_up
 from firstspike.neurons import Window
 from firstspike.nn.largest import max_pool
 from firstspike.nn.normed import NormedConnection, connect, round_to_grid
-from firstspike.spikes import Spikes, encode_latency
+from firstspike.spikes import Spikes
 from firstspike.support import check_num_steps, check_number
 
 PARTS: tuple[type[Conv | Whiten | Residual | Pool | Full], ...] = (Conv, Whiten, Residual, Pool, Full)
@@ -85,7 +86,7 @@ class NormedNetwork(torch.nn.Module):
 
     What a hidden layer passes on is a ReLU in units of `clip`, clipped there and rounded to `levels` as a
     window neuron's is, or as it is. The field `dtype` is the precision of hidden values and membranes
-    during training, as for `RasterNetwork`. Images are what `firstspike.spikes.as_images` takes.
+    during training, as for `RasterNetwork`. Images are what `firstspike.inputs.as_images` takes.
 
     Args:
         layout: the hidden layers, as `firstspike.models.layout.parse_layout` reads them: convolutions,

@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 from torch.autograd.function import FunctionCtx
 
-from firstspike.spikes import Spikes, decode_latency, encode_latency
+from firstspike.codes import decode_latency, encode_latency
+from firstspike.spikes import Spikes
 from firstspike.support import check_choice, check_dataclass
 
 _LARGEST = sys.float_info.max

@@ -6,10 +6,11 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
+from firstspike.codes import encode_latency
 from firstspike.kernels.cpu import phased as kernel
 from firstspike.kernels.untraced import untraced
 from firstspike.neurons.base import Neuron, Synapses, check_on_cpu, check_read, once
-from firstspike.spikes import Spikes, encode_latency
+from firstspike.spikes import Spikes
 from firstspike.support import check_integer, check_numbers
 
 

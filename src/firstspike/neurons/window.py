@@ -7,10 +7,11 @@ from typing import Any, Literal, get_args
 import torch
 from torch import Tensor
 
+from firstspike.codes import Rounding, encode_latency
 from firstspike.kernels.cpu import window as kernel
 from firstspike.kernels.untraced import untraced
 from firstspike.neurons.base import Neuron, Quantiser, Synapses, check_field, once
-from firstspike.spikes import Rounding, Spikes, encode_latency
+from firstspike.spikes import Spikes
 from firstspike.support import check_num_steps, check_numbers
 
 Saturation = Literal["closed", "one_sided", "smooth", "open"]

@@ -6,11 +6,12 @@ from typing import Any, cast
 import torch
 from torch import Tensor
 
+from firstspike.inputs import as_images
 from firstspike.neurons import Neuron
 from firstspike.nn.geometry import Shape
 from firstspike.nn.layers import Layer
 from firstspike.nn.pool import AvgPool2d
-from firstspike.spikes import Spikes, as_images, check_spikes
+from firstspike.spikes import Spikes, check_spikes
 from firstspike.support import check_num_steps
 
 

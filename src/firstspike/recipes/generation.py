@@ -9,6 +9,7 @@ from typing import Annotated, Any, ClassVar
 import torch
 from torch import Tensor
 
+from firstspike.codes import encode_latency
 from firstspike.data import ImageSet
 from firstspike.metrics.controls import (
     GenerationQuality,
@@ -22,7 +23,6 @@ from firstspike.metrics.sampling import Generator, Samples, generation_cost, sam
 from firstspike.models.conv_gan import Levels, check_sides
 from firstspike.recipes.base import MixedPrecision, Recipe, maps
 from firstspike.recipes.fields import Count, Range, ShareBelowOne
-from firstspike.spikes import encode_latency
 from firstspike.support import InputError
 
 SAMPLE_SEED = 1

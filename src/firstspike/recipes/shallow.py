@@ -10,6 +10,7 @@ from typing import Annotated, Any, ClassVar, Literal, Self, cast
 import torch
 from torch import Tensor
 
+from firstspike.codes import encode_latency
 from firstspike.data import Dataset, ImageSet, dataset
 from firstspike.losses import aggressive_targets, relative_targets, temporal_least_squares
 from firstspike.metrics.report import Progress, Report, report, stack_form
@@ -23,7 +24,7 @@ from firstspike.recipes.base import Classifier, LayerActivity
 from firstspike.recipes.fields import Checked, Count, NotNegative, Positive, Range, ShareBelowOne, Steps
 from firstspike.recipes.presets import Preset
 from firstspike.recipes.spike_losses import FirstSpikeLoss, SpikeLoss
-from firstspike.spikes import Spikes, encode_latency
+from firstspike.spikes import Spikes
 from firstspike.support import InputError
 
 SPIKING_GAN = "Kotariya & Ganguly 2021, arXiv 2106.15420 (Spiking-GAN)"

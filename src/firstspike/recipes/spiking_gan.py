@@ -9,6 +9,7 @@ from torch import Tensor
 
 from firstspike.data import ImageSet
 from firstspike.data.augment import shift
+from firstspike.inputs import as_images
 from firstspike.losses import gan_targets, temporal_least_squares
 from firstspike.metrics.sampling import Generator
 from firstspike.models.gan import AnnDiscriminator, AnnGenerator, SpikingDiscriminator, SpikingGenerator
@@ -18,7 +19,7 @@ from firstspike.recipes.base import Descend
 from firstspike.recipes.fields import Checked, Count, NotNegative, Range, Rate, Share, Steps
 from firstspike.recipes.generation import GenerativeRecipe
 from firstspike.recipes.presets import Preset
-from firstspike.spikes import Spikes, as_images
+from firstspike.spikes import Spikes
 from firstspike.support import InputError
 
 SPIKING_GAN = "Kotariya & Ganguly 2021, arXiv 2106.15420 (Spiking-GAN)"

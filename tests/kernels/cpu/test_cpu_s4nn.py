@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 from neurons.published_s4nn import DECAY, GAMMA, LEARNING_RATE, S4nn, T, draw_image
 from spike_cases import PATTERNS, draw_times
 
+from firstspike.codes import encode_latency
 from firstspike.online import S4NNRule, s4nn_epoch
-from firstspike.spikes import Spikes, encode_latency
+from firstspike.spikes import Spikes
 
 
 def plain_times(times_I: list[int], weight_OI: np.ndarray, threshold: float, steps: int) -> list[int]:

@@ -6,12 +6,12 @@ import pytest
 import torch
 from torch.nn import functional as F
 
+from firstspike.codes import encode_latency
 from firstspike.decision import Membrane, Votes
 from firstspike.models.raster.layers import RasterLayer
 from firstspike.models.raster.network import RasterNetwork
 from firstspike.models.raster.settings import RasterNeuron, RasterWeights
 from firstspike.nn.normed import GRID_BITS
-from firstspike.spikes import encode_latency
 from firstspike.support import InputError
 
 T = 6

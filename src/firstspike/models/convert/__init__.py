@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from firstspike.inputs import as_images
 from firstspike.models.convert import make
 from firstspike.models.convert.build import Builder
 from firstspike.models.convert.calibrate import Ranges, calibrate
@@ -22,7 +23,6 @@ from firstspike.models.convert.graph import Graph, MaxPool, Relay, Scale
 from firstspike.models.convert.read_onnx import read_onnx
 from firstspike.models.convert.read_torch import read_torch
 from firstspike.nn import Stack
-from firstspike.spikes import as_images
 from firstspike.support import MAX_NUM_STEPS, InputError, check_num_steps, check_number
 
 # Levels of the output's window for one of a layer's, and at least, unless asked otherwise: fewer tie.

@@ -54,7 +54,7 @@ class OneStepNetwork(torch.nn.Module):
         dropout: share of the head's inputs cut off during training.
 
     The field `dtype` is the precision of currents and membranes during training. Images are what
-    `firstspike.spikes.as_images` takes.
+    `firstspike.inputs.as_images` takes.
 
     Raises:
         InputError: a layout of other parts, or one that cannot take images of this size.

@@ -7,12 +7,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from firstspike.codes import encode_latency
 from firstspike.decision import Membrane, Votes
 from firstspike.models.images import check_maps, levels
 from firstspike.models.layout import Conv, Full, Pool, Shape, built, check_ends, layout_shapes, parse_layout
 from firstspike.models.raster.layers import RasterLayer, earliest_pool
 from firstspike.models.raster.settings import PARTS, RasterNeuron, RasterWeights
-from firstspike.spikes import Spikes, encode_latency
+from firstspike.spikes import Spikes
 from firstspike.support import InputError, check_choice, check_num_steps
 
 
@@ -34,7 +35,7 @@ class RasterNetwork(torch.nn.Module):
             `firstspike.models.window.WindowNetwork`.
 
     The field `dtype` is the precision of spikes and membranes: float32, or bfloat16 for training at half
-    the memory and time. Weights stay float32. Images are what `firstspike.spikes.as_images`
+    the memory and time. Weights stay float32. Images are what `firstspike.inputs.as_images`
     takes.
 
     Raises:

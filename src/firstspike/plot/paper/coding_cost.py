@@ -6,9 +6,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
+from firstspike.codes import encode_count, encode_latency
 from firstspike.plot._arrays import ArrayLike, to_images
 from firstspike.plot._style import BLUE, MUTED, PALE, RED, new_figure, set_title, styled
-from firstspike.spikes import encode_count, encode_latency
 
 TTFS_SILENT = "first spike, black silent"
 TTFS_ALL = "first spike, every pixel"

@@ -4,9 +4,9 @@ import numpy as np
 import torch
 from matplotlib.figure import Figure
 
+from firstspike.codes import encode_latency
 from firstspike.plot._arrays import ArrayLike, to_image
 from firstspike.plot._style import BLUE, MUTED, early_to_late, new_figure, set_title, styled
-from firstspike.spikes import encode_latency
 
 
 @styled()
