@@ -264,6 +264,8 @@ def test_layers_that_never_fit(layers: list[Any], words: tuple[str, ...]) -> Non
     ("layers", "words"),
     [
         ([Conv2d(1, 4, 3), torch.nn.Flatten(), Linear(36, 2)], ("layer 1", "Flatten", "leave it out")),
+        ([Conv2d(1, 4, 3), torch.nn.AvgPool2d(2)], ("layer 1", "firstspike's AvgPool2d")),
+        ([Conv2d(1, 4, 3), torch.nn.MaxPool2d(2)], ("layer 1", "EarliestPool2d")),
         ([[Linear(6, 5), Linear(5, 4)]], ("layer 0", "list", "Stack(*layers")),
         ([torch.nn.ModuleList([Linear(6, 5)])], ("ModuleList", "Stack(*layers")),
         ([Stack(Linear(6, 5), steps=64)], ("firstspike.nn.stack.Stack", "Stack(*layers")),

@@ -374,6 +374,16 @@ def test_spikes_are_taken_as_they_are(tmp_path):
     assert len(again.records) == 1
 
 
+@pytest.mark.parametrize("loss", [torch.nn.CrossEntropyLoss(), F.cross_entropy])
+def test_a_loss_of_numbers_gets_a_word_on_spikes(tmp_path, loss):
+    net = firstspike.Stack(firstspike.Linear(4, 3), steps=8)
+    data = firstspike.Spikes(torch.randint(0, 9, (8, 4)), 8), torch.arange(8) % 3
+    fit = functools.partial(firstspike.fit, net, data, epochs=1, out=tmp_path / "run", show_progress=False)
+    with refused(TypeError, "first_spike_cross_entropy", "out.values"):
+        fit(loss=loss)
+    assert "records" not in repr(fit(loss=lambda out, labels: loss(out.values, labels)))
+
+
 def test_a_validation_loss_that_is_nan_ends_the_training(tmp_path):
     inputs, targets = data(50, 2)
     with pytest.raises(Diverged, match=r"validation of epoch 1 gives NaN.*finished epochs are kept"):

@@ -198,6 +198,10 @@ def _check_layer(depth: int, layer: Any) -> None:
     advice = "take firstspike's own, Linear or Conv2d for instance, whose neuron stands for the activation"
     if isinstance(layer, torch.nn.Flatten):
         advice = "leave it out: maps are flattened before a fully connected layer"
+    elif isinstance(layer, torch.nn.AvgPool2d):
+        advice = "take firstspike's AvgPool2d"
+    elif isinstance(layer, torch.nn.MaxPool2d):
+        advice = "take EarliestPool2d: the earliest spike stands for the greatest number"
     elif isinstance(layer, Sequence | Stack | torch.nn.Sequential | torch.nn.ModuleList):
         advice = "give its layers one by one: Stack(*layers, steps=T)"
     raise TypeError(f"layer {depth} is no layer of spikes, found {name}; {advice}")

@@ -4,7 +4,7 @@ import functools
 import os
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -47,7 +47,7 @@ class Fitted:
     """
 
     model: torch.nn.Module
-    records: list[dict[str, Any]]
+    records: list[dict[str, Any]] = field(repr=False)
     path: Path
 
 
@@ -68,7 +68,20 @@ class _Fitting(Fit):
 
     def batch_loss(self, model: torch.nn.Module, images: Any, labels: Tensor) -> Tensor:
         """Return the function's value."""
-        return self.function(model(images), labels)
+        return self._value(model(images), labels)
+
+    def _value(self, out: Any, targets: Tensor) -> Tensor:
+        """The loss; one that asks for numbers gets a word on spikes."""
+        try:
+            return self.function(out, targets)
+        except TypeError as error:
+            if isinstance(out, Spikes) and "must be Tensor, not Spikes" in str(error):
+                raise TypeError(
+                    f"loss takes numbers, and the network gives Spikes: {error}; take a loss of spike "
+                    "times, first_spike_cross_entropy for instance, or read the spikes as numbers: lambda "
+                    "out, labels: loss(out.values, labels)"
+                ) from error
+            raise
 
     @torch.no_grad()
     def judge(self, model: torch.nn.Module, validation: Any) -> dict[str, Any]:
@@ -78,7 +91,7 @@ class _Fitting(Fit):
         device, total = _device(model), 0.0
         for start in range(0, len(inputs), self.batch_size):
             part = slice(start, start + self.batch_size)
-            loss = self.function(model(inputs[part].to(device)), targets[part].to(device))
+            loss = self._value(model(inputs[part].to(device)), targets[part].to(device))
             total += float(loss) * len(targets[part])
         return {"validation_loss": total / len(inputs)}
 
