@@ -70,8 +70,11 @@ def window_times(times, weight, bias, neuron, steps, out_steps):
     return out_steps - np.floor(share * out_steps + 1e-9)
 
 
-def test_a_classifiers_figures_are_those_of_its_weights(firstspike, classifier_run):
-    figures = one_object(firstspike("evaluate", classifier_run, "--json"))
+@pytest.mark.parametrize("windows", [{}, {"steps": 11}])
+def test_a_classifiers_figures_are_those_of_its_weights(firstspike, classifier_run, windows):
+    changes = [part for name, steps in windows.items() for part in ("--set", f"{name}={steps}")]
+    figures = one_object(firstspike("evaluate", classifier_run, "--json", *changes))
+    assert figures.get("windows", {}) == windows
     assert figures.keys() >= CLASSIFIER_FIGURES | HEADER
     assert {name: figures[name] for name in HEADER} == {
         "run": str(classifier_run),
@@ -82,7 +85,7 @@ def test_a_classifiers_figures_are_those_of_its_weights(firstspike, classifier_r
     }
     assert figures["decision_rule"] == "first spike; ties wrong; silence wrong"
 
-    config = json.loads((classifier_run / "config.json").read_text())["config"]
+    config = json.loads((classifier_run / "config.json").read_text())["config"] | windows
     weights = load_file(classifier_run / "model.safetensors")
     test = load("digits", "test")
     steps = config["steps"]

@@ -27,7 +27,9 @@ def causal_run(tmp_path_factory):
 
 
 @pytest.mark.skipif(not HAS_COMPILER, reason="there is no C compiler")
-@pytest.mark.parametrize("options", [(), ("--bits", 4), ("--per", "layer"), ("--fine-tune", 1)])
+@pytest.mark.parametrize(
+    "options", [(), ("--bits", 4), ("--per", "layer"), ("--fine-tune", 1), ("--set", "steps=12")]
+)
 def test_a_classifier_in_c_passes_its_own_check(firstspike, classifier_run, options):
     answer = firstspike("export", classifier_run, "--format", "c", "--out", "net", *options)
     assert answer.status == 0

@@ -7,6 +7,9 @@ import pytest
 from commands import contents
 from PIL import Image
 
+from firstspike import load
+from firstspike.metrics.sampling import sample
+
 
 def arrays(path):
     with np.load(path, allow_pickle=False) as file:
@@ -44,6 +47,14 @@ def test_a_label_is_asked_of_every_image(firstspike, gan_run):
     in_turn = sampled(firstspike, gan_run, "turn.npz")
     same = (of_four["images"] == in_turn["images"]).all((1, 2))
     assert same.tolist() == [index % 10 == 4 for index in range(25)]
+
+
+def test_a_trained_gan_draws_in_other_windows(firstspike, gan_run):
+    few = sampled(firstspike, gan_run, "few.npz", "--set", "steps=5")
+    assert set(np.unique(few["images"])) <= {255 * value // 5 for value in range(6)}
+    generator = load(gan_run, windows={"steps": 5})
+    assert generator.stack.steps == 5
+    assert np.array_equal(few["images"], sample(generator, 25).images.numpy())
 
 
 def test_an_unconditional_gan_has_no_labels(firstspike, digit_gan_run):

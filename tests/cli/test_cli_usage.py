@@ -123,6 +123,11 @@ REFUSED = [
         "unknown experiment 'nothing'; choose from aggressive-ttfs, cifar10, ettfs, generation, "
         "one-step, ramp, spiking-gan",
     ),
+    ("sample mnist-generator --count 3 --out a.png --set steps", "expected FIELD=VALUE, found 'steps'"),
+    (
+        "sample mnist-generator --count 3 --out a.png --set steps=8",
+        "mnist-generator has no window 'steps' to change; it has none",
+    ),
     ("reproduce spiking-gan --digits 10", "--digits: expected an integer, 0 ... 9, found '10'"),
     ("reproduce ettfs --device cuda", "experiment ettfs takes no --device; leave it out"),
     ("demo --epochs none", "1 or more, found 'none'"),

@@ -38,7 +38,7 @@ def test_each_preset_has_its_ann_and_the_variants_one_seed():
         assert run.minutes > 0
     variants = {run.name: run.config for run in experiment.runs if run.config is not None}
     short = {"epochs": generation.VARIANT_EPOCHS}
-    of_gan = {generation.BASE: {}, **generation.ABLATIONS, **generation.CURVE}
+    of_gan = {generation.BASE: {}, **generation.ABLATIONS, **generation.PENALTIES}
     expected = {name: short | changes for name, changes in of_gan.items()} | generation.USES
     for name, changes in expected.items():
         whole = preset(generation.VAE if name in generation.USES else generation.GAN).recipe
@@ -70,7 +70,8 @@ def test_report_and_figures(monkeypatch, tmp_path):
     monkeypatch.setattr(jobs, "preset", tiny)
     monkeypatch.setattr(generation, "ABLATIONS", {"no shifts": {"shift_px": 0}})
     monkeypatch.setattr(generation, "VARIANT_EPOCHS", 2)
-    monkeypatch.setattr(generation, "CURVE", {"8 steps": {"steps": 8}})
+    monkeypatch.setattr(generation, "PENALTIES", {"no penalty": {"spike_penalty": 0.0}})
+    monkeypatch.setattr(generation, "WINDOWS", (generation.HALF, (16, 64)))
     monkeypatch.setattr(generation, "USES", {"upper halves completed": {"corruption": "half"}})
     monkeypatch.setattr(generation, "load_n_mnist", few_recordings)
     digits = load("digits", "test")
@@ -82,15 +83,22 @@ def test_report_and_figures(monkeypatch, tmp_path):
     document = json.loads((results / "generation.json").read_text())
     rows = [[row[0] for row in table["rows"]] for table in document["tables"]]
     controls = ["training images", "pixels of the class mean"]
+    trained = "16 hidden, 64 pixel steps"
     assert rows == [
         ["`spiking-gan-conv`", "`ann-gan-conv`", *controls],
         ["`spiking-gan-conv-fashion`", "`ann-gan-conv-fashion`", *controls],
         ["`spiking-vae`", "`ann-vae`", *controls],
         ["`spiking-vae-fashion`", "`ann-vae-fashion`", *controls],
+        windows := ["16 hidden, 64 pixel steps, as trained", "8 hidden, 32 pixel steps", trained],
+        windows,
         [generation.BASE, "no shifts"],
-        [generation.BASE, "8 steps"],
+        [generation.BASE, "no penalty"],
     ]
     assert len(document["headlines"]) == 4
+    for name, found in document["windows"].items():
+        # In the windows of the training it is the same network.
+        assert found[trained].items() <= document["runs"][name][0].items()
+        assert found["8 hidden, 32 pixel steps"]["steps_per_image"] == 16 + 3 * 8 + 32
     pictures = {path.name for path in (tmp_path / "out" / "pictures").iterdir()}
     assert {f"{name}.png" for name in generation.PAIRED} <= pictures
     of_uses = (

@@ -5,6 +5,7 @@ import json
 
 import pytest
 import torch
+from builders import refused
 
 from firstspike.recipes import preset
 from firstspike.support import InputError
@@ -120,3 +121,18 @@ def test_weights_of_another_shape_or_not_finite_are_refused(tmp_path):
     run.save_model(broken.state_dict())
     with pytest.raises(InputError, match="NaN or infinite"):
         run.load_model(torch.nn.Linear(2, 2))
+
+
+def test_other_windows_are_those_of_the_recipe_and_written_nowhere(tmp_path):
+    config = preset("spiking-vae").recipe
+    run = RunFolder.create(tmp_path / "run", "spiking-vae", config, 0)
+    changed = run.with_windows({"steps": 8, "pixel_steps": "32"})
+    assert changed.config == dataclasses.replace(config, steps=8, pixel_steps=32)
+    assert RunFolder.open(run.path).config == config
+    for windows, message in (
+        ({"epochs": 3}, "run has no window 'epochs' to change; it has steps, latent_steps, pixel_steps"),
+        ({"steps": 1}, "SpikingVae.steps must be an integer in 2 ... 65535; found '1'"),
+        ({"steps": 8.5}, "integer"),
+    ):
+        with refused(InputError, message):
+            run.with_windows(windows)

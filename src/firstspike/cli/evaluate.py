@@ -4,7 +4,7 @@ import argparse
 import sys
 from contextlib import redirect_stdout
 
-from firstspike.cli.options import add_data_dir, add_threads, let_waiting_threads_sleep, path
+from firstspike.cli.options import add_data_dir, add_threads, add_windows, let_waiting_threads_sleep, path
 from firstspike.cli.output import print_json
 
 
@@ -32,6 +32,7 @@ def add_parser(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> 
     )
     parser.add_argument("--json", action="store_true", help="print one JSON object and nothing else")
     add_threads(parser, "the run's own")
+    add_windows(parser)
     parser.set_defaults(run=run)
 
 
@@ -49,7 +50,7 @@ def run(options: argparse.Namespace) -> None:
 
     torch.set_num_threads(options.threads or min(folder.threads, cores()))
     with redirect_stdout(sys.stderr):
-        figures = evaluate(folder, options.data_dir, data=options.data)
+        figures = evaluate(folder, options.data_dir, data=options.data, windows=dict(options.windows))
     if options.json:
         print_json(figures)
         return

@@ -5,7 +5,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from firstspike.cli.options import add_data_dir, between, path, positive
+from firstspike.cli.options import add_data_dir, add_windows, between, path, positive
 from firstspike.support import InputError, check_new_folder
 
 if TYPE_CHECKING:
@@ -52,6 +52,7 @@ def add_parser(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> 
         help="train so many epochs with rounded weights first; classifiers only",
     )
     add_data_dir(parser)
+    add_windows(parser)
     parser.set_defaults(run=run)
 
 
@@ -71,7 +72,7 @@ def run(options: argparse.Namespace) -> None:
 
     from firstspike.training.run_folder import RunFolder
 
-    folder = RunFolder.open(options.folder)
+    folder = RunFolder.open(options.folder).with_windows(dict(options.windows))
     if folder.path.resolve() in options.out.resolve().parents:
         raise InputError(f"{options.out} lies in the run itself; name another place")
     try:

@@ -49,6 +49,28 @@ def add_device(parser: argparse.ArgumentParser, what: str) -> None:
     )
 
 
+def add_windows(parser: argparse.ArgumentParser) -> None:
+    """Add ``--set`` of a verb that takes a trained run."""
+    parser.add_argument(
+        "--set",
+        type=change,
+        action="append",
+        default=[],
+        dest="windows",
+        metavar="WINDOW=T",
+        help="take the trained weights in a window of another length, as steps=8; firstspike presets "
+        "PRESET lists them; may be given several times",
+    )
+
+
+def change(text: str) -> tuple[str, str]:
+    """Return the name and the value of ``FIELD=VALUE``."""
+    name, equals, value = text.partition("=")
+    if not (name and equals):
+        raise argparse.ArgumentTypeError(f"expected FIELD=VALUE, found {text!r}")
+    return name.strip(), value.strip()
+
+
 def path(text: str) -> Path:
     """Return `text` as a path, with the home folder in place of a leading ``~``."""
     if not text:

@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from firstspike.cli.options import between, path, seed, whole
+from firstspike.cli.options import add_windows, between, path, seed, whole
 from firstspike.support import InputError, atomic_path
 
 if TYPE_CHECKING:
@@ -31,6 +31,7 @@ def add_parser(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> 
         "--label", type=whole, metavar="L", help="class, for a conditional GAN (default: all in turn)"
     )
     parser.add_argument("--out", type=path, required=True, metavar="FILE", help="FILE.png or FILE.npz")
+    add_windows(parser)
     parser.set_defaults(run=run)
 
 
@@ -41,7 +42,7 @@ def run(options: argparse.Namespace) -> None:
 
     from firstspike.training.run_folder import RunFolder
 
-    folder = RunFolder.open(options.folder)
+    folder = RunFolder.open(options.folder).with_windows(dict(options.windows))
     samples = folder.config.sample(folder.load(), options.count, options.seed, options.label)
     write_samples(samples, options.out)
     print(options.out)

@@ -8,6 +8,7 @@ from firstspike.cli.options import (
     add_data_dir,
     add_device,
     add_threads,
+    change,
     check_device,
     default_dataset,
     let_waiting_threads_sleep,
@@ -49,7 +50,7 @@ def add_parser(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> 
     parser.add_argument("--epochs", type=positive, metavar="N", help="instead of the preset's")
     parser.add_argument(
         "--set",
-        type=_change,
+        type=change,
         action="append",
         default=[],
         dest="changes",
@@ -80,13 +81,6 @@ def add_parser(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> 
     )
     add_threads(parser, "one for small steps of training, else two")
     parser.set_defaults(run=run, kept="finished epochs are kept, --resume goes on")
-
-
-def _change(text: str) -> tuple[str, str]:
-    name, equals, value = text.partition("=")
-    if not (name and equals):
-        raise argparse.ArgumentTypeError(f"expected FIELD=VALUE, found {text!r}")
-    return name.strip(), value.strip()
 
 
 def run(options: argparse.Namespace) -> None:

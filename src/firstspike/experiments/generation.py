@@ -21,6 +21,8 @@ from firstspike.experiments.spec import (
     sentence,
 )
 from firstspike.experiments.uses import SWEEP_US, EventReader, between, every_label
+from firstspike.metrics.features import feature_network
+from firstspike.metrics.sampling import generation_cost
 from firstspike.models.vae import Vae
 from firstspike.plot import sample_comparison, sample_grid
 from firstspike.recipes import preset
@@ -47,13 +49,13 @@ ABLATIONS: Mapping[str, Mapping[str, Any]] = {
     "the critic names the class": {"labels": "auxiliary"},
     "no moving average": {"ema": 0.0},
 }
-CURVE: Mapping[str, Mapping[str, Any]] = {
-    "8 hidden, 16 pixel steps": {"steps": 8, "pixel_steps": 16},
-    "8 hidden, 32 pixel steps": {"steps": 8, "pixel_steps": 32},
-    "16 hidden, 256 pixel steps": {"pixel_steps": 256},
+PENALTIES: Mapping[str, Mapping[str, Any]] = {
     "no spike penalty": {"spike_penalty": 0.0},
     "spike penalty 1": {"spike_penalty": 1.0},
 }
+# Windows of the hidden layers and of the pixels in which the trained weights are taken.
+HALF = (8, 32)
+WINDOWS = ((4, 16), HALF, (32, 128), (8, 64), (16, 32), (16, 256))
 # What an autoencoder that sees less gives back, and what the pictures call it.
 USES: Mapping[str, Mapping[str, Any]] = {
     "upper halves completed": {"corruption": "half"},
@@ -89,7 +91,7 @@ def generation() -> Experiment:
                     seeds=1,
                     minutes=VARIANT_MINUTES,
                 )
-                for name, changes in {BASE: {}, **ABLATIONS, **CURVE}.items()
+                for name, changes in {BASE: {}, **ABLATIONS, **PENALTIES}.items()
             ),
             *(
                 Run(VAE, changed(VAE, changes), variant=name, seeds=1, minutes=VAE_MINUTES)
@@ -97,6 +99,7 @@ def generation() -> Experiment:
             ),
         ],
         tables=lambda measured: list(_tables(measured)),
+        others=_others,
         headlines=_headlines,
         targets=_targets,
         pictures=_pictures,
@@ -110,6 +113,44 @@ def generation() -> Experiment:
 def changed(name: str, changes: Mapping[str, Any]) -> Recipe:
     """Return a preset's recipe with other fields."""
     return replace(preset(name).recipe, **changes)
+
+
+def _others(finished: Finished) -> Mapping[str, Any]:
+    """Figures of the convolutional GANs' first runs in other windows than they were trained with."""
+    return {
+        "windows": {name: _in_windows(finished, name) for name in (GAN, FASHION) if name in finished.runs}
+    }
+
+
+def _in_windows(finished: Finished, name: str) -> dict[str, dict[str, Any]]:
+    run, data_dir = finished.open(name), finished.options.data_dir
+    recipe = cast(SpikingConvGan, run.config)
+    test, train = recipe.data("test", data_dir), recipe.data("train", data_dir)
+    judges = [feature_network(recipe.dataset, data_dir, judge) for judge in ("first", "second")]
+    rows = {}
+    for steps, pixel_steps in WINDOWS:
+        changed = run.with_windows({"steps": steps, "pixel_steps": pixel_steps})
+        generator = cast(SpikingConvGan, changed.config).generator(changed.load())
+        samples, quality = recipe.generate(generator, test, train, *judges)
+        figures = {**quality.as_dict(), **generation_cost(generator, samples)}
+        rows[_windows(steps, pixel_steps)] = {"seed": run.seed, **figures}
+    return rows
+
+
+def _other_windows(measured: Measured) -> dict[str, dict[str, Row]]:
+    """Figures in other windows, of networks that were measured as trained."""
+    windows = measured.others.get("windows", {})
+    return {name: rows for name, rows in windows.items() if name in measured}
+
+
+def _as_trained(measured: Measured, name: str) -> Row:
+    """Figures of the run that was measured in other windows, in those that it was trained with."""
+    seed = next(iter(measured.others["windows"][name].values()))["seed"]
+    return next(run for run in measured.runs[name] if run["seed"] == seed)
+
+
+def _windows(steps: int, pixel_steps: int) -> str:
+    return f"{steps} hidden, {pixel_steps} pixel steps"
 
 
 def _beside(measured: Measured, names: list[str], columns: list[Column]) -> dict[str, Row]:
@@ -164,9 +205,23 @@ def _tables(measured: Measured) -> Iterator[Table]:
                     "hold for images of its 64 levels.",
                 ],
             )
+    for name, title in ((GAN, "MNIST"), (FASHION, "Fashion-MNIST")):
+        rows = _other_windows(measured).get(name)
+        if rows is None:
+            continue
+        recipe, trained = cast(SpikingConvGan, preset(name).recipe), _as_trained(measured, name)
+        yield Table(
+            f"{title}: the same weights in other windows, not trained again",
+            {
+                f"{_windows(recipe.steps, recipe.pixel_steps)}, as trained": trained,
+                **rows,
+            },
+            [*QUALITY[:-1], *COST[:-1]],
+            notes=[f"`{name}`, seed {trained['seed']}; 16 steps of noise."],
+        )
     for caption, variants in (
         ("What makes the GAN stable: one thing changed", ABLATIONS),
-        ("Quality against steps and spikes", CURVE),
+        ("Quality against spikes", PENALTIES),
     ):
         names = [name for name in (BASE, *variants) if name in measured]
         if len(names) > 1:
@@ -213,6 +268,11 @@ def _targets(measured: Measured) -> Iterator[Target]:
             if figure in ours:
                 bound = factor * ann[figure]["mean"]
                 yield Target(f"`{name}`", figure, ours[figure], bound, f"{factor:g} times the ANN's")
+    for name, rows in _other_windows(measured).items():
+        figure, trained = "frechet_distance", _as_trained(measured, name)
+        half = {"mean": rows[_windows(*HALF)][figure], "sd": None}
+        what = f"`{name}`, half the steps, seed {trained['seed']}"
+        yield Target(what, figure, half, 1.1 * trained[figure], "1.1 times that of all steps")
 
 
 def _pictures(finished: Finished) -> Iterator[Picture]:

@@ -1,5 +1,6 @@
 """A finished run's figures on the test set. The only place besides the experiments that opens it."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ def evaluate(
     data_dir: str | Path | None = None,
     *,
     data: Source = None,
+    windows: Mapping[str, Any] | None = None,
     show_progress: bool = True,
 ) -> dict[str, Any]:
     """Return every figure of `run` on the test set, ready for JSON.
@@ -23,14 +25,17 @@ def evaluate(
         data_dir: folder with the files of a data set that has a name.
         data: your own data that the run was trained on, as `firstspike.train` takes them, if they were
             arrays or have moved; those at a path are found again without.
+        windows: other lengths of the network's windows, in steps by the names of the recipe's fields, as
+            ``{"steps": 8}``; its weights are as they were trained.
         show_progress: draw a bar on stderr where that is a terminal and it takes long.
 
     Raises:
         InputError: there is no run, it is not finished or damaged, its data set is not to be had, or `data`
-            are others than those that it was trained on.
+            are others than those that it was trained on; or it has no such window.
     """
     if not isinstance(run, RunFolder):
         run = RunFolder.open(run)
+    run = run.with_windows(windows or {})
     # A run without usable weights is refused before data is fetched or a feature network trained.
     model = run.load()
     if data is not None:
@@ -46,5 +51,6 @@ def evaluate(
         "seed": run.seed,
         "dataset": str(recipe.dataset),
         "split": "test",
+        **({"windows": {name: getattr(recipe, name) for name in windows}} if windows else {}),
         **figures.as_dict(),
     }

@@ -1,8 +1,9 @@
 """Finished networks as run folders: made without a training here, or made small; and how all are loaded."""
 
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -75,15 +76,17 @@ def _save(path: Path, config: Recipe, tensors: dict[str, Tensor]) -> RunFolder:
     return replace(run, path=path)
 
 
-def load(path: str | Path) -> torch.nn.Module:
+def load(path: str | Path, *, windows: Mapping[str, Any] | None = None) -> torch.nn.Module:
     """Return a trained network in evaluation mode.
 
     Args:
         path: of a run folder, or the name of a built-in network: "mnist-classifier", a convolutional
             network of window neurons as a `Stack`, or "mnist-generator", a conditional `SpikingGenerator`.
+        windows: other lengths of its windows than it was trained with, in steps by the names of the
+            recipe's fields, as ``{"steps": 8}``.
 
     Raises:
-        InputError: there is no such run, it is not finished, or it is damaged.
+        InputError: there is no such run, it is not finished, or it is damaged; or it has no such window.
         OSError: it cannot be read.
 
     >>> import firstspike as fs
@@ -91,7 +94,7 @@ def load(path: str | Path) -> torch.nn.Module:
     >>> net.out_steps
     64
     """
-    return RunFolder.open(path).load()
+    return RunFolder.open(path).with_windows(windows or {}).load()
 
 
 def shrink(run: RunFolder, path: str | Path, *, bits: int = 8) -> RunFolder:

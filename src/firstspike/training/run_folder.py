@@ -23,7 +23,7 @@ from firstspike.data import Dataset
 from firstspike.models.precision import Precision
 from firstspike.recipes import Fit
 from firstspike.recipes.base import Recipe
-from firstspike.recipes.fields import flat, from_json, to_json
+from firstspike.recipes.fields import Steps, changed, field_kinds, flat, from_json, to_json
 from firstspike.support import (
     InputError,
     atomic_path,
@@ -282,6 +282,25 @@ class RunFolder:
             model = self.config.kept(self.config.build(*self.config.sizes()))
         self.load_model(model)
         return model.eval()
+
+    def with_windows(self, windows: Mapping[str, Any]) -> "RunFolder":
+        """Return the run with the same weights in windows of other lengths; nothing is written.
+
+        Args:
+            windows: lengths ``T`` in steps, integers or texts, by the names of the recipe's fields, such as
+                "steps" and "pixel_steps".
+
+        Raises:
+            InputError: the recipe has no window of that name, or refuses the length.
+        """
+        config = self.config
+        names = [name for name, kind in field_kinds(type(config)).items() if kind == Steps]
+        for name, steps in windows.items():
+            if name not in names:
+                has = ", ".join(names) or "none"
+                raise InputError(f"{self.path.name} has no window {name!r} to change; it has {has}")
+            config = changed(config, name, str(steps))
+        return replace(self, config=config)
 
     def load_model(self, module: torch.nn.Module) -> None:
         """Fill `module` with the run's weights.
