@@ -70,7 +70,7 @@ def window_times(times, weight, bias, neuron, steps, out_steps):
     return out_steps - np.floor(share * out_steps + 1e-9)
 
 
-@pytest.mark.parametrize("windows", [{}, {"steps": 11}])
+@pytest.mark.parametrize("windows", [{}, {"steps": 11, "hidden_neuron.steps": 9}])
 def test_a_classifiers_figures_are_those_of_its_weights(firstspike, classifier_run, windows):
     changes = [part for name, steps in windows.items() for part in ("--set", f"{name}={steps}")]
     figures = one_object(firstspike("evaluate", classifier_run, "--json", *changes))
@@ -85,7 +85,9 @@ def test_a_classifiers_figures_are_those_of_its_weights(firstspike, classifier_r
     }
     assert figures["decision_rule"] == "first spike; ties wrong; silence wrong"
 
-    config = json.loads((classifier_run / "config.json").read_text())["config"] | windows
+    config = json.loads((classifier_run / "config.json").read_text())["config"]
+    if windows:
+        config["steps"], config["hidden_neuron"]["steps"] = windows.values()
     weights = load_file(classifier_run / "model.safetensors")
     test = load("digits", "test")
     steps = config["steps"]

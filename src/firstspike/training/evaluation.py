@@ -1,6 +1,7 @@
 """A finished run's figures on the test set. The only place besides the experiments that opens it."""
 
 from collections.abc import Mapping
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +52,6 @@ def evaluate(
         "seed": run.seed,
         "dataset": str(recipe.dataset),
         "split": "test",
-        **({"windows": {name: getattr(recipe, name) for name in windows}} if windows else {}),
+        **({"windows": {name: attrgetter(name)(recipe) for name in windows}} if windows else {}),
         **figures.as_dict(),
     }

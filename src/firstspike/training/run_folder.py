@@ -23,7 +23,7 @@ from firstspike.data import Dataset
 from firstspike.models.precision import Precision
 from firstspike.recipes import Fit
 from firstspike.recipes.base import Recipe
-from firstspike.recipes.fields import Steps, changed, field_kinds, flat, from_json, to_json
+from firstspike.recipes.fields import changed, flat, from_json, to_json
 from firstspike.support import (
     InputError,
     atomic_path,
@@ -287,14 +287,14 @@ class RunFolder:
         """Return the run with the same weights in windows of other lengths; nothing is written.
 
         Args:
-            windows: lengths ``T`` in steps, integers or texts, by the names of the recipe's fields, such as
-                "steps" and "pixel_steps".
+            windows: lengths ``T`` in steps, integers or texts, by the dotted names of the recipe's fields,
+                such as "steps", "pixel_steps" and "hidden_neuron.steps".
 
         Raises:
             InputError: the recipe has no window of that name, or refuses the length.
         """
         config = self.config
-        names = [name for name, kind in field_kinds(type(config)).items() if kind == Steps]
+        names = [name for name, _ in flat(config) if name.endswith("steps")]
         for name, steps in windows.items():
             if name not in names:
                 has = ", ".join(names) or "none"
