@@ -37,6 +37,7 @@ def test_a_classifier_in_c_passes_its_own_check(firstspike, classifier_run, opti
     assert bool(answer.err) == ("--fine-tune" in options)
     assert answer.out.splitlines()[-1] == "net"
     assert answer.out.startswith("flash, bytes of tables ")
+    assert ("steps at most 12" in answer.out) == ("--set" in options)
     assert subprocess.run(["make", "-s", "-C", "net", "check"], check=False).returncode == 0
 
 

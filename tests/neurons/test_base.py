@@ -226,3 +226,24 @@ def test_a_layer_asks_for_a_neuron_where_it_once_took_the_steps() -> None:
         ):
             with refused(TypeError, "Neuron", "Window()", "steps"):
                 make(wrong)
+
+
+@pytest.mark.parametrize("neuron", SHIPPED, ids=repr)
+def test_weights_hold_in_another_window_where_the_neuron_says_so(neuron: Neuron) -> None:
+    """In a window four times as long a spike lies at the same share of it, to a step of the shorter one."""
+    if isinstance(neuron, Phased):
+        # Its phases are time steps.
+        assert not neuron.any_window()
+        return
+    layer = linear(neuron)
+    torch.nn.init.uniform_(layer.weight, -0.3, 0.6, generator=seeded(1))
+    short = draw_spikes(64, 12, steps=T)
+    if isinstance(neuron, Window) and neuron.steps is not None:
+        longer = fs.Linear(12, 5, dataclasses.replace(neuron, steps=4 * neuron.steps))
+    else:
+        longer = fs.Linear(12, 5, neuron, bias=layer.bias is not None)
+    longer.load_state_dict(layer.state_dict())
+    one, four = layer(short), longer(Spikes(4 * short.times, 4 * T))
+    assert not one.silent.all()
+    off = (one.times / one.steps - four.times / four.steps).abs().max()
+    assert (off <= 1 / one.steps) == neuron.any_window()

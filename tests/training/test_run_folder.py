@@ -128,11 +128,22 @@ def test_other_windows_are_those_of_the_recipe_and_written_nowhere(tmp_path):
     run = RunFolder.create(tmp_path / "run", "spiking-vae", config, 0)
     changed = run.with_windows({"steps": 8, "pixel_steps": "32"})
     assert changed.config == dataclasses.replace(config, steps=8, pixel_steps=32)
-    assert RunFolder.open(run.path).config == config
+    assert changed.windows == {"steps", "pixel_steps"}
+    run.save_model(config.build((1, 28, 28), 10).state_dict())
+    assert changed.load().decoder.levels.steps == 8
+    with refused(InputError, "holds weights for its own windows only", "latent_steps"):
+        run.with_windows({"latent_steps": 8}).load()
+    ramp = dataclasses.replace(run, config=preset("ramp-mnist").recipe)
+    with refused(
+        InputError, "'steps'", "it has none: the weights hold in the windows of their training only"
+    ):
+        ramp.with_windows({"steps": 8})
+    assert RunFolder.open(run.path) == run
     for windows, message in (
         ({"epochs": 3}, "run has no window 'epochs' to change; it has steps, latent_steps, pixel_steps"),
         ({"steps": 1}, "SpikingVae.steps must be an integer in 2 ... 65535; found '1'"),
         ({"steps": 8.5}, "integer"),
+        ({"steps": None}, "integer"),
     ):
         with refused(InputError, message):
             run.with_windows(windows)

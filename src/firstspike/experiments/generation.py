@@ -129,8 +129,8 @@ def _in_windows(finished: Finished, name: str) -> dict[str, dict[str, Any]]:
     judges = [feature_network(recipe.dataset, data_dir, judge) for judge in ("first", "second")]
     rows = {}
     for steps, pixel_steps in WINDOWS:
-        changed = run.with_windows({"steps": steps, "pixel_steps": pixel_steps})
-        generator = cast(SpikingConvGan, changed.config).generator(changed.load())
+        other = run.with_windows({"steps": steps, "pixel_steps": pixel_steps})
+        generator = cast(SpikingConvGan, other.config).generator(other.load())
         samples, quality = recipe.generate(generator, test, train, *judges)
         figures = {**quality.as_dict(), **generation_cost(generator, samples)}
         rows[_windows(steps, pixel_steps)] = {"seed": run.seed, **figures}

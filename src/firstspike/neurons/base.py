@@ -166,6 +166,10 @@ class Neuron(ABC):
         """Return what a neuron's initial weights add up to on average; their mean is that by the fan-in."""
         return 0.0
 
+    def any_window(self) -> bool:
+        """Return whether weights that were learnt in one window hold in windows of other lengths."""
+        return False
+
     def check(self, connection: Synapses) -> None:
         """Raise ValueError if the neuron does not work behind this connection."""
 

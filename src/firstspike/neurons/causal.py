@@ -65,6 +65,10 @@ class Causal(Neuron):
         """Return twice the threshold, which half of the inputs reach: weights about 0 leave it silent."""
         return 2 * self.threshold
 
+    def any_window(self) -> bool:
+        """Return that they do unless a constant current adds up over the steps."""
+        return not self.bias_is_current
+
     def check(self, connection: Synapses) -> None:
         """Raise ValueError behind a transposed convolution, which has no event kernel."""
         if connection.wiring.kind == "transposed":

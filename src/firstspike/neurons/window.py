@@ -68,6 +68,10 @@ class Window(Neuron):
         """Return the neuron of an output layer: a range of 0 ... 1 that trains at both of its ends."""
         return cls(low=0.0, high=1.0, steps=steps, saturation="one_sided")
 
+    def any_window(self) -> bool:
+        """Return that they do: values are shares of a window."""
+        return True
+
     def out_steps(self, steps: int) -> int:
         """Return the length of the neuron's own window."""
         return steps if self.steps is None else self.steps

@@ -52,6 +52,6 @@ def evaluate(
         "seed": run.seed,
         "dataset": str(recipe.dataset),
         "split": "test",
-        **({"windows": {name: attrgetter(name)(recipe) for name in windows}} if windows else {}),
+        **({"windows": {name: attrgetter(name)(recipe) for name in run.windows}} if run.windows else {}),
         **figures.as_dict(),
     }

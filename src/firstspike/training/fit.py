@@ -74,10 +74,10 @@ class _Fitting(Fit):
         """The loss; one that asks for numbers gets a word on spikes."""
         try:
             return self.function(out, targets)
-        except TypeError as error:
-            if isinstance(out, Spikes) and "must be Tensor, not Spikes" in str(error):
+        except (TypeError, AttributeError) as error:
+            if isinstance(out, Spikes) and "Spikes" in str(error):
                 raise TypeError(
-                    f"loss takes numbers, and the network gives Spikes: {error}; take a loss of spike "
+                    f"the network gives Spikes, which loss does not take: {error}; take a loss of spike "
                     "times, first_spike_cross_entropy for instance, or read the spikes as numbers: lambda "
                     "out, labels: loss(out.values, labels)"
                 ) from error

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from importlib.metadata import version
 from itertools import zip_longest
+from operator import attrgetter
 from pathlib import Path
 from typing import Any, get_args
 
@@ -21,9 +22,10 @@ from torch import Tensor
 from firstspike import __version__, networks
 from firstspike.data import Dataset
 from firstspike.models.precision import Precision
+from firstspike.neurons import Neuron
 from firstspike.recipes import Fit
 from firstspike.recipes.base import Recipe
-from firstspike.recipes.fields import changed, flat, from_json, to_json
+from firstspike.recipes.fields import Steps, changed, field_kinds, flat, from_json, to_json
 from firstspike.support import (
     InputError,
     atomic_path,
@@ -65,6 +67,7 @@ class RunFolder:
         seed: of everything random.
         threads: torch threads it was started with; sums over threads depend on it.
         precision: of activations, "float32" or "bfloat16", which "auto" stood for when the run was made.
+        windows: names of the fields whose windows are not those of the training, see `with_windows`.
     """
 
     path: Path
@@ -73,6 +76,7 @@ class RunFolder:
     seed: int
     threads: int
     precision: Precision
+    windows: frozenset[str] = frozenset()
 
     @property
     def recipe(self) -> Recipe:
@@ -291,16 +295,19 @@ class RunFolder:
                 such as "steps", "pixel_steps" and "hidden_neuron.steps".
 
         Raises:
-            InputError: the recipe has no window of that name, or refuses the length.
+            InputError: the recipe has no window of that name, or refuses the length; or the weights of its
+                neurons hold in the windows of their training only, see `firstspike.Neuron.any_window`.
         """
         config = self.config
-        names = [name for name, _ in flat(config) if name.endswith("steps")]
+        names = _windows(config)
         for name, steps in windows.items():
             if name not in names:
-                has = ", ".join(names) or "none"
-                raise InputError(f"{self.path.name} has no window {name!r} to change; it has {has}")
+                has = ", ".join(names) or "none: the weights hold in the windows of their training only"
+                raise InputError(f"{self.path} has no window {name!r} to change; it has {has}")
             config = changed(config, name, str(steps))
-        return replace(self, config=config)
+            if attrgetter(name)(config) is None:
+                raise InputError(f"{name} must be a number of steps, found {steps}")
+        return replace(self, config=config, windows=self.windows | windows.keys())
 
     def load_model(self, module: torch.nn.Module) -> None:
         """Fill `module` with the run's weights.
@@ -320,8 +327,30 @@ class RunFolder:
             )
         tensors, _ = read_tensors(file, "train the run again")
         tensors = networks.grown(tensors)
-        _check_fit(file, module.state_dict(), tensors)
+        try:
+            _check_fit(file, module.state_dict(), tensors)
+        except InputError as error:
+            if not self.windows:
+                raise
+            names = ", ".join(sorted(self.windows))
+            raise InputError(
+                f"{self.path} holds weights for its own windows only, not for another {names}"
+            ) from error
         module.load_state_dict(tensors)
+
+
+def _windows(config: Any) -> list[str]:
+    """The dotted names of window lengths that may change; none if a neuron's weights hold in one only."""
+    names: list[str] = []
+    for name, kind in field_kinds(type(config)).items():
+        value = getattr(config, name)
+        if isinstance(value, Neuron):
+            if not value.any_window():
+                return []
+            names += [f"{name}.steps"] if hasattr(value, "steps") else []
+        elif kind == Steps:
+            names.append(name)
+    return names
 
 
 def _check_fit(file: Path, expected: Mapping[str, Tensor], found: Mapping[str, Tensor]) -> None:
