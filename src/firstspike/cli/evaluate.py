@@ -50,7 +50,7 @@ def run(options: argparse.Namespace) -> None:
 
     torch.set_num_threads(options.threads or min(folder.threads, cores()))
     with redirect_stdout(sys.stderr):
-        figures = evaluate(folder, options.data_dir, data=options.data, windows=dict(options.windows))
+        figures = evaluate(folder, options.data_dir, data=options.data, windows=dict(options.changes))
     if options.json:
         print_json(figures)
         return

@@ -72,7 +72,7 @@ def run(options: argparse.Namespace) -> None:
 
     from firstspike.training.run_folder import RunFolder
 
-    folder = RunFolder.open(options.folder).with_windows(dict(options.windows))
+    folder = RunFolder.open(options.folder).with_windows(dict(options.changes))
     if folder.path.resolve() in options.out.resolve().parents:
         raise InputError(f"{options.out} lies in the run itself; name another place")
     try:

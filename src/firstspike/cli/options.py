@@ -51,20 +51,28 @@ def add_device(parser: argparse.ArgumentParser, what: str) -> None:
 
 def add_windows(parser: argparse.ArgumentParser) -> None:
     """Add ``--set`` of a verb that takes a trained run."""
-    parser.add_argument(
-        "--set",
-        type=change,
-        action="append",
-        default=[],
-        dest="windows",
-        metavar="WINDOW=T",
-        help="take the trained weights in a window of another length, as steps=8; firstspike presets "
-        "PRESET lists them; may be given several times",
+    add_changes(
+        parser,
+        "WINDOW=T",
+        "take the trained weights in a window of another length, as steps=8; firstspike presets PRESET "
+        "lists them",
     )
 
 
-def change(text: str) -> tuple[str, str]:
-    """Return the name and the value of ``FIELD=VALUE``."""
+def add_changes(parser: argparse.ArgumentParser, metavar: str, what: str) -> None:
+    """Add ``--set``, a list of names and values; `what` says what it does."""
+    parser.add_argument(
+        "--set",
+        type=_change,
+        action="append",
+        default=[],
+        dest="changes",
+        metavar=metavar,
+        help=f"{what}; may be given several times",
+    )
+
+
+def _change(text: str) -> tuple[str, str]:
     name, equals, value = text.partition("=")
     if not (name and equals):
         raise argparse.ArgumentTypeError(f"expected FIELD=VALUE, found {text!r}")

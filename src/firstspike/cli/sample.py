@@ -42,7 +42,7 @@ def run(options: argparse.Namespace) -> None:
 
     from firstspike.training.run_folder import RunFolder
 
-    folder = RunFolder.open(options.folder).with_windows(dict(options.windows))
+    folder = RunFolder.open(options.folder).with_windows(dict(options.changes))
     samples = folder.config.sample(folder.load(), options.count, options.seed, options.label)
     write_samples(samples, options.out)
     print(options.out)

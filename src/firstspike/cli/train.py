@@ -5,10 +5,10 @@ import sys
 from pathlib import Path
 
 from firstspike.cli.options import (
+    add_changes,
     add_data_dir,
     add_device,
     add_threads,
-    change,
     check_device,
     default_dataset,
     let_waiting_threads_sleep,
@@ -48,15 +48,11 @@ def add_parser(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> 
     add_data_dir(parser)
     parser.add_argument("--out", type=path, metavar="RUN", help="run folder (default: runs/PRESET-...)")
     parser.add_argument("--epochs", type=positive, metavar="N", help="instead of the preset's")
-    parser.add_argument(
-        "--set",
-        type=change,
-        action="append",
-        default=[],
-        dest="changes",
-        metavar="FIELD=VALUE",
-        help="change a field of the recipe, dotted within another, as augmentation.shift_px=1; "
-        "firstspike presets PRESET lists them; may be given several times",
+    add_changes(
+        parser,
+        "FIELD=VALUE",
+        "change a field of the recipe, dotted within another, as augmentation.shift_px=1; "
+        "firstspike presets PRESET lists them",
     )
     parser.add_argument(
         "--seed", type=seed, default=0, metavar="S", help="of everything random (default: 0)"
