@@ -302,7 +302,7 @@ class RunFolder:
         names = _windows(config)
         for name, steps in windows.items():
             if name not in names:
-                has = ", ".join(names) or "none: the weights hold in the windows of their training only"
+                has = ", ".join(names) or "none that can change without another training"
                 raise InputError(f"{self.path} has no window {name!r} to change; it has {has}")
             config = changed(config, name, str(steps))
             if attrgetter(name)(config) is None:
