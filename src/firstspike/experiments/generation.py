@@ -217,7 +217,7 @@ def _tables(measured: Measured) -> Iterator[Table]:
                 **rows,
             },
             [*QUALITY[:-1], *COST[:-1]],
-            notes=[f"`{name}`, seed {trained['seed']}; 16 steps of noise."],
+            notes=[f"`{name}`, seed {trained['seed']}; {recipe.in_steps} steps of noise."],
         )
     for caption, variants in (
         ("What makes the GAN stable: one thing changed", ABLATIONS),

@@ -252,7 +252,7 @@ class RunFolder:
         if not (isinstance(records, list) and records and all(isinstance(r, dict) for r in records)):
             raise InputError(f"{file} is damaged (its records are no list of objects); train the run again")
         if expected is not None:
-            _check_fit(file, expected, tensors)
+            _check_fit(file, expected, tensors, self.windows)
         return RunState(tensors, records)
 
     def save_state(self, state: RunState) -> None:
@@ -327,15 +327,7 @@ class RunFolder:
             )
         tensors, _ = read_tensors(file, "train the run again")
         tensors = networks.grown(tensors)
-        try:
-            _check_fit(file, module.state_dict(), tensors)
-        except InputError as error:
-            if not self.windows:
-                raise
-            names = ", ".join(sorted(self.windows))
-            raise InputError(
-                f"{self.path} holds weights for its own windows only, not for another {names}"
-            ) from error
+        _check_fit(file, module.state_dict(), tensors, self.windows)
         module.load_state_dict(tensors)
 
 
@@ -353,9 +345,14 @@ def _windows(config: Any) -> list[str]:
     return names
 
 
-def _check_fit(file: Path, expected: Mapping[str, Tensor], found: Mapping[str, Tensor]) -> None:
+def _check_fit(
+    file: Path, expected: Mapping[str, Tensor], found: Mapping[str, Tensor], windows: frozenset[str]
+) -> None:
     """Refuse tensors of other names or shapes than `expected`, and weights that are not finite."""
     shapes, there = ({name: tuple(t.shape) for name, t in ts.items()} for ts in (expected, found))
+    if shapes != there and windows:
+        names = ", ".join(sorted(windows))
+        raise InputError(f"{file} holds weights for the trained length of {names} only; leave it as it was")
     if shapes != there:
         shapes, there = (
             {name: shape for name, shape in one.items() if other.get(name) != shape}
