@@ -16,7 +16,7 @@ times.
 # ``mnist-generator`` comes with the package. It is *conditional*: it is told which digit to draw. Its
 # inputs are 64 noise neurons, whose spike times are random, and 10 neurons for the digits, of which one
 # fires at step 0. Transposed convolutions make maps of 7 x 7, 14 x 14 and 28 x 28 neurons of them, with
-# windows of 16 steps, and a convolution one neuron for each of the 784 pixels, with 64.
+# windows of 8 steps, and a convolution one neuron for each of the 784 pixels, with 32.
 import shutil
 
 import torch
