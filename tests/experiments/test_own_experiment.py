@@ -114,6 +114,14 @@ def test_finished_runs_are_kept(out):
     assert again["runs"] == document["runs"]
 
 
+@pytest.mark.parametrize("name", ["report.html", "pictures"])
+def test_somebody_elses_files_are_not_overwritten(tmp_path, name):
+    (tmp_path / name).mkdir()
+    with refused(InputError, f"holds {name} but no experiment's runs"):
+        run_experiment(TOY, out=tmp_path, seeds=[0])
+    assert [path.name for path in tmp_path.iterdir()] == [name]
+
+
 def added(out, *, rows, seeds, experiment=TOY):
     """The result file after a call for some rows."""
     token = command_line.set(f"firstspike reproduce toy --rows {' '.join(rows)}")

@@ -26,7 +26,7 @@ from firstspike.plot import learning_curves, save_figure
 from firstspike.recipes import PRESETS
 from firstspike.recipes.base import Recipe
 from firstspike.recipes.fields import flat, matches, to_json
-from firstspike.support import InputError
+from firstspike.support import InputError, option
 from firstspike.training.run_folder import RunFolder
 from firstspike.training.threads import threads_kept
 
@@ -61,7 +61,8 @@ def run_experiment(
             `out`, holds of the same recipes.
 
     Raises:
-        InputError: `results` with `epochs`; a row that the experiment has not; what the training refuses.
+        InputError: `results` with `epochs`; a row that the experiment has not; pictures or a report, but no
+            runs, in `out`; what the training refuses.
     """
     if results is not None and epochs is not None:
         raise InputError("--results is for the presets' own epochs; leave out --epochs")
@@ -70,12 +71,20 @@ def run_experiment(
     options = Options(out, data_dir, tuple(dict.fromkeys(seeds)), epochs, jobs, results)
     folder = out / "results" if results is None else results
     chosen = experiment.of_rows(rows) if rows else experiment.runs
-    # What cannot be added to is said before hours of training.
+    # What cannot be written is said before hours of training.
+    _check_free(out)
     read_results(folder)
     runs = train_all(chosen, options, experiment.device)
     finished, document = measure_all(experiment, options, runs, add_to=folder if rows else None)
     keep_results(out, results, experiment.result_file, document)
     return write_report(experiment, finished, document)
+
+
+def _check_free(out: Path) -> None:
+    """Refuse a folder with files of somebody else's that would be overwritten."""
+    held = [name for name in ("pictures", "report.html") if (out / name).exists()]
+    if held and not (out / "runs").is_dir():
+        raise InputError(f"{out} holds {held[0]} but no experiment's runs; give another {option('out')}")
 
 
 def measure_all(
