@@ -97,7 +97,7 @@ def test_an_older_file_is_replaced(firstspike, digit_gan_run, tmp_path):
 @pytest.mark.parametrize(
     ("kind", "options", "message"),
     [
-        ("digit_gan_run", ["--label", 3], "this GAN is not conditional; leave out --label"),
+        ("digit_gan_run", ["--label", 3], "this generator takes no label; leave out --label"),
         ("gan_run", ["--label", 99], "--label must be 0 ... 9, found 99"),
         ("gan_run", ["--label", -1], "--label must be 0 ... 9, found -1"),
         ("classifier_run", [], "holds a classifier, which generates nothing; give the folder of a GAN"),

@@ -97,6 +97,8 @@ def test_labels_that_do_not_fit_the_noise_are_refused():
             network(noise, torch.tensor([1]))
         with refused(ValueError, "labels must lie in 0 ... 2, found 0 ... 3"):
             network(noise, torch.tensor([0, 3, 1]))
+    with refused(ValueError, "and labels", "found the shape (3, "):
+        made(made.noise(3))
     plain = generator(levels=Levels(), classes=0)
     with refused(ValueError, "this network is not conditional; leave out the labels"):
         plain(plain.noise(3), torch.arange(3))

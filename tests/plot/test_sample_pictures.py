@@ -49,7 +49,8 @@ def test_every_pixel_becomes_a_square_of_whole_dots(side):
 
 
 def test_colour_is_drawn_as_it_is_and_gaps_stay_white():
-    colours = np.random.default_rng(0).integers(0, 2, (3, 3, 28, 28)).astype(np.uint8) * 255
+    """Thousands of colours, more than a palette holds."""
+    colours = np.random.default_rng(0).integers(0, 256, (3, 3, 28, 28)).astype(np.uint8)
     with Image.open(BytesIO(png_bytes(sample_grid(colours, columns=2)))) as png:
         page = np.asarray(png.convert("RGB"))
     first = np.kron(colours[0].transpose(1, 2, 0), np.ones((2, 2, 1), np.uint8))

@@ -283,13 +283,19 @@ def test_numbers_of_numpy_become_pythons(made):
     [
         ("yin-yang-window", ("dataset", "digits")),
         ("aggressive-ttfs-window", ("dataset", "digits")),
-        ("spiking-gan-conditional", ("digit", "3")),
         ("aggressive-ttfs-window", ("epochs", "3")),
     ],
 )
 def test_what_has_an_option_of_its_own_is_not_set(name, change):
     with pytest.raises(InputError, match=r"--set {0}={1}: give --{0} {1} instead".format(*change)):
         preset(name).configure(changes=dict([change]))
+
+
+def test_a_digit_is_set_by_its_own_option_where_there_is_one():
+    with refused(InputError, "--set digit=3: give --digit 3 instead"):
+        preset("spiking-gan-window").configure(digit=4, changes={"digit": "3"})
+    with refused(InputError, "preset spiking-vae takes no digit"):
+        preset("spiking-vae").configure(changes={"digit": "3"})
 
 
 def test_unknown_preset_lists_the_known_ones():

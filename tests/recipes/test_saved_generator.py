@@ -59,6 +59,55 @@ def test_a_fully_connected_generator_is_saved_too(tmp_path):
     assert torch.equal(pictures(fs.load(tmp_path / "run")), pictures(net))
 
 
+def test_what_a_run_gives_is_exported_and_saved_as_its_spiking_form(tmp_path):
+    """``load`` of a convolutional GAN's run gives the network of values that was trained."""
+    config = fs.preset("spiking-gan-conv").configure(dataset="digits", epochs=1)
+    run = fs.train(tmp_path / "run", "spiking-gan-conv", config, seed=0, threads=1, show_progress=False)
+    net = fs.load(run.path)
+    assert isinstance(net, ConvGenerator)
+    fs.save_network(tmp_path / "saved", net, "digits")
+    assert torch.equal(pictures(fs.load(tmp_path / "saved")), pictures(net.spiking()))
+    assert torch.equal(pictures(fs.integer(net)), pictures(fs.integer(net.spiking())))
+    fs.export.c(net, tmp_path / "one")
+    fs.export.c(net.spiking(), tmp_path / "other")
+    assert (tmp_path / "one" / "network.c").read_bytes() == (tmp_path / "other" / "network.c").read_bytes()
+    small = shrink(str(run.path), tmp_path / "small")
+    assert torch.equal(pictures(small.load()), pictures(fs.integer(net)))
+
+
+def test_other_data_are_refused_before_anything_is_learnt_of_them(tmp_path, monkeypatch):
+    def learnt(*arguments):
+        raise AssertionError("a feature network was asked for")
+
+    monkeypatch.setattr("firstspike.recipes.generation.feature_network", learnt)
+    net = generator()
+    run = fs.save_network(tmp_path / "run", net, "digits")
+    images, labels = torch.zeros(60, 12, 12, dtype=torch.uint8), torch.arange(60) % 3
+    with refused(fs.InputError, "draws 8 x 8 pixels of 10 classes", "12 x 12 and 3"):
+        fs.evaluate(run, data=(images, labels), show_progress=False)
+    with refused(fs.InputError, "8 x 8 and 3"):
+        fs.evaluate(run, data=(images[:, :8, :8], labels), show_progress=False)
+
+
+def test_too_few_test_images_are_refused_before_anything_is_learnt_of_them(tmp_path, monkeypatch):
+    monkeypatch.setattr("firstspike.recipes.generation.feature_network", lambda *arguments: 1 / 0)
+    images = torch.randint(0, 256, (9, 8, 8), generator=torch.Generator().manual_seed(0))
+    data = images.to(torch.uint8), torch.arange(9) % 3
+    config = fs.preset("spiking-gan-conv").configure(dataset=fs.data.own(data), epochs=1)
+    run = fs.train(tmp_path / "run", "spiking-gan-conv", config, seed=0, threads=1, show_progress=False)
+    with refused(fs.InputError, "test split", "3 images", "need 6"):
+        fs.evaluate(run, data=data, show_progress=False)
+
+
+def test_weights_that_are_no_numbers_are_not_saved(tmp_path):
+    net = generator()
+    with torch.no_grad():
+        net.stack[0].weight[0, 0] = torch.nan
+    with refused(ValueError, "stack.layers.0.weight", "NaN"):
+        fs.save_network(tmp_path / "run", net, "digits")
+    assert not (tmp_path / "run").exists()
+
+
 def test_an_edited_configuration_is_one_line(tmp_path):
     run = fs.save_network(tmp_path / "run", generator(), "digits")
     file = run.path / "config.json"
@@ -78,7 +127,12 @@ def test_sizes_of_a_generator_are_checked():
         ({"image_shape": (8, 9)}, ValueError, ("image_shape", "(64,)", "(8, 9)")),
         ({"image_shape": (64,)}, ValueError, ("image_shape", "(64,)")),
         ({"image_shape": 64}, ValueError, ("image_shape", "64")),
+        ({"image_shape": (-8, -8)}, ValueError, ("image_shape", "(-8, -8)")),
+        ({"image_shape": (8.0, 8.0)}, ValueError, ("image_shape", "(8.0, 8.0)")),
         ({"prior": torch.ones(5, 16)}, ValueError, ("(5, 17)", "(5, 16)")),
+        ({"prior": -torch.ones(5, 17)}, ValueError, ("prior", "0 or more")),
+        ({"prior": torch.zeros(5, 17)}, ValueError, ("prior", "one above 0")),
+        ({"prior": torch.full((5, 17), torch.nan)}, ValueError, ("prior", "0 or more")),
     ):
         with refused(error, *words):
             SpikingGenerator(**sizes | changes)
@@ -87,6 +141,10 @@ def test_sizes_of_a_generator_are_checked():
         net(torch.rand(10, 5), LABELS)
     with refused(ValueError, "noise must be (batch, 5)", "(10, 4)"):
         net(fs.Spikes(torch.zeros(10, 4), 16), LABELS)
+    with refused(ValueError, "noise.count", "-1"):
+        net.noise(-1)
+    assert SpikingGenerator(**sizes | {"image_shape": (1, 8, 8)}).image_shape == (8, 8)
+    assert SpikingGenerator(**sizes, prior=torch.ones(5, 17)).noise(0).shape == (0, 5)
 
 
 @pytest.mark.parametrize("preset", ["spiking-gan-conv", "spiking-vae"])

@@ -140,7 +140,7 @@ def _nir(network: "SpikingForm | SpikingGenerator", out: Path) -> list[str]:
     from firstspike.models.gan import SpikingGenerator
 
     if isinstance(network, SpikingGenerator):
-        export.nir(network.stack, out)
+        export.nir(network.stack, out, in_shape=network.in_shape)
         return []
     if network.current_multiply_adds:
         raise InputError(

@@ -1,6 +1,8 @@
 """``firstspike sample``: pictures from a trained generator."""
 
 import argparse
+import errno
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,13 +17,16 @@ def add_parser(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> 
     """Add the verb."""
     parser = verbs.add_parser(
         "sample",
-        help="generate images with a trained GAN",
+        help="generate images with a trained GAN or autoencoder",
         description="Generate images. A .png is one grid; a .npz holds images uint8 (N, height, width) or "
         "(N, 3, height, width), labels (N,) (-1 where unconditional) and spikes (N,), all of the "
-        "generator's (-1 for an ANN).",
+        "generator's (-1 for an ANN). In a grid small images are enlarged.",
     )
     parser.add_argument(
-        "folder", type=path, metavar="RUN", help="folder of a trained GAN, or mnist-generator"
+        "folder",
+        type=path,
+        metavar="RUN",
+        help="folder of a trained GAN or autoencoder, or mnist-generator",
     )
     parser.add_argument(
         "--count", type=between(1, 1_000_000), required=True, metavar="N", help="number of images"
@@ -39,6 +44,9 @@ def run(options: argparse.Namespace) -> None:
     """Generate and write."""
     if options.out.suffix not in (".png", ".npz"):
         raise InputError(f"--out must end in .png or .npz, found {options.out}")
+
+    if options.out.is_dir():
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(options.out))
 
     from firstspike.training.run_folder import RunFolder
 

@@ -17,6 +17,7 @@ from firstspike.export.integers import IntegerNetwork
 from firstspike.export.tables import check_drawn, intensities, tables
 from firstspike.export.whole import whole
 from firstspike.inputs import as_images, check_labels
+from firstspike.models.conv_gan import ConvGenerator, on_spikes
 from firstspike.models.gan import SpikingGenerator
 from firstspike.models.spiking_form import SpikingForm
 from firstspike.nn import Stack
@@ -33,7 +34,7 @@ _LINE = 1.14
 
 
 def html(
-    net: Stack | SpikingForm | SpikingGenerator,
+    net: Stack | SpikingForm | SpikingGenerator | ConvGenerator,
     path: str | Path,
     *,
     bits: int | None = None,
@@ -66,12 +67,13 @@ def html(
             labels without images.
         OSError: the page cannot be written.
     """
-    if isinstance(net, SpikingGenerator):
+    given: Stack | SpikingForm | SpikingGenerator = on_spikes(net)
+    if isinstance(given, SpikingGenerator):
         if images is not None or labels is not None:
             raise ValueError("a generator's page takes no images and labels; leave them out")
-        kind, document = "generator", _generator(net, bits)
+        kind, document = "generator", _generator(given, bits)
     else:
-        kind, document = "classifier", _classifier(net, bits, in_shape, images, labels)
+        kind, document = "classifier", _classifier(given, bits, in_shape, images, labels)
     text = json.dumps({"title": title, **document}, default=_packed)
     scripts = ("network", "clock", "panels", *(("drawing",) if kind == "classifier" else ()), kind)
     page = _part("page.html").substitute(

@@ -22,6 +22,7 @@ from firstspike.metrics.cost import (
     steps_to_decision,
     synaptic_operations,
 )
+from firstspike.models.conv_gan import ConvGenerator, on_spikes
 from firstspike.models.gan import SpikingGenerator
 from firstspike.models.spiking_form import SpikingForm
 from firstspike.nn import Stack
@@ -54,7 +55,7 @@ class Sizes:
 
 
 def c(
-    net: Stack | SpikingForm | SpikingGenerator,
+    net: Stack | SpikingForm | SpikingGenerator | ConvGenerator,
     folder: str | Path,
     *,
     bits: int | None = None,
@@ -83,9 +84,10 @@ def c(
         InputError: `folder` holds something.
         OSError: it cannot be written.
     """
-    if isinstance(net, SpikingGenerator):
-        check_drawn(net)
-    network, generator = whole(net, bits=bits, in_shape=in_shape)
+    given: Stack | SpikingForm | SpikingGenerator = on_spikes(net)
+    if isinstance(given, SpikingGenerator):
+        check_drawn(given)
+    network, generator = whole(given, bits=bits, in_shape=in_shape)
     layout = tables(network, even=network.bits <= _HALF_BYTE)
     if generator is None and layout.layers[-1].places > 1:
         raise ValueError(

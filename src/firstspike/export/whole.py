@@ -27,6 +27,7 @@ from firstspike.export.rounding import (
     round_to,
     settle,
 )
+from firstspike.models.conv_gan import ConvGenerator, on_spikes
 from firstspike.models.gan import SpikingGenerator
 from firstspike.models.raster.network import RasterNetwork
 from firstspike.models.spiking_form import SpikingForm, spiking_form
@@ -57,12 +58,14 @@ def integer(
 
 
 @overload
-def integer(net: SpikingGenerator, *, bits: int = 8, per: Granularity = "channel") -> SpikingGenerator: ...
+def integer(
+    net: SpikingGenerator | ConvGenerator, *, bits: int = 8, per: Granularity = "channel"
+) -> SpikingGenerator: ...
 
 
 @torch.no_grad()
 def integer(
-    net: Stack | SpikingForm | WindowNetwork | RasterNetwork | SpikingGenerator,
+    net: Stack | SpikingForm | WindowNetwork | RasterNetwork | SpikingGenerator | ConvGenerator,
     *,
     bits: int = 8,
     in_shape: Shape | None = None,
@@ -100,6 +103,7 @@ def integer(
     bits = check_grid("integer", bits, per)
     if isinstance(net, IntegerNetwork):
         raise TypeError(f"the network is in integers already, of {net.bits} bits")
+    net = on_spikes(net)
     if isinstance(net, SpikingGenerator):
         made = integer(net.stack, bits=bits, per=per, in_shape=net.in_shape)
         return SpikingGenerator(made, net.noise_size, net.image_shape, net.num_classes, net.prior)
@@ -112,7 +116,9 @@ def integer(
         stack, shapes = form.stack, form.stack.shapes(form.in_shape)
         codes = _codes(form)
     else:
-        raise TypeError(f"integer takes a firstspike.Stack, found {type(net).__name__}")
+        raise TypeError(
+            f"integer takes a firstspike.Stack, a deep network or a generator, found {type(net).__name__}"
+        )
     grid = copy.deepcopy(stack).double()
     learnt = settle(grid, bits)
     layers: list[IntegerLayer] = []

@@ -51,7 +51,7 @@ def sample(generator: Generator, count: int, seed: int = 0, label: int | None = 
     """
     classes = generator.num_classes
     if label is not None and not classes:
-        raise InputError("this GAN is not conditional; leave out --label")
+        raise InputError("this generator takes no label; leave out --label")
     if label is not None and not 0 <= label < classes:
         raise InputError(f"--label must be 0 ... {classes - 1}, found {label}")
     source = torch.Generator().manual_seed(seed)

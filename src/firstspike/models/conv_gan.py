@@ -6,7 +6,7 @@ Both are trained as quantised networks, on values: a hidden value is ``v = 1 - t
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Literal, cast
+from typing import Any, Literal, cast
 
 import torch
 from torch import Tensor
@@ -124,6 +124,12 @@ class ConvGenerator(torch.nn.Module):
 
     def trace(self, received: Tensor) -> list[Tensor]:
         """Return the values of each hidden layer and the pixels."""
+        inputs = self.noise_size + self.num_classes
+        if received.dim() != 2 or received.shape[1] != inputs:
+            labels = f", or noise (batch, {self.noise_size}) and labels" if self.num_classes else ""
+            raise ValueError(
+                f"expected values (batch, {inputs}){labels}, found the shape {tuple(received.shape)}"
+            )
         return self._walk(received, self._of_layer)
 
     def with_mean(self, received: Tensor) -> tuple[Tensor, Tensor]:
@@ -224,6 +230,11 @@ class ConvGenerator(torch.nn.Module):
         return SpikingGenerator(stack, self.noise_size, shape, self.num_classes, prior)
 
 
+def on_spikes(net: Any) -> Any:
+    """Return the form on spike times of a `ConvGenerator`, anything else as it is."""
+    return net.spiking() if isinstance(net, ConvGenerator) else net
+
+
 class Critic(torch.nn.Module):
     """Pixels and label in, a score out: how real an image looks; above 0 says real.
 
@@ -316,7 +327,8 @@ def check_sides(height: int, width: int) -> None:
     if height % SCALE or width % SCALE or not height or not width:
         raise InputError(
             f"a convolutional generator draws images whose sides are multiples of {SCALE}, found "
-            f"{height} x {width}; take a fully connected one, such as spiking-gan-conditional"
+            f"{height} x {width}; pad or crop them, or take a fully connected one for grey images, such as "
+            "spiking-gan-conditional"
         )
 
 

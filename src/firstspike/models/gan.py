@@ -21,7 +21,7 @@ class SpikingGenerator(torch.nn.Module):
     Args:
         stack: layers from ``noise_size`` (+ ``num_classes`` if conditional) to pixels.
         noise_size: noise neurons.
-        image_shape: ``(height, width)``, of colour ``(channels, height, width)``.
+        image_shape: ``(height, width)``, of colour ``(channels, height, width)``; one channel is left out.
         num_classes: 0 for an unconditional generator; otherwise the label is given by one more input
             neuron per class, of which one fires at step 0.
         prior: how likely each noise neuron is to be silent, to fire at step ``T - 1``, ..., at step 0,
@@ -30,7 +30,7 @@ class SpikingGenerator(torch.nn.Module):
     Raises:
         TypeError: `stack` is no `Stack`.
         ValueError: a size that is no integer or below 1, layers that do not lead from so many inputs to so
-            many pixels, or a prior of another shape.
+            many pixels, or a prior of another shape or of numbers that are no likelihoods.
 
     >>> import torch, firstspike as fs
     >>> layers = fs.Linear(100 + 10, 400), fs.Linear(400, 784, fs.Window.output(steps=16))
@@ -54,9 +54,11 @@ class SpikingGenerator(torch.nn.Module):
         self.stack = stack
         self.noise_size = check_integer("SpikingGenerator", "noise_size", noise_size, low=1)
         self.num_classes = check_integer("SpikingGenerator", "num_classes", num_classes, low=0)
-        self.image_shape = tuple(image_shape) if isinstance(image_shape, Sequence) else ()
+        shape = tuple(image_shape) if isinstance(image_shape, Sequence) else ()
+        self.image_shape = shape[1:] if len(shape) == 3 and shape[0] == 1 else shape
         pixels = stack.shapes(self.in_shape)[-1]
-        if len(self.image_shape) not in (2, 3) or math.prod(pixels) != math.prod(self.image_shape):
+        whole = all(isinstance(side, int) and side > 0 for side in shape)
+        if not whole or len(shape) not in (2, 3) or math.prod(pixels) != math.prod(shape):
             raise ValueError(
                 "image_shape must be (height, width) or (channels, height, width), of as many pixels as "
                 f"the last layer gives, {pixels}; found {image_shape}"
@@ -66,6 +68,8 @@ class SpikingGenerator(torch.nn.Module):
                 f"prior must be (noise_size, T + 1), {(noise_size, stack.steps + 1)}, found "
                 f"{tuple(prior.shape)}"
             )
+        if prior is not None and not (bool((prior >= 0).all()) and bool((prior.sum(1) > 0).all())):
+            raise ValueError("prior must hold numbers of 0 or more, and for each neuron one above 0")
         self.register_buffer("prior", prior)
 
     prior: Tensor | None
@@ -77,9 +81,12 @@ class SpikingGenerator(torch.nn.Module):
         return (inputs,) if self.stack[0].takes[0] == "features" else (inputs, 1, 1)
 
     def noise(self, count: int, generator: torch.Generator | None = None) -> Spikes:
-        """Return noise spikes ``(count, noise_size)``."""
+        """Return noise spikes ``(count, noise_size)``; ValueError unless `count` is 0 or more."""
+        count = check_integer("noise", "count", count, low=0)
         if self.prior is not None:
-            drawn = torch.multinomial(self.prior, count, replacement=True, generator=generator).T
+            # torch draws no zero samples.
+            drawn = torch.multinomial(self.prior, max(count, 1), replacement=True, generator=generator)
+            drawn = drawn[:, :count].T
             return Spikes(self.stack.steps - drawn.to(torch.float32), self.stack.steps)
         levels = torch.randint(0, NOISE_LEVELS, (count, self.noise_size), generator=generator)
         return self.stack[0].neuron.encode(levels.to(torch.uint8), self.stack.steps)

@@ -12,7 +12,7 @@ from firstspike.support import atomic_path
 
 
 def save_figure(figure: Figure, path: str | Path, dpi: int = DPI) -> Path:
-    """Write `figure` as a small PNG and return its path.
+    """Write `figure` as a small PNG, see `png_bytes`, and return its path.
 
     Args:
         figure: any matplotlib figure.
@@ -38,9 +38,17 @@ def save_figure(figure: Figure, path: str | Path, dpi: int = DPI) -> Path:
 
 @styled()
 def png_bytes(figure: Figure, dpi: int = DPI) -> bytes:
-    """Return `figure` as a PNG with a palette of at most 255 colours, a third of the usual size."""
+    """Return `figure` as a PNG.
+
+    It has a palette of at most 255 colours, which takes a third of the usual size; pictures in colour keep
+    all of theirs.
+    """
     drawn = BytesIO()
     figure.savefig(drawn, format="png", dpi=dpi)
+    image = Image.open(drawn).convert("RGB")
+    pictures = [shown.get_array() for axes in figure.axes for shown in axes.images]
+    if not any(picture is not None and picture.ndim == 3 for picture in pictures):
+        image = limit_colors(image)
     small = BytesIO()
-    limit_colors(Image.open(drawn).convert("RGB")).save(small, format="PNG", optimize=True, dpi=(dpi, dpi))
+    image.save(small, format="PNG", optimize=True, dpi=(dpi, dpi))
     return small.getvalue()

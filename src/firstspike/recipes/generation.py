@@ -12,6 +12,7 @@ from torch import Tensor
 from firstspike.codes import encode_latency
 from firstspike.data import ImageSet
 from firstspike.metrics.controls import (
+    NEIGHBOURS,
     GenerationQuality,
     classification_accuracy_score,
     control_quality,
@@ -89,13 +90,7 @@ class GenerativeRecipe(Recipe):
             InputError: its samples are no images of 8 bits, or of colour where the networks draw grey;
                 see `firstspike.data.load`.
         """
-        channels, *sides = self.sizes()[0]
-        if channels not in self.channels or min(sides) < _SMALLEST_SIDE:
-            kinds = " or ".join(self.channels.values())
-            raise InputError(
-                f"this network draws {kinds} images of {_SMALLEST_SIDE} x {_SMALLEST_SIDE} pixels or more, "
-                f"and {self.dataset} has none; give another --dataset or --data"
-            )
+        self.check_kind()
         found = super().data(split, data_dir)
         if found.images.dtype != torch.uint8:
             raise InputError(
@@ -103,6 +98,17 @@ class GenerativeRecipe(Recipe):
                 "uint8 images"
             )
         return found
+
+    def check_kind(self) -> None:
+        """Raise InputError if the data set has no images such as the networks draw."""
+        channels, *sides = self.sizes()[0]
+        if channels not in self.channels or min(sides) < _SMALLEST_SIDE:
+            kinds = " or ".join(self.channels.values())
+            colour = "" if 3 in self.channels else "; spiking-gan-conv and the like draw colour"
+            raise InputError(
+                f"this network draws {kinds} images of {_SMALLEST_SIDE} x {_SMALLEST_SIDE} pixels or more, "
+                f"and {self.dataset} has none; give another --dataset or --data{colour}"
+            )
 
     @abstractmethod
     def generator(self, model: torch.nn.Module) -> Generator:
@@ -115,9 +121,19 @@ class GenerativeRecipe(Recipe):
         data_dir: Path | None = None,
         progress: Progress | None = None,
     ) -> GenerationReport:
-        """Return quality, cost and controls, measured against the test images of the class."""
+        """Return quality, cost and controls, measured against the test images of the class.
+
+        Raises:
+            InputError: too few test images.
+        """
         generator = self.generator(model)
         test, train = self.chosen(test), self.chosen(self.data("train", data_dir))
+        if len(test) <= NEIGHBOURS:
+            one = "" if self.digit is None else f" of class {self.digit}"
+            raise InputError(
+                f"the test split of {self.dataset} has {len(test)} images{one}, and recall and precision "
+                f"need {NEIGHBOURS + 1}; give more images"
+            )
         features = feature_network(self.dataset, data_dir)
         second = feature_network(self.dataset, data_dir, "second")
         samples, measured = self.generate(generator, test, train, features, second)
@@ -186,6 +202,7 @@ class ConvolutionalRecipe(MixedPrecision, GenerativeRecipe):
         Raises:
             InputError: its images have sides that are no multiples of 4; see `GenerativeRecipe.data`.
         """
+        self.check_kind()
         check_sides(*self.sizes()[0][1:])
         return super().data(split, data_dir)
 

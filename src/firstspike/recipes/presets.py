@@ -99,6 +99,8 @@ class Preset:
                 raise InputError(f"{option('epochs')} must be 1 or more, found {epochs}")
             recipe = dataclasses.replace(recipe, epochs=epochs)
         for name, text in (changes or {}).items():
+            if name == "digit" and not self.takes_digit:
+                raise InputError(f"preset {self.name} takes no digit; it learns all classes")
             if name in ("dataset", "digit", "epochs"):
                 raise InputError(f"--set {name}={text}: give --{name} {text} instead")
             try:

@@ -2,16 +2,18 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import ClassVar, cast
 
 import torch
 
-from firstspike.data import Dataset
+from firstspike.data import Dataset, ImageSet
+from firstspike.metrics.report import Progress
 from firstspike.metrics.sampling import Generator
 from firstspike.models.gan import SpikingGenerator
 from firstspike.nn.description import StackDescription, describe
 from firstspike.recipes.converted import NotTrained, built
-from firstspike.recipes.generation import GenerativeRecipe
+from firstspike.recipes.generation import GenerationReport, GenerativeRecipe
 from firstspike.support import InputError
 
 
@@ -36,13 +38,39 @@ class SavedGenerator(NotTrained, GenerativeRecipe):
             InputError: the description is of none that works.
         """
         stack = built(self.network)
-        prior = torch.zeros(self.noise_size, stack.steps + 1) if self.prior else None
+        prior = torch.ones(self.noise_size, stack.steps + 1) if self.prior else None
         made_of = shape[1:] if shape[0] == 1 else shape
         labels = classes if self.conditional else 0
         try:
             return SpikingGenerator(stack, self.noise_size, made_of, labels, prior)
         except ValueError as error:
             raise InputError(f"the saved generator does not fit its configuration: {error}") from error
+
+    def report(
+        self,
+        model: torch.nn.Module,
+        test: ImageSet,
+        data_dir: Path | None = None,
+        progress: Progress | None = None,
+    ) -> GenerationReport:
+        """Return quality, cost and controls, measured against the test images of the class.
+
+        Raises:
+            InputError: their size or classes are not the generator's.
+        """
+        self.check(cast(SpikingGenerator, model))
+        return super().report(model, test, data_dir, progress)
+
+    def check(self, generator: SpikingGenerator) -> None:
+        """Raise InputError unless `generator` draws what the data set holds."""
+        (channels, *sides), classes = self.sizes()
+        wanted = tuple(sides) if channels == 1 else (channels, *sides)
+        if generator.image_shape != wanted or generator.num_classes not in (0, classes):
+            raise InputError(
+                f"the generator draws {' x '.join(map(str, generator.image_shape))} pixels of "
+                f"{generator.num_classes or 'no'} classes, {self.dataset} has "
+                f"{' x '.join(map(str, wanted))} and {classes}; name other data"
+            )
 
     def generator(self, model: torch.nn.Module) -> Generator:
         """Return the generator."""
@@ -70,12 +98,5 @@ def saved_generator(
         network=describe(generator.stack),
         prior=generator.prior is not None,
     )
-    (channels, *sides), classes = made.sizes()
-    wanted = tuple(sides) if channels == 1 else (channels, *sides)
-    if generator.image_shape != wanted or generator.num_classes not in (0, classes):
-        raise InputError(
-            f"the generator draws {' x '.join(map(str, generator.image_shape))} pixels of "
-            f"{generator.num_classes or 'no'} classes, {dataset} has {' x '.join(map(str, wanted))} and "
-            f"{classes}; name other data"
-        )
+    made.check(generator)
     return made

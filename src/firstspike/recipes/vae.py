@@ -77,7 +77,13 @@ class VaeRecipe(ConvolutionalRecipe):
         return self.pixels(inputs)
 
     def corrupted(self, images: Tensor) -> Tensor:
-        """Return images uint8 as `corruption` changes them."""
+        """Return images uint8 as `corruption` changes them.
+
+        Raises:
+            TypeError: they are of another type.
+        """
+        if images.dtype != torch.uint8:
+            raise TypeError(f"expected images uint8, found {images.dtype}")
         if self.corruption == "noise":
             noisy = images.to(torch.float32) + _NOISE * 255 * torch.randn(images.shape)
             return noisy.round().clamp(0, 255).to(torch.uint8)

@@ -11,6 +11,7 @@ from torch import Tensor
 from firstspike import networks
 from firstspike.data import Dataset, dataset
 from firstspike.export.whole import integer, whole
+from firstspike.models.conv_gan import ConvGenerator, on_spikes
 from firstspike.models.gan import SpikingGenerator
 from firstspike.nn import Stack
 from firstspike.nn.description import describe
@@ -25,7 +26,7 @@ from firstspike.training.run_folder import RunFolder
 
 def save_network(
     path: str | Path,
-    network: Stack | SpikingGenerator,
+    network: Stack | SpikingGenerator | ConvGenerator,
     data: str | Dataset | None = None,
     *,
     in_shape: tuple[int, ...] | None = None,
@@ -37,7 +38,8 @@ def save_network(
 
     Args:
         path: the folder, empty or not there yet.
-        network: any `Stack`, or a `SpikingGenerator`.
+        network: any `Stack`, or a generator: a `SpikingGenerator`, or the network of a convolutional GAN's
+            run, which is written in its form on spike times.
         data: what it is to be measured on by default: the name of a data set, or a `Dataset`, as
             `firstspike.data.own` makes one; None for none. Of a generator what it draws; it needs one.
         in_shape: shape of a sample, ``(channels, y, x)``, for exports of a network without data that begins
@@ -47,6 +49,7 @@ def save_network(
         InputError: `path` holds something; there is no such data set; the network does not take its images,
             or has fewer outputs than it has classes; a generator draws others, or names none.
         TypeError: see `firstspike.nn.description.describe`.
+        ValueError: weights that are NaN or infinite.
         OSError: the folder cannot be written.
 
     >>> import tempfile, firstspike as fs
@@ -57,16 +60,21 @@ def save_network(
     300
     """
     config: Recipe
-    if isinstance(network, SpikingGenerator):
+    given: Stack | SpikingGenerator = on_spikes(network)
+    if isinstance(given, SpikingGenerator):
         if data is None:
             raise InputError("a generator is measured beside real images; name their data set")
-        config = saved_generator(network, data)
+        config = saved_generator(given, data)
     else:
-        config = Converted(dataset=data or "", network=describe(network), in_shape=in_shape)
+        config = Converted(dataset=data or "", network=describe(given), in_shape=in_shape)
         if data is not None:
             known = dataset(data)
-            check_takes(network, known.shape, known.classes, known.name)
-    return _save(Path(path), config, network.state_dict())
+            check_takes(given, known.shape, known.classes, known.name)
+    tensors = given.state_dict()
+    for name, tensor in tensors.items():
+        if not bool(torch.isfinite(tensor).all()):
+            raise ValueError(f"the network's {name} holds NaN or infinity")
+    return _save(Path(path), config, tensors)
 
 
 def _save(path: Path, config: Recipe, tensors: dict[str, Tensor]) -> RunFolder:
@@ -97,14 +105,14 @@ def load(path: str | Path, *, windows: Mapping[str, Any] | None = None) -> torch
     return RunFolder.open(path).with_windows(windows or {}).load()
 
 
-def shrink(run: RunFolder, path: str | Path, *, bits: int = 8) -> RunFolder:
+def shrink(run: RunFolder | str | Path, path: str | Path, *, bits: int = 8) -> RunFolder:
     """Write a run with weights in integers, a quarter of its size or less, and return it.
 
     Its network is the integer one's; see `firstspike.integer`. It is measured, sampled and exported as
     before, and not trained further.
 
     Args:
-        run: finished; of a recipe that exports.
+        run: finished, or the path of its folder; of a recipe that exports.
         path: the folder, empty or not there yet.
         bits: of a weight.
 
@@ -112,6 +120,8 @@ def shrink(run: RunFolder, path: str | Path, *, bits: int = 8) -> RunFolder:
         InputError: see `RunFolder.load` and `save_network`; the recipe exports nothing; an encoder other
             than the first neuron's own, which the network's description does not hold.
     """
+    if not isinstance(run, RunFolder):
+        run = RunFolder.open(run)
     form = run.config.exported(run.load())
     if isinstance(form, SpikingGenerator):
         recipe = cast(GenerativeRecipe, run.config)
