@@ -114,12 +114,13 @@ def test_finished_runs_are_kept(out):
     assert again["runs"] == document["runs"]
 
 
-@pytest.mark.parametrize("name", ["report.html", "pictures"])
+@pytest.mark.parametrize("name", ["report.html", "results.md", "pictures"])
 def test_somebody_elses_files_are_not_overwritten(tmp_path, name):
     (tmp_path / name).mkdir()
+    (tmp_path / "runs").mkdir()
     with refused(InputError, f"holds {name} but no experiment's runs"):
         run_experiment(TOY, out=tmp_path, seeds=[0])
-    assert [path.name for path in tmp_path.iterdir()] == [name]
+    assert {path.name for path in tmp_path.rglob("*")} == {name, "runs"}
 
 
 def added(out, *, rows, seeds, experiment=TOY):

@@ -82,8 +82,8 @@ def run_experiment(
 
 def _check_free(out: Path) -> None:
     """Refuse a folder with files of somebody else's that would be overwritten."""
-    held = [name for name in ("pictures", "report.html") if (out / name).exists()]
-    if held and not (out / "runs").is_dir():
+    held = [name for name in ("pictures", "report.html", "results.md") if (out / name).exists()]
+    if held and not any(out.glob("runs/*/config.json")):
         raise InputError(f"{out} holds {held[0]} but no experiment's runs; give another {option('out')}")
 
 

@@ -225,9 +225,7 @@ class ConvGenerator(torch.nn.Module):
         output = Conv2d(weight.shape[1], weight.shape[0], 3, levels.pixel_neuron(), padding=1)
         layers.append(_filled(output, weight, bias))
         stack = Stack(*layers, steps=levels.in_steps)
-        channels, *sides = self.image_shape
-        shape = tuple(sides) if channels == 1 else self.image_shape
-        return SpikingGenerator(stack, self.noise_size, shape, self.num_classes, prior)
+        return SpikingGenerator(stack, self.noise_size, self.image_shape, self.num_classes, prior)
 
 
 def on_spikes(net: Any) -> Any:

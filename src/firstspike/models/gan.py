@@ -54,11 +54,11 @@ class SpikingGenerator(torch.nn.Module):
         self.stack = stack
         self.noise_size = check_integer("SpikingGenerator", "noise_size", noise_size, low=1)
         self.num_classes = check_integer("SpikingGenerator", "num_classes", num_classes, low=0)
-        shape = tuple(image_shape) if isinstance(image_shape, Sequence) else ()
+        sides = tuple(image_shape) if isinstance(image_shape, Sequence) else ()
+        shape = tuple(check_integer("SpikingGenerator", "image_shape", side, low=1) for side in sides)
         self.image_shape = shape[1:] if len(shape) == 3 and shape[0] == 1 else shape
         pixels = stack.shapes(self.in_shape)[-1]
-        whole = all(isinstance(side, int) and side > 0 for side in shape)
-        if not whole or len(shape) not in (2, 3) or math.prod(pixels) != math.prod(shape):
+        if len(shape) not in (2, 3) or math.prod(pixels) != math.prod(shape):
             raise ValueError(
                 "image_shape must be (height, width) or (channels, height, width), of as many pixels as "
                 f"the last layer gives, {pixels}; found {image_shape}"
@@ -68,8 +68,8 @@ class SpikingGenerator(torch.nn.Module):
                 f"prior must be (noise_size, T + 1), {(noise_size, stack.steps + 1)}, found "
                 f"{tuple(prior.shape)}"
             )
-        if prior is not None and not (bool((prior >= 0).all()) and bool((prior.sum(1) > 0).all())):
-            raise ValueError("prior must hold numbers of 0 or more, and for each neuron one above 0")
+        if prior is not None and not _likelihoods(prior):
+            raise ValueError("prior must hold finite floats, none negative and for each neuron one above 0")
         self.register_buffer("prior", prior)
 
     prior: Tensor | None
@@ -105,6 +105,11 @@ class SpikingGenerator(torch.nn.Module):
     def images(self, pixels: Spikes) -> Tensor:
         """Return the pictures that pixel spikes stand for, uint8 ``(batch, *image_shape)``."""
         return bytes_of(self.stack[-1].neuron.decode(pixels)).reshape(-1, *self.image_shape)
+
+
+def _likelihoods(prior: Tensor) -> bool:
+    known = prior.is_floating_point() and bool(torch.isfinite(prior).all())
+    return known and bool((prior >= 0).all()) and bool((prior.sum(1) > 0).all())
 
 
 class SpikingDiscriminator(torch.nn.Module):

@@ -104,7 +104,8 @@ class GenerativeRecipe(Recipe):
         channels, *sides = self.sizes()[0]
         if channels not in self.channels or min(sides) < _SMALLEST_SIDE:
             kinds = " or ".join(self.channels.values())
-            colour = "" if 3 in self.channels else "; spiking-gan-conv and the like draw colour"
+            other = channels == 3 and 3 not in self.channels
+            colour = "; spiking-gan-conv and the like draw colour" if other else ""
             raise InputError(
                 f"this network draws {kinds} images of {_SMALLEST_SIDE} x {_SMALLEST_SIDE} pixels or more, "
                 f"and {self.dataset} has none; give another --dataset or --data{colour}"

@@ -100,7 +100,7 @@ class Preset:
             recipe = dataclasses.replace(recipe, epochs=epochs)
         for name, text in (changes or {}).items():
             if name == "digit" and not self.takes_digit:
-                raise InputError(f"preset {self.name} takes no digit; it learns all classes")
+                raise InputError(f"preset {self.name} takes no {option('digit')}")
             if name in ("dataset", "digit", "epochs"):
                 raise InputError(f"--set {name}={text}: give --{name} {text} instead")
             try:

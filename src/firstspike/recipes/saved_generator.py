@@ -39,10 +39,9 @@ class SavedGenerator(NotTrained, GenerativeRecipe):
         """
         stack = built(self.network)
         prior = torch.ones(self.noise_size, stack.steps + 1) if self.prior else None
-        made_of = shape[1:] if shape[0] == 1 else shape
         labels = classes if self.conditional else 0
         try:
-            return SpikingGenerator(stack, self.noise_size, made_of, labels, prior)
+            return SpikingGenerator(stack, self.noise_size, shape, labels, prior)
         except ValueError as error:
             raise InputError(f"the saved generator does not fit its configuration: {error}") from error
 

@@ -47,7 +47,7 @@ def save_network(
 
     Raises:
         InputError: `path` holds something; there is no such data set; the network does not take its images,
-            or has fewer outputs than it has classes; a generator draws others, or names none.
+            or has fewer outputs than it has classes; a generator draws others, names none, or is an ANN.
         TypeError: see `firstspike.nn.description.describe`.
         ValueError: weights that are NaN or infinite.
         OSError: the folder cannot be written.
