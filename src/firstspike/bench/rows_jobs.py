@@ -16,8 +16,8 @@ _NOTES = {
     "aggressive-ttfs-window with its augmentation against 784-400-10 with ReLU without one",
     "epoch": "a process that trains window-fashion-mnist for an epoch and validates it, against an epoch "
     "of the same layers with ReLU without augmentation and validation, in the same precision",
-    "gan": f"a process that trains spiking-gan-window on digit {DIGIT} for {GAN_EPOCHS} epochs and "
-    "validates it, against an ANN GAN of the same layers without validation",
+    "gan": f"a process that trains spiking-gan-window on digit {DIGIT} for {GAN_EPOCHS} epochs without "
+    "shifts and validates it, against an ANN GAN of the same layers without validation",
 }
 
 

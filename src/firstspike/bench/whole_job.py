@@ -119,10 +119,12 @@ def plain_layers() -> nn.Sequential:
 
 
 def our_gan(task: Task) -> bool:
-    """Train ``spiking-gan-window`` on one digit for `GAN_EPOCHS` epochs, with its validation."""
+    """Train ``spiking-gan-window`` on one digit for `GAN_EPOCHS` epochs, without shifts, validated."""
     from firstspike.recipes import preset
+    from firstspike.recipes.spiking_gan import GanRecipe
 
     recipe = preset("spiking-gan-window").configure(digit=DIGIT, epochs=GAN_EPOCHS)
+    recipe = replace(cast(GanRecipe, recipe), shift_px=0)
     digit = replace(task, train=_digit(task.train), validation=_digit(task.validation))
     _train("spiking-gan-window", recipe, digit)
     return True

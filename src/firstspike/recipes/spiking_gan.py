@@ -267,12 +267,16 @@ class AnnGan(GanRecipe):
 
 
 _PIXEL = Window(low=-1.0, high=1.0, input_low=0.0, input_high=4.0, saturation="smooth")
+# Shifts and a falling rate keep a GAN of one digit from collapsing: docs/experiments/conv-generation.md.
 _WINDOW = SpikingGan(
     hidden_neuron=Window(low=0.0, high=4.0, input_low=-1.0, input_high=1.0),
     pixel_neuron=_PIXEL,
     verdict_neuron=replace(_PIXEL, saturation="one_sided"),
+    epochs=200,
+    shift_px=1,
+    final_rate=0.0,
 )
-_ANN = AnnGan()
+_ANN = AnnGan(epochs=200, shift_px=1, final_rate=0.0)
 # One clock for everything: noise, G's hidden layer, pixels, D's hidden layer, D's two outputs.
 _NOISE, _G_HIDDEN, _PIXELS, _D_HIDDEN, _VERDICTS = (0, 24), (16, 56), (48, 160), (136, 208), (192, 256)
 _PHASED_HIDDEN = Phased(source=_NOISE, target=_G_HIDDEN, input_low=-1.0, input_high=1.0)
@@ -309,7 +313,8 @@ _PUBLISHED = SpikingGan(
     ema=0.0,
 )
 _SMALL = {"hidden_features": 200, "noise_size": 32}
-_ON_DIGITS = {**_SMALL, "epochs": 600, "batch_size": 32}
+# A pixel is an eighth of such an image.
+_ON_DIGITS = {**_SMALL, "epochs": 600, "batch_size": 32, "shift_px": 0, "final_rate": 1.0}
 _CONDITIONAL_ON_DIGITS = {**_SMALL, "epochs": 100, "batch_size": 32}
 _CAUSAL_ON_DIGITS = {**_SMALL, "epochs": 300, "batch_size": 16}
 
@@ -328,7 +333,7 @@ PRESETS = (
         "spiking-gan-conditional",
         "GAN of window neurons that takes the label, all classes in one",
         SPIKING_GAN,
-        replace(_WINDOW, conditional=True, epochs=30),
+        replace(_WINDOW, conditional=True, epochs=30, shift_px=0, final_rate=1.0),
         on_digits=_CONDITIONAL_ON_DIGITS,
         note="Frechet distance at or below the conditional ANN GAN's",
     ),
@@ -363,7 +368,7 @@ PRESETS = (
         "ann-gan-conditional",
         "the ANN GAN of the same size that takes the label",
         SPIKING_GAN,
-        replace(_ANN, conditional=True, epochs=30),
+        replace(_ANN, conditional=True, epochs=30, shift_px=0, final_rate=1.0),
         on_digits=_CONDITIONAL_ON_DIGITS,
         note="the reference that the conditional spiking GAN is measured against",
     ),
