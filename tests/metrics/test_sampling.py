@@ -110,7 +110,7 @@ def test_labels_that_do_not_exist(conditional, unconditional):
     for label in (-1, 10, 99):
         with refused(InputError, "--label", "0 ... 9", str(label)):
             sample(conditional, 4, label=label)
-    with refused(InputError, "not conditional", "leave out --label"):
+    with refused(InputError, "takes no label", "leave out --label"):
         sample(unconditional, 4, label=0)
 
 
