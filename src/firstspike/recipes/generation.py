@@ -115,6 +115,9 @@ class GenerativeRecipe(Recipe):
     def generator(self, model: torch.nn.Module) -> Generator:
         """Return the generator that is kept as samples are drawn from it."""
 
+    def check_generator(self, generator: Generator) -> None:
+        """Raise InputError if it draws other images than the data set's; one built for them does not."""
+
     def report(
         self,
         model: torch.nn.Module,
@@ -125,9 +128,10 @@ class GenerativeRecipe(Recipe):
         """Return quality, cost and controls, measured against the test images of the class.
 
         Raises:
-            InputError: too few test images.
+            InputError: too few test images; see `check_generator`.
         """
         generator = self.generator(model)
+        self.check_generator(generator)
         test, train = self.chosen(test), self.chosen(self.data("train", data_dir))
         if len(test) <= NEIGHBOURS:
             one = "" if self.digit is None else f" of class {self.digit}"

@@ -2,18 +2,16 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import ClassVar, cast
 
 import torch
 
-from firstspike.data import Dataset, ImageSet
-from firstspike.metrics.report import Progress
+from firstspike.data import Dataset
 from firstspike.metrics.sampling import Generator
 from firstspike.models.gan import SpikingGenerator
 from firstspike.nn.description import StackDescription, describe
 from firstspike.recipes.converted import NotTrained, built
-from firstspike.recipes.generation import GenerationReport, GenerativeRecipe
+from firstspike.recipes.generation import GenerativeRecipe
 from firstspike.support import InputError
 
 
@@ -45,23 +43,9 @@ class SavedGenerator(NotTrained, GenerativeRecipe):
         except ValueError as error:
             raise InputError(f"the saved generator does not fit its configuration: {error}") from error
 
-    def report(
-        self,
-        model: torch.nn.Module,
-        test: ImageSet,
-        data_dir: Path | None = None,
-        progress: Progress | None = None,
-    ) -> GenerationReport:
-        """Return quality, cost and controls, measured against the test images of the class.
-
-        Raises:
-            InputError: their size or classes are not the generator's.
-        """
-        self.check(cast(SpikingGenerator, model))
-        return super().report(model, test, data_dir, progress)
-
-    def check(self, generator: SpikingGenerator) -> None:
-        """Raise InputError unless `generator` draws what the data set holds."""
+    def check_generator(self, generator: Generator) -> None:
+        """Raise InputError unless it draws what the data set holds."""
+        generator = cast(SpikingGenerator, generator)
         (channels, *sides), classes = self.sizes()
         wanted = tuple(sides) if channels == 1 else (channels, *sides)
         if generator.image_shape != wanted or generator.num_classes not in (0, classes):
@@ -97,5 +81,5 @@ def saved_generator(
         network=describe(generator.stack),
         prior=generator.prior is not None,
     )
-    made.check(generator)
+    made.check_generator(generator)
     return made
