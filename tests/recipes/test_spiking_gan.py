@@ -288,7 +288,7 @@ def test_an_interrupted_run_ends_as_an_uninterrupted_one(tmp_path, few, kind, mo
 
 def test_the_kept_weights_are_the_generators_moving_average(tmp_path, digits, monkeypatch):
     """Recomputed from the weights after each step: ``a = d a + (1 - d) w`` from the initial ones."""
-    config = dataclasses.replace(KINDS["spiking"], **SMALL | {"epochs": 1, "optimizer": "adam"}, ema=0.7)
+    config = dataclasses.replace(KINDS["spiking"], **SMALL | {"epochs": 5, "optimizer": "adam"}, ema=0.7)
     passed = []
     step = GanRecipe.step
 

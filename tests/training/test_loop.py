@@ -95,7 +95,9 @@ def test_the_kept_weights_are_those_of_the_best_epoch(tmp_path, few, validation,
     assert right.float().mean().item() == pytest.approx(max(accuracies), abs=1e-6)
 
 
-def test_the_average_is_the_hand_formula(tmp_path, few, validation, monkeypatch):
+@pytest.mark.parametrize(("epochs", "ema", "decay"), [(3, 0.6, 0.6), (2, 0.998, 0.5), (1, 0.998, 0.0)])
+def test_the_average_is_the_hand_formula(tmp_path, few, validation, monkeypatch, epochs, ema, decay):
+    """In few steps with a decay of 1 - 4 / steps."""
     passed = []
     update = loop.update_average
 
@@ -106,13 +108,13 @@ def test_the_average_is_the_hand_formula(tmp_path, few, validation, monkeypatch)
         update(average, model, decay)
 
     monkeypatch.setattr(loop, "update_average", watched)
-    run = started(tmp_path / "run", dataclasses.replace(SMALL, epochs=1, ema=0.6))
+    run = started(tmp_path / "run", dataclasses.replace(SMALL, epochs=epochs, ema=ema))
     train_recipe(run, few, validation, show_progress=False)
-    assert len(passed) == 1 + 4
+    assert len(passed) == 1 + 4 * epochs
     tensors = run.load_state().tensors
     for name, average in passed[0].items():
         for weights in passed[1:]:
-            average = 0.6 * average + 0.4 * weights[name]
+            average = decay * average + (1 - decay) * weights[name]
         assert torch.allclose(tensors[f"average/{name}"], average, atol=1e-6)
         assert tensors[f"model/{name}"].equal(passed[-1][name])
 

@@ -85,7 +85,9 @@ class Recipe(Checked, ABC):
         dataset: name known to `firstspike.data.load`, or a `Dataset` of your own, of which a configuration
             holds the name.
         batch_size, epochs: of the training.
-        ema: decay per step of the moving average of the weights, which is what is kept; 0 for none.
+        ema: decay per step of the moving average of the weights, which is what is kept; 0 for none. A
+            training of few steps takes ``1 - 4 / steps`` instead, so that its average forgets the untrained
+            weights.
         look_ahead: steps after which the average moves, by `ema`, and the weights are set back to it
             (Zhang et al. 2019, arXiv 1907.08610); 0: the average moves at every step, and nothing is set
             back.

@@ -17,6 +17,7 @@ from firstspike.support import Diverged, InputError, option
 from firstspike.training import processes
 from firstspike.training.memory import keep_freed_memory
 from firstspike.training.optimizer import (
+    decay_within,
     expected_tensors,
     load_optimizer,
     module_tensors,
@@ -130,8 +131,10 @@ def _train(
             if recipe.drops_last and len(batches) > 1 and len(batches[-1]) < recipe.batch_size:
                 batches = batches[:-1]
             batches = [batch for batch in batches if len(batch) >= processes.count()]
+            steps = recipe.epochs * len(batches)
+            decay = recipe.ema if recipe.look_ahead else decay_within(steps, recipe.ema)
             for index, batch in enumerate(batches):
-                factor = recipe.rate_factor(epoch * len(batches) + index, recipe.epochs * len(batches))
+                factor = recipe.rate_factor(epoch * len(batches) + index, steps)
                 for name, optimizer in optimizers.items():
                     set_rate(optimizer, rates[name] * factor)
                 changed = recipe.augment(inputs[batch], batch, epoch)
@@ -141,9 +144,9 @@ def _train(
                 with processes.own_randomness(index), losses.blamed(model):
                     losses.add(recipe.step(model, part, part_labels, descend), len(part))
                 if not recipe.look_ahead:
-                    update_average(modules["average"], kept, recipe.ema)
+                    update_average(modules["average"], kept, decay)
                 elif (index + 1) % recipe.look_ahead == 0 or index + 1 == len(batches):
-                    update_average(modules["average"], kept, recipe.ema)
+                    update_average(modules["average"], kept, decay)
                     kept.load_state_dict(modules["average"].state_dict())
                 # As much again as a batch is kept for the judging.
                 move_bar((index + 1) / (len(batches) + 1))
