@@ -86,6 +86,18 @@ def test_a_picture_opens_and_shows_every_image(firstspike, gan_run, tmp_path):
     assert [path.name for path in (tmp_path / "new/folder").iterdir()] == ["a.png"]
 
 
+def test_many_images_are_about_a_square(firstspike, gan_run, tmp_path):
+    assert firstspike("sample", gan_run, "--count", 350, "--out", "a.png").status == 0
+    with Image.open(tmp_path / "a.png") as picture:
+        assert 1 < picture.width / picture.height < 1.25
+
+
+def test_more_than_a_picture_holds_are_refused_before_they_are_drawn(firstspike, gan_run, tmp_path):
+    answer = firstspike("sample", gan_run, "--count", 10_001, "--out", "a.png")
+    assert answer.refusal == "a .png holds 10,000 images at most; lower --count or write a .npz"
+    assert contents(tmp_path) == {}
+
+
 def test_an_older_file_is_replaced(firstspike, digit_gan_run, tmp_path):
     (tmp_path / "a.npz").write_text("old")
     replaced = sampled(firstspike, digit_gan_run, "a.npz")

@@ -2,6 +2,7 @@
 
 import argparse
 import errno
+import math
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,6 +13,8 @@ from firstspike.support import InputError, atomic_path
 if TYPE_CHECKING:
     from firstspike.metrics.sampling import Samples
 
+_IN_A_GRID = 10_000
+
 
 def add_parser(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     """Add the verb."""
@@ -20,7 +23,7 @@ def add_parser(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> 
         help="generate images with a trained GAN or autoencoder",
         description="Generate images. A .png is one grid; a .npz holds images uint8 (N, height, width) or "
         "(N, 3, height, width), labels (N,) (-1 where unconditional) and spikes (N,), all of the "
-        "generator's (-1 for an ANN). In a grid small images are enlarged.",
+        "generator's (-1 for an ANN). A grid holds 10,000 images at most, small ones enlarged.",
     )
     parser.add_argument(
         "folder",
@@ -44,7 +47,8 @@ def run(options: argparse.Namespace) -> None:
     """Generate and write."""
     if options.out.suffix not in (".png", ".npz"):
         raise InputError(f"--out must end in .png or .npz, found {options.out}")
-
+    if options.out.suffix == ".png" and options.count > _IN_A_GRID:
+        raise InputError(f"a .png holds {_IN_A_GRID:,} images at most; lower --count or write a .npz")
     if options.out.is_dir():
         raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(options.out))
 
@@ -64,7 +68,8 @@ def write_samples(samples: "Samples", path: Path) -> None:
     from firstspike.plot import sample_grid, save_figure
 
     if path.suffix == ".png":
-        columns = min(10, len(samples.images))
+        # About a square, in tens, so that a column holds one class of ten.
+        columns = 10 * max(1, round(math.sqrt(len(samples.images)) / 10))
         save_figure(sample_grid(samples.images, columns), path)
         return
     total = samples.spikes.sum(1) if samples.spikes.shape[1] else torch.full((len(samples.images),), -1)
