@@ -14,6 +14,7 @@ import torch
 from torch.nn import functional
 
 from firstspike.data import ImageSet, load
+from firstspike.data.own_data import own
 from firstspike.metrics import features as module
 from firstspike.metrics.features import (
     NUM_FEATURES,
@@ -151,6 +152,24 @@ def test_the_cache_is_used_without_training_or_data(
     np.testing.assert_array_equal(cached.features(images), digits.features(images))
     assert torch.equal(torch.get_rng_state(), state)
     assert [path.name for path in (digits_cache / "features").iterdir()] == ["digits.safetensors"]
+
+
+def test_data_of_ones_own_are_learnt_once_whatever_their_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FIRSTSPIKE_CACHE", str(tmp_path))
+    test = load("digits", "test")
+    data = test.images, test.labels
+    learnt = feature_network(own(data, name="one"))
+    train_features = module.train_features
+    monkeypatch.setattr(module, "train_features", lambda *_: 1 / 0)
+    again = feature_network(own(data, name="other"))
+    assert (learnt.dataset, again.dataset, again.sha256) == ("one", "other", learnt.sha256)
+
+    monkeypatch.setattr(module, "train_features", train_features)
+    fewer = feature_network(own((test.images[1:], test.labels[1:]), name="one"))
+    assert fewer.sha256 != learnt.sha256
+    assert len(list((tmp_path / "features").iterdir())) == 2
 
 
 def with_metadata(content: bytes, folder: Path, **changes: str) -> bytes:

@@ -25,6 +25,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from firstspike.data import Dataset, ImageSet, load
+from firstspike.data.own_data import OwnData
 from firstspike.metrics.generation import check_images
 from firstspike.support import InputError, atomic_path, cache_dir
 
@@ -172,7 +173,8 @@ def feature_network(
     cannot be written costs the training again next time: both are logged as warnings.
 
     Args:
-        dataset: what `firstspike.data.load` takes; for a `Dataset` nothing is cached.
+        dataset: what `firstspike.data.load` takes; for a `Dataset` that `firstspike.data.own` did not make
+            nothing is cached.
         data_dir: the folder of the data, as `firstspike.data.load` takes it; looked at for a training
             only.
         judge: which of two architectures, see `FeatureNetwork`.
@@ -181,29 +183,33 @@ def feature_network(
         InputError: the data cannot be had (from `firstspike.data.load`).
         OSError: the data cannot be read.
     """
-    if isinstance(dataset, Dataset):
-        return train_features(
-            load(dataset, "train", data_dir), load(dataset, "validation", data_dir), judge
-        )
-    if dataset in _WITH_PACKAGE:
-        return _read(SHIPPED / _file(dataset, judge), dataset, judge)
-    path = cache_dir() / "features" / _file(dataset, judge)
+    if isinstance(dataset, OwnData):
+        key = f"own-{dataset.sha256[:16]}"
+    elif isinstance(dataset, Dataset):
+        return _trained(dataset, data_dir, judge)
+    else:
+        key = dataset
+    if key in _WITH_PACKAGE:
+        return _read(SHIPPED / _file(key, judge), key, judge)
+    path = cache_dir() / "features" / _file(key, judge)
     try:
-        return _read(path, dataset, judge)
+        return replace(_read(path, key, judge), dataset=str(dataset))
     except FileNotFoundError:
         pass
     except (safetensors.SafetensorError, OSError, ValueError, RuntimeError) as error:
         reason = " ".join(str(error).split())
         logger.warning("%s cannot be used, training it anew: %s", path, reason)
     logger.info("training the feature network of %s, once", dataset)
-    features = train_features(
-        load(dataset, "train", data_dir), load(dataset, "validation", data_dir), judge
-    )
+    features = _trained(dataset, data_dir, judge)
     try:
-        _write(path, features)
+        _write(path, replace(features, dataset=key))
     except OSError as error:
         logger.warning("the feature network of %s could not be cached: %s", dataset, error)
     return features
+
+
+def _trained(dataset: str | Dataset, data_dir: str | Path | None, judge: Judge) -> Features:
+    return train_features(load(dataset, "train", data_dir), load(dataset, "validation", data_dir), judge)
 
 
 def _file(dataset: str, judge: Judge) -> str:
