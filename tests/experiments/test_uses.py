@@ -59,10 +59,13 @@ def seen_by_a_camera(images):
     return F.pad(torch.stack([images, 255 - images], 1), (1, 1, 1, 1))
 
 
-@pytest.mark.parametrize("name", ["spiking-vae", "ann-vae"])
-def test_a_reader_of_events_learns_which_picture_they_are_of(tmp_path, name):
+@pytest.mark.parametrize(
+    ("name", "windows"), [("spiking-vae", {"steps": 16, "latent_steps": 32}), ("ann-vae", {})]
+)
+def test_a_reader_of_events_learns_which_picture_they_are_of(tmp_path, name, windows):
     """Nearer to its training pictures than what the autoencoder makes of the pictures themselves."""
-    recipe = dataclasses.replace(tiny(name), decoder_maps=16, noise_size=8, epochs=8, batch_size=32)
+    sizes = {"decoder_maps": 16, "noise_size": 8, "epochs": 8, "batch_size": 32}
+    recipe = dataclasses.replace(tiny(name), **sizes, **windows)
     run = RunFolder.create(tmp_path / "run", name, recipe, 0)
     train_recipe(run, load("digits", "train"), load("digits", "validation"), show_progress=False)
     model = run.load()
@@ -79,7 +82,9 @@ def test_a_reader_of_events_learns_which_picture_they_are_of(tmp_path, name):
 
     untrained = error(reader(events))
     reader.learn(events, images, epochs=20)
-    assert error(reader(events)) < error(recipe.reconstructed(model, images)) < untrained
+    learnt = error(reader(events))
+    assert learnt < 0.7 * untrained
+    assert learnt < error(recipe.reconstructed(model, images))
     assert all(torch.equal(value, before[key]) for key, value in model.state_dict().items())
 
 

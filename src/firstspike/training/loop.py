@@ -143,11 +143,11 @@ def _train(
                 descend = _descent(model, optimizers, len(part) / len(batch))
                 with processes.own_randomness(index), losses.blamed(model):
                     losses.add(recipe.step(model, part, part_labels, descend), len(part))
-                if not recipe.look_ahead:
+                last = index + 1 == len(batches)
+                if not recipe.look_ahead or (index + 1) % recipe.look_ahead == 0 or last:
                     update_average(modules["average"], kept, decay)
-                elif (index + 1) % recipe.look_ahead == 0 or index + 1 == len(batches):
-                    update_average(modules["average"], kept, decay)
-                    kept.load_state_dict(modules["average"].state_dict())
+                    if recipe.look_ahead:
+                        kept.load_state_dict(modules["average"].state_dict())
                 # As much again as a batch is kept for the judging.
                 move_bar((index + 1) / (len(batches) + 1))
         losses.check(model)
