@@ -224,7 +224,7 @@ def _tables(measured: Measured) -> Iterator[Table]:
         ("Quality against spikes", PENALTIES),
     ):
         names = [name for name in (BASE, *variants) if name in measured]
-        if len(names) > 1:
+        if names:
             notes = [f"`{GAN}` for {VARIANT_EPOCHS} epochs, one seed of each."]
             yield Table(caption, measured.rows(names), [*QUALITY, *COST], notes=notes)
 
