@@ -1,4 +1,4 @@
-"""Convolutions of maps so small that a processor's matrix units run half empty, several images at once.
+"""Convolutions in the form that the processor's library does well: narrow maps several images at once.
 
 Shapes: ``B`` images in ``B / n`` groups of ``n``, maps ``(I, y, x)`` in and ``O`` out.
 """
@@ -24,6 +24,8 @@ def convolution(values: Tensor, weight: Tensor, bias: Tensor | None = None, *, s
     """
     kernel = weight.shape[-1]
     padding = (kernel - 1) // 2
+    if kernel == 1 and stride > 1:
+        values, stride = every(values, (stride, stride)), 1
     # An even kernel gives a place less than it takes.
     count = _in_a_row(values, padding) if stride == 1 and kernel > 1 and kernel % 2 else 1
     if count == 1:
@@ -31,6 +33,16 @@ def convolution(values: Tensor, weight: Tensor, bias: Tensor | None = None, *, s
     width = values.shape[-1]
     row = _beside(values, count, padding)
     return _apart(F.conv2d(row, weight, bias, padding=padding), count, width)
+
+
+def every(values: Tensor, stride: tuple[int, int]) -> Tensor:
+    """Return the places, `stride` apart along y and x, that a kernel of one place with that stride sees.
+
+    Left to do it, oneDNN writes past its memory where channels-last maps are fewer than a vector holds:
+    wrong gradients, or an abort. https://github.com/uxlfoundation/oneDNN/issues/6035
+    """
+    y, x = stride
+    return values[:, :, ::y, ::x]
 
 
 def _in_a_row(values: Tensor, gap: int) -> int:

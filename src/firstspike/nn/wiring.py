@@ -29,6 +29,7 @@ from firstspike.nn.geometry import (
     reach_transposed,
     transposed_size,
 )
+from firstspike.nn.side_by_side import every
 from firstspike.support import check_integer
 
 
@@ -226,8 +227,11 @@ class Convolution(_Maps):
         padding = self.padding
         if silent and any(padding):
             values, padding = _surround(values, padding, silent), (0, 0)
+        stride = self.stride
+        if self.kernel_size == (1, 1) and not any(padding):
+            values, stride = every(values, stride), (1, 1)
         each, placed = _by_map(bias)
-        membrane = F.conv2d(values, weight, each, stride=self.stride, padding=padding, groups=self.groups)
+        membrane = F.conv2d(values, weight, each, stride=stride, padding=padding, groups=self.groups)
         return membrane if placed is None else membrane + placed
 
     @property
