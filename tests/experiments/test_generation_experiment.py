@@ -89,6 +89,7 @@ def test_report_and_figures(monkeypatch, tmp_path):
         ["`spiking-gan-conv-fashion`", "`ann-gan-conv-fashion`", *controls],
         ["`spiking-vae`", "`ann-vae`", *controls],
         ["`spiking-vae-fashion`", "`ann-vae-fashion`", *controls],
+        ["`spiking-vae`", "upper halves completed"],
         windows := ["16 hidden, 64 pixel steps, as trained", "8 hidden, 32 pixel steps", trained],
         windows,
         [generation.BASE, "no shifts"],

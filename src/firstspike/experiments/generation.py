@@ -205,6 +205,15 @@ def _tables(measured: Measured) -> Iterator[Table]:
                     "hold for images of its 64 levels.",
                 ],
             )
+    names = [name for name in (VAE, *USES) if name in measured]
+    if any(name in measured for name in USES):
+        error = Column("reconstruction_error", "squared error of a pixel")
+        yield Table(
+            "Autoencoders that see less of an MNIST image than they give back",
+            measured.rows(names),
+            [error, Column("bound", "evidence bound, nats", 0), *COST[:-1]],
+            notes=["Against the whole test images without noise; one seed of each use."],
+        )
     for name, title in ((GAN, "MNIST"), (FASHION, "Fashion-MNIST")):
         rows = _other_windows(measured).get(name)
         if rows is None:
