@@ -13,7 +13,8 @@ NUMBER = r"\d+(?:\.\d+)?"
 BLOCK = re.compile(r"^```(python|console|text)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 # A word in capitals stands for something of the reader's own.
 PLACEHOLDER = re.compile(r"[A-Z]+[A-Z./]*")
-TAKES_HOURS = ("reproduce", "bench")
+# The demo has tests of its own.
+TAKES_LONG = ("reproduce", "bench", "demo")
 
 
 def examples(page: Path) -> list[tuple[str, str, str]]:
@@ -38,11 +39,11 @@ PAGES = [page for page in [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.
 
 
 def run_command(line: str) -> None:
-    """Run a line of the command line; one for the reader's own files, or of hours, is only parsed."""
+    """Run a line of the command line; one for the reader's own files, or of minutes, is only parsed."""
     name, *words = shlex.split(line, comments=True)
     if name != "firstspike":
         return
-    if words[0] in TAKES_HOURS or any(PLACEHOLDER.fullmatch(word) for word in words):
+    if words[0] in TAKES_LONG or any(PLACEHOLDER.fullmatch(word) for word in words):
         command_parser().parse_args(words)
     else:
         assert main(words) == 0
