@@ -54,7 +54,7 @@ def run_command(line: str) -> None:
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_every_example_runs_and_prints_what_stands_below_it(tmp_path, monkeypatch, capsys, page):
     monkeypatch.chdir(tmp_path)
-    # As at a reader's who has named no folder: on the embedded digits, within seconds.
+    # As for a reader who has named no folder: on the embedded digits, within seconds.
     monkeypatch.delenv("FIRSTSPIKE_DATA", raising=False)
     names: dict = {"__name__": "__main__"}
     for kind, code, expected in examples(page):
