@@ -12,8 +12,6 @@ from firstspike.data.events import EventSet, Recording
 from firstspike.experiments import generation, jobs, run_experiment
 from firstspike.experiments.jobs import Options
 from firstspike.recipes import preset
-from firstspike.training.loop import train_recipe
-from firstspike.training.run_folder import RunFolder
 
 TINY = {"dataset": "digits", "noise_size": 4, "epochs": 1}
 GAN = {"generator_maps": 4, "critic_maps": 4, "critic_features": 8}
@@ -58,14 +56,8 @@ def few_recordings(split, data_dir):
 
 
 @pytest.mark.slow
-def test_report_and_figures(monkeypatch, tmp_path):
-    def train(waiting, total, options, device):
-        for job in waiting:
-            run = RunFolder.create(job.folder(options), job.run.preset, job.config(options), 0, resume=True)
-            train_recipe(run, load("digits", "train"), load("digits", "validation"), show_progress=False)
-
+def test_report_and_figures(monkeypatch, train_here, tmp_path):
     monkeypatch.setenv("FIRSTSPIKE_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(jobs, "_train", train)
     monkeypatch.setattr(generation, "preset", tiny)
     monkeypatch.setattr(jobs, "preset", tiny)
     monkeypatch.setattr(generation, "ABLATIONS", {"no shifts": {"shift_px": 0}})

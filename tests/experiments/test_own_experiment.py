@@ -133,7 +133,7 @@ def added(out, *, rows, seeds, experiment=TOY):
     return json.loads((out / "results" / "toy.json").read_text())
 
 
-def test_rows_are_added_to_a_result_file(tmp_path, out):
+def test_rows_are_added_to_a_result_file(tmp_path, out, train_here):
     """Row by row, in other folders as on other machines, the file becomes what one call makes."""
     first = added(tmp_path / "one", rows=["20 hidden neurons"], seeds=[0])
     assert list(first["runs"]) == ["20 hidden neurons"]
@@ -164,7 +164,7 @@ def test_rows_are_added_to_a_result_file(tmp_path, out):
     assert found["recipes"] == whole["recipes"]
 
 
-def test_earlier_runs_of_another_recipe_are_left_out(tmp_path, capsys):
+def test_earlier_runs_of_another_recipe_are_left_out(tmp_path, capsys, train_here):
     added(tmp_path, rows=["20 hidden neurons"], seeds=[0])
     other = replace(TOY, runs=[TOY.runs[0], replace(TOY.runs[1], config=replace(SMALL, rate=0.004))])
     with pytest.raises(KeyError, match="20 hidden neurons"):

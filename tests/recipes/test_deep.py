@@ -153,13 +153,8 @@ def test_presets_build_for_their_data_set_only(name):
         PRESETS[name].configure(dataset="digits")
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("kind", DEEP)
-def test_two_processes_train_like_one(tmp_path, kind):
-    """By gloo: the gradients of each step, and the weights after two epochs."""
-    script = tmp_path / "train.py"
-    script.write_text(
-        """
+# Every recipe in one start of the processes: gradients of each step, and a run folder.
+TRAIN_EACH = """
 import dataclasses, pathlib, sys
 import torch
 sys.path.insert(0, sys.argv[2])
@@ -170,46 +165,61 @@ from firstspike.training.loop import train_recipe
 from firstspike.training.run_folder import RunFolder
 
 torch.set_num_threads(1)
-kind, out = sys.argv[3], pathlib.Path(sys.argv[1])
-config = dataclasses.replace(
-    DEEP[kind], epochs=2, precision="float32", batch_size=64
-)
-if kind != "quick":
-    config = dataclasses.replace(config, rate=1e-3)
-if kind == "window":
-    config = dataclasses.replace(config, dropout=0.0)
 full = load("digits", "train")
 train = ImageSet("digits", "train", full.images[:250], full.labels[:250], 10)
-gradients = []
 reduce = processes.sum_gradients
-def watched(model):
-    reduce(model)
-    trained = [p for p in model.parameters() if p.requires_grad]
-    gradients.append(torch.cat([p.grad.flatten() for p in trained]).clone())
-processes.sum_gradients = watched
 with processes.joined("cpu"):
+    for kind, recipe in DEEP.items():
+        out = pathlib.Path(sys.argv[1]) / kind
+        config = dataclasses.replace(recipe, epochs=2, precision="float32", batch_size=64)
+        if kind != "quick":
+            config = dataclasses.replace(config, rate=1e-3)
+        if kind == "window":
+            config = dataclasses.replace(config, dropout=0.0)
+        gradients = []
+        def watched(model):
+            reduce(model)
+            trained = [p for p in model.parameters() if p.requires_grad]
+            gradients.append(torch.cat([p.grad.flatten() for p in trained]).clone())
+        processes.sum_gradients = watched
+        if processes.first():
+            RunFolder.create(out, "x", config, 0)
+        processes.wait_for_all()
+        run = RunFolder.open(out)
+        train_recipe(run, train, load("digits", "validation"), show_progress=False)
+        if processes.first():
+            torch.save(gradients, out / "gradients.pt")
     if processes.first():
-        RunFolder.create(out, "x", config, 0)
-    processes.wait_for_all()
-    run = RunFolder.open(out)
-    train_recipe(run, train, load("digits", "validation"), show_progress=False)
-    if processes.first():
-        torch.save(gradients, out / "gradients.pt")
         print(processes.count())
 """
-    )
-    found = []
+
+
+@pytest.fixture(scope="module")
+def of_one_and_two(tmp_path_factory):
+    """The folders of the runs that one process and that two have trained."""
+    folder = tmp_path_factory.mktemp("processes")
+    script = folder / "train.py"
+    script.write_text(TRAIN_EACH)
     for count in (1, 2):
         line = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={count}"]
-        out = tmp_path / f"run{count}"
-        arguments = [str(script), str(out), str(Path(__file__).parents[1]), kind]
+        arguments = [str(script), str(folder / str(count)), str(Path(__file__).parents[1])]
         done = subprocess.run(
             [*line, *arguments], capture_output=True, text=True, timeout=900, check=False,
             env=os.environ | {"OMP_NUM_THREADS": "1"},
         )  # fmt: skip
         assert done.returncode == 0, done.stderr[-2000:]
         assert done.stdout.split() == [str(count)]
-        found.append((torch.load(out / "gradients.pt"), RunFolder.open(out).load_state()))
+    return folder / "1", folder / "2"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", DEEP)
+def test_two_processes_train_like_one(of_one_and_two, kind):
+    """By gloo: the gradients of each step, and the weights after two epochs."""
+    found = [
+        (torch.load(out / kind / "gradients.pt"), RunFolder.open(out / kind).load_state())
+        for out in of_one_and_two
+    ]
     (one, first), (two, second) = found
     assert len(one) == len(two) == 2 * 4
     apart = [float((a - b).norm() / a.norm()) for a, b in zip(one, two, strict=True)]
