@@ -165,6 +165,37 @@ def test_a_gan_draws_images_of_that_size(firstspike, tmp_path, archive):
     assert figures["feature_label"] == "FD, elsewhere-CNN features"
 
 
+def test_a_class_goes_by_its_name_too(firstspike, tmp_path, pictures):
+    small = ("--epochs", 1, "--set", "hidden_features=20")
+    trained = firstspike("train", "ann-gan", "--data", pictures, "--digit", "zero", *small)
+    assert trained.out == "runs/ann-gan-pictures-2-seed0\n"
+    assert RunFolder.open(tmp_path / trained.out.strip()).config.digit == 2
+    conditional = ("spiking-gan-conditional", "--data", pictures, *small, "--out", "run")
+    assert firstspike("train", *conditional).status == 0
+    for label in ("two", "1"):
+        drawn = firstspike("sample", "run", "--count", 3, "--label", label, "--out", f"{label}.npz")
+        assert drawn.status == 0
+    with np.load("two.npz") as named, np.load("1.npz") as numbered:
+        assert named["labels"].tolist() == [1, 1, 1]
+        assert np.array_equal(named["images"], numbered["images"])
+    refusal = firstspike("sample", "run", "--count", 3, "--label", "three", "--out", "a.npz").refusal
+    expected = "argument --label: expected an integer, 0 ... 2, or one of one, two, zero, found 'three'"
+    assert refusal == expected
+
+
+def test_where_folders_are_named_by_numbers_a_number_is_a_name(firstspike, tmp_path, pictures):
+    for name, number in zip(NAMES, ("2", "10", "1"), strict=True):
+        (pictures / name).rename(pictures / number)
+    train = ("train", "ann-gan", "--data", pictures, "--epochs", 1, "--out", "run", "--digit")
+    # They stand as 1, 10, 2, so place 1 is that of folder 10.
+    for number in ("0", "ten"):
+        refusal = firstspike(*train, number).refusal
+        assert refusal == f"argument --digit: expected one of 1, 10, 2, found {number!r}"
+    assert not (tmp_path / "run").exists()
+    assert firstspike(*train, "1").status == 0
+    assert RunFolder.open(tmp_path / "run").config.digit == 0
+
+
 @pytest.mark.parametrize("preset", ["spiking-gan-conv", "ann-gan-conv", "spiking-vae"])
 def test_convolutional_generators_draw_in_colour(firstspike, digits, preset):
     images, labels = digits

@@ -112,6 +112,10 @@ def test_an_older_file_is_replaced(firstspike, digit_gan_run, tmp_path):
         ("digit_gan_run", ["--label", 3], "this generator takes no label; leave out --label"),
         ("gan_run", ["--label", 99], "--label must be 0 ... 9, found 99"),
         ("gan_run", ["--label", -1], "--label must be 0 ... 9, found -1"),
+        *(
+            ("gan_run", ["--label", value], f"expected an integer, 0 ... 9, found {value!r}")
+            for value in ("nan", "inf", "1_0", "\u0663", "9" * 31, "")
+        ),
         ("classifier_run", [], "holds a classifier, which generates nothing; give the folder of a GAN"),
     ],
 )

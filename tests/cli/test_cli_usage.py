@@ -139,7 +139,6 @@ REFUSED = [
             "train ann-gan --digit 3 --seed",
             "train ann-gan --digit 3 --threads",
             "sample run --out a.png --count",
-            "sample run --out a.png --count 3 --label",
             "sample run --out a.png --count 3 --seed",
             "reproduce spiking-gan --seeds",
             "reproduce spiking-gan --digits",

@@ -4,12 +4,13 @@ import hashlib
 import os
 import pickle
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
-from firstspike.data import load
+from firstspike.data import dataset, load
 from firstspike.data.cifar import CIFAR_10_FILES, CIFAR_100_FILES, load_cifar
 from firstspike.support import InputError
 
@@ -162,3 +163,7 @@ def test_the_official_cifar_10():
     assert means.tolist() == pytest.approx([0.4942, 0.4851, 0.4504], abs=5e-4)
     sizes = [len(load("cifar-10", split)) for split in ("train", "validation")]
     assert sizes == [45_000, 5_000]
+    # Its own list of names, in their order.
+    listed = (Path(folder) / CIFAR_10_FILES.below[0] / "batches.meta").read_bytes()
+    places = [listed.index(name.encode()) for name in dataset("cifar-10").class_names]
+    assert places == sorted(places)

@@ -115,6 +115,8 @@ def test_what_a_data_set_says_must_be_what_it_gives(changes):
         ({"shape": (2, 3)}, "shape"),
         ({"shape": (0, 2, 3)}, "shape"),
         ({"classes": 1}, "classes"),
+        ({"class_names": ("one", "two", "three")}, "class_names must be 2 different names"),
+        ({"class_names": ("one", "one")}, "class_names must be 2 different names"),
     ],
 )
 def test_a_description_that_cannot_be_is_refused(changes, match):

@@ -6,8 +6,16 @@ import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from firstspike.support import InputError, expanded
+
+if TYPE_CHECKING:
+    from firstspike.data import Dataset
+
+_WHOLE = "-?[0-9]{1,30}"
+# Of the names of classes in a message.
+_NAMES_LISTED = 20
 
 
 def add_data_dir(
@@ -94,9 +102,27 @@ def positive(text: str) -> int:
     return _whole(text, 1, sys.maxsize, "1 or more")
 
 
-def whole(text: str) -> int:
-    """Return `text` as an integer; whether it is one of those meant is looked at later."""
-    return _whole(text, -sys.maxsize, sys.maxsize, f"at most {sys.maxsize}")
+def class_number(text: str, data: "Dataset", option: str) -> int:
+    """Return the number of the class named `text`, or `text` as a number, whose range is looked at later.
+
+    Where a class is named by a number that is not its own, as that of a folder ``10`` next to ``2``, a name
+    is all that can be meant.
+
+    Raises:
+        InputError: neither.
+    """
+    numbers = tuple(map(str, range(data.classes)))
+    names = data.class_names if data.class_names != numbers else ()
+    if text in names:
+        return names.index(text)
+    by_number = not any(re.fullmatch(_WHOLE, name) for name in names)
+    if by_number and re.fullmatch(_WHOLE, text):
+        return int(text)
+    expected = [f"an integer, 0 ... {data.classes - 1}"] * by_number
+    if names:
+        more = ["..."] * (len(names) > _NAMES_LISTED)
+        expected.append(f"one of {', '.join([*names[:_NAMES_LISTED], *more])}")
+    raise InputError(f"argument {option}: expected {', or '.join(expected)}, found {text!r}")
 
 
 def between(low: int, high: int) -> Callable[[str], int]:
@@ -115,7 +141,7 @@ def seed(text: str) -> int:
 
 def _whole(text: str, low: int, high: int, expected: str) -> int:
     # Not int's own grammar, which takes 1_000 and digits of other scripts, and refuses very long numbers.
-    value = int(text) if re.fullmatch("-?[0-9]{1,30}", text) else low - 1
+    value = int(text) if re.fullmatch(_WHOLE, text) else low - 1
     if not low <= value <= high:
         raise argparse.ArgumentTypeError(f"expected an integer, {expected}, found {text!r}")
     return value

@@ -7,7 +7,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from firstspike.cli.options import add_windows, between, path, seed, whole
+from firstspike.cli.options import add_windows, between, class_number, path, seed
 from firstspike.support import InputError, atomic_path
 
 if TYPE_CHECKING:
@@ -36,7 +36,9 @@ def add_parser(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> 
     )
     parser.add_argument("--seed", type=seed, default=0, metavar="S", help="of the noise (default: 0)")
     parser.add_argument(
-        "--label", type=whole, metavar="L", help="class, for a conditional GAN (default: all in turn)"
+        "--label",
+        metavar="L",
+        help="class, for a conditional GAN, by its number or name (default: all in turn)",
     )
     parser.add_argument("--out", type=path, required=True, metavar="FILE", help="FILE.png or FILE.npz")
     add_windows(parser)
@@ -52,10 +54,14 @@ def run(options: argparse.Namespace) -> None:
     if options.out.is_dir():
         raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(options.out))
 
+    from firstspike.data import dataset
     from firstspike.training.run_folder import RunFolder
 
     folder = RunFolder.open(options.folder).with_windows(dict(options.changes))
-    samples = folder.config.sample(folder.load(), options.count, options.seed, options.label)
+    label = options.label
+    if label is not None:
+        label = class_number(label, dataset(folder.config.dataset), "--label")
+    samples = folder.config.sample(folder.load(), options.count, options.seed, label)
     write_samples(samples, options.out)
     print(options.out)
 

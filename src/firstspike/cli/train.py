@@ -10,12 +10,12 @@ from firstspike.cli.options import (
     add_device,
     add_threads,
     check_device,
+    class_number,
     default_dataset,
     let_waiting_threads_sleep,
     path,
     positive,
     seed,
-    whole,
 )
 from firstspike.cli.streams import deaf_to_hangup
 
@@ -29,7 +29,9 @@ def add_parser(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> 
         "same command with --resume goes on from the last finished epoch to the same result.",
     )
     parser.add_argument("preset", metavar="PRESET", help="name of the recipe")
-    parser.add_argument("--digit", type=whole, metavar="N", help="class to learn, for presets of one digit")
+    parser.add_argument(
+        "--digit", metavar="N", help="class to learn, for presets of one digit, by its number or name"
+    )
     trained_on = parser.add_mutually_exclusive_group()
     trained_on.add_argument(
         "--dataset",
@@ -82,7 +84,7 @@ def add_parser(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> 
 def run(options: argparse.Namespace) -> None:
     """Train."""
     let_waiting_threads_sleep()
-    from firstspike.data import Dataset, own
+    from firstspike.data import Dataset, dataset, own
     from firstspike.recipes import preset
 
     check_device(options.device)
@@ -93,11 +95,14 @@ def run(options: argparse.Namespace) -> None:
         data = options.dataset
     else:
         data = chosen.recipe.dataset if chosen.one_dataset else default_dataset(options.data_dir)
+    digit = None
+    if options.digit is not None:
+        digit = class_number(options.digit, dataset(data), "--digit")
     config = chosen.configure(
-        dataset=data, digit=options.digit, epochs=options.epochs, changes=dict(options.changes)
+        dataset=data, digit=digit, epochs=options.epochs, changes=dict(options.changes)
     )
     named = [] if chosen.one_dataset and options.data is None else [str(data)]
-    parts = [options.preset, *named, *([] if options.digit is None else [str(options.digit)])]
+    parts = [options.preset, *named, *([] if digit is None else [str(digit)])]
     out = options.out or Path("runs") / f"{'-'.join(parts)}-seed{options.seed}"
 
     from firstspike.training.run import train

@@ -169,6 +169,10 @@ CIFAR_10 = Dataset(
     load=partial(load_cifar, CIFAR_10_FILES),
     summary="60,000 natural images of 10 classes (Krizhevsky 2009)",
     where="folder",
+    class_names=(
+        *("airplane", "automobile", "bird", "cat", "deer"),
+        *("dog", "frog", "horse", "ship", "truck"),
+    ),
 )
 CIFAR_100 = Dataset(
     "cifar-100",

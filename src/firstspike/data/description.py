@@ -25,10 +25,13 @@ class Dataset:
         summary: what it holds and its source, in one line.
         where: "embedded" needs nothing, "download" is fetched where no folder has it, "folder" has to be
             put into a folder by the user.
+        class_names: names of the classes in the order of their numbers, which `firstspike sample --label`
+            takes too; empty where they have none.
 
     Raises:
         TypeError: `load` is no function.
-        ValueError: `name` is empty, a size is below 1, or there are fewer than two classes.
+        ValueError: `name` is empty, a size is below 1, there are fewer than two classes, or another number
+            of names, or one twice.
     """
 
     name: str
@@ -37,6 +40,7 @@ class Dataset:
     load: Callable[[str, Folder], ImageSet]
     summary: str = ""
     where: Literal["embedded", "download", "folder"] = "embedded"
+    class_names: tuple[str, ...] = ()
 
     # Whether a configuration holds its fields, which find it again, instead of its name.
     recorded: ClassVar[bool] = False
@@ -52,6 +56,10 @@ class Dataset:
             raise ValueError(f"{self.name}: shape must be (channels, height, width), found {self.shape}")
         if self.classes < 2:
             raise ValueError(f"{self.name}: classes must be 2 or more, found {self.classes}")
+        if self.class_names and not len(set(self.class_names)) == len(self.class_names) == self.classes:
+            raise ValueError(
+                f"{self.name}: class_names must be {self.classes} different names, found {self.class_names}"
+            )
 
     @property
     def identity(self) -> str:

@@ -213,4 +213,8 @@ FASHION_MNIST = Dataset(
     load=partial(load_idx, FASHION_MNIST_FILES),
     summary="70,000 grey images of clothing (Xiao, Rasul, Vollgraf 2017)",
     where="download",
+    class_names=(
+        *("t-shirt/top", "trouser", "pullover", "dress", "coat"),
+        *("sandal", "shirt", "sneaker", "bag", "ankle boot"),
+    ),
 )

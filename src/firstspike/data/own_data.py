@@ -43,7 +43,7 @@ class OwnData(Dataset):
     Attributes:
         path: where they lie; None for arrays, which only Python can give again, and in what
             `firstspike.hub` writes.
-        class_names: names of the classes in the order of their numbers.
+        class_names: those of the folders, else the classes' numbers.
         train, validation, test: how many samples each split has.
         sha256: of all samples and labels, split by split. Other data are refused by it.
     """
