@@ -4,10 +4,11 @@ import json
 
 import numpy as np
 import pytest
+import torch
 from commands import contents
 from PIL import Image
 
-from firstspike import load
+from firstspike import Linear, Stack, Window, first_spike_cross_entropy, fit, load
 from firstspike.metrics.sampling import sample
 
 
@@ -144,3 +145,12 @@ def test_a_place_that_cannot_be_written_is_refused(firstspike, digit_gan_run, tm
 def test_a_folder_that_is_no_run_is_refused(firstspike, tmp_path):
     assert "is not a run folder" in firstspike("sample", tmp_path, "--count", 3, "--out", "a.npz").refusal
     assert contents(tmp_path) == {}
+
+
+def test_a_label_of_a_run_of_fit_does_not_hide_what_the_run_is(firstspike, tmp_path):
+    net = Stack(Linear(4, 2, Window()), steps=8)
+    data = (net.encode(torch.rand(4, 4)), torch.tensor([0, 1, 0, 1]))
+    fit(net, data, loss=first_spike_cross_entropy, out=tmp_path / "run", epochs=1, show_progress=False)
+    refusal = firstspike("sample", "run", "--count", 3, "--label", 1, "--out", "a.npz").refusal
+    assert "this run holds the weights of a module Stack" in refusal
+    assert not (tmp_path / "a.npz").exists()

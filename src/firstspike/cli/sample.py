@@ -58,10 +58,10 @@ def run(options: argparse.Namespace) -> None:
     from firstspike.training.run_folder import RunFolder
 
     folder = RunFolder.open(options.folder).with_windows(dict(options.changes))
-    label = options.label
+    model, label = folder.load(), options.label
     if label is not None:
         label = class_number(label, dataset(folder.config.dataset), "--label")
-    samples = folder.config.sample(folder.load(), options.count, options.seed, label)
+    samples = folder.config.sample(model, options.count, options.seed, label)
     write_samples(samples, options.out)
     print(options.out)
 
