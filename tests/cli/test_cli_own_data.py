@@ -194,6 +194,13 @@ def test_where_folders_are_named_by_numbers_a_number_is_a_name(firstspike, tmp_p
     assert not (tmp_path / "run").exists()
     assert firstspike(*train, "1").status == 0
     assert RunFolder.open(tmp_path / "run").config.digit == 0
+    # Where they stand at their places, numbers are numbers.
+    for name, number in zip(("1", "10", "2"), ("00", "01", "other"), strict=True):
+        (pictures / name).rename(pictures / number)
+    for digit in ("1", "01", "2"):
+        train = ("train", "ann-gan", "--data", pictures, "--epochs", 1, "--out", f"run{digit}")
+        assert firstspike(*train, "--digit", digit).status == 0
+        assert RunFolder.open(tmp_path / f"run{digit}").config.digit == int(digit)
 
 
 @pytest.mark.parametrize("preset", ["spiking-gan-conv", "ann-gan-conv", "spiking-vae"])

@@ -111,6 +111,8 @@ def test_an_older_file_is_replaced(firstspike, digit_gan_run, tmp_path):
     ("kind", "options", "message"),
     [
         ("digit_gan_run", ["--label", 3], "this generator takes no label; leave out --label"),
+        ("digit_gan_run", ["--label", "three"], "this generator takes no label; leave out --label"),
+        ("classifier_run", ["--label", "three"], "holds a classifier, which generates nothing"),
         ("gan_run", ["--label", 99], "--label must be 0 ... 9, found 99"),
         ("gan_run", ["--label", -1], "--label must be 0 ... 9, found -1"),
         *(

@@ -68,6 +68,7 @@ REFUSED = [
         "argument --digit: expected an integer, ",
     ),
     ("train spiking-gan-conditional --digit 3", "preset spiking-gan-conditional takes no --digit"),
+    ("train window-mnist --digit three", "preset window-mnist takes no --digit"),
     ("train ann-gan --digit 3 --epochs 0", "--epochs: expected an integer, 1 or more, found '0'"),
     ("train ann-gan --digit 3 --epochs 1.5", "1 or more, found '1.5'; see firstspike train --help"),
     ("train ann-gan --digit 3 --threads 0", "--threads: expected an integer, 1 ... 1,024, found '0'"),

@@ -111,11 +111,11 @@ def class_number(text: str, data: "Dataset", option: str) -> int:
     Raises:
         InputError: neither.
     """
+    if text in data.class_names:
+        return data.class_names.index(text)
     numbers = tuple(map(str, range(data.classes)))
     names = data.class_names if data.class_names != numbers else ()
-    if text in names:
-        return names.index(text)
-    by_number = not any(re.fullmatch(_WHOLE, name) for name in names)
+    by_number = all(int(name) == place for place, name in enumerate(names) if re.fullmatch(_WHOLE, name))
     if by_number and re.fullmatch(_WHOLE, text):
         return int(text)
     expected = [f"an integer, 0 ... {data.classes - 1}"] * by_number

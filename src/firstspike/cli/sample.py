@@ -55,11 +55,12 @@ def run(options: argparse.Namespace) -> None:
         raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(options.out))
 
     from firstspike.data import dataset
+    from firstspike.recipes.generation import GenerativeRecipe
     from firstspike.training.run_folder import RunFolder
 
     folder = RunFolder.open(options.folder).with_windows(dict(options.changes))
     model, label = folder.load(), options.label
-    if label is not None:
+    if label is not None and isinstance(folder.config, GenerativeRecipe) and folder.config.conditional:
         label = class_number(label, dataset(folder.config.dataset), "--label")
     samples = folder.config.sample(model, options.count, options.seed, label)
     write_samples(samples, options.out)

@@ -95,9 +95,9 @@ def run(options: argparse.Namespace) -> None:
         data = options.dataset
     else:
         data = chosen.recipe.dataset if chosen.one_dataset else default_dataset(options.data_dir)
-    digit = None
-    if options.digit is not None:
-        digit = class_number(options.digit, dataset(data), "--digit")
+    digit = options.digit
+    if digit is not None and chosen.takes_digit:
+        digit = class_number(digit, dataset(data), "--digit")
     config = chosen.configure(
         dataset=data, digit=digit, epochs=options.epochs, changes=dict(options.changes)
     )

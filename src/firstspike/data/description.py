@@ -26,7 +26,7 @@ class Dataset:
         where: "embedded" needs nothing, "download" is fetched where no folder has it, "folder" has to be
             put into a folder by the user.
         class_names: names of the classes in the order of their numbers, which `firstspike sample --label`
-            takes too; empty where they have none.
+            and `train --digit` take too; empty where they have none.
 
     Raises:
         TypeError: `load` is no function.
