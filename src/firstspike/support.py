@@ -33,6 +33,14 @@ def option(name: str) -> str:
     return f"--{name}" if command_line.get() else name
 
 
+def whole_number(text: str) -> int | None:
+    """Return a text of ASCII digits, with a minus or without, as an integer; None for any other.
+
+    Not int's own grammar, which takes 1_000 and digits of other scripts, and refuses very long numbers.
+    """
+    return int(text) if re.fullmatch("-?[0-9]{1,30}", text) else None
+
+
 class InputError(ValueError):
     """Something the user gave cannot be used; the message says what, where and what to do.
 

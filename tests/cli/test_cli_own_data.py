@@ -168,7 +168,7 @@ def test_a_gan_draws_images_of_that_size(firstspike, tmp_path, archive):
 def test_a_class_goes_by_its_name_too(firstspike, tmp_path, pictures):
     small = ("--epochs", 1, "--set", "hidden_features=20")
     trained = firstspike("train", "ann-gan", "--data", pictures, "--digit", "zero", *small)
-    assert trained.out == "runs/ann-gan-pictures-2-seed0\n"
+    assert trained.out == "runs/ann-gan-pictures-zero-seed0\n"
     assert RunFolder.open(tmp_path / trained.out.strip()).config.digit == 2
     conditional = ("spiking-gan-conditional", "--data", pictures, *small, "--out", "run")
     assert firstspike("train", *conditional).status == 0
@@ -186,14 +186,17 @@ def test_a_class_goes_by_its_name_too(firstspike, tmp_path, pictures):
 def test_where_folders_are_named_by_numbers_a_number_is_a_name(firstspike, tmp_path, pictures):
     for name, number in zip(NAMES, ("2", "10", "1"), strict=True):
         (pictures / name).rename(pictures / number)
-    train = ("train", "ann-gan", "--data", pictures, "--epochs", 1, "--out", "run", "--digit")
+    train = ("train", "ann-gan", "--data", pictures, "--epochs", 1)
     # They stand as 1, 10, 2, so place 1 is that of folder 10.
     for number in ("0", "ten"):
-        refusal = firstspike(*train, number).refusal
+        refusal = firstspike(*train, "--digit", number).refusal
         assert refusal == f"argument --digit: expected one of 1, 10, 2, found {number!r}"
-    assert not (tmp_path / "run").exists()
-    assert firstspike(*train, "1").status == 0
-    assert RunFolder.open(tmp_path / "run").config.digit == 0
+    assert "learns one class; give --digit one of 1, 10, 2" in firstspike(*train).refusal
+    assert not (tmp_path / "runs").exists()
+    for name, place in (("1", 0), ("10", 1)):
+        trained = firstspike(*train, "--digit", name).out
+        assert trained == f"runs/ann-gan-pictures-{name}-seed0\n"
+        assert RunFolder.open(tmp_path / trained.strip()).config.digit == place
     # Where they stand at their places, numbers are numbers.
     for name, number in zip(("1", "10", "2"), ("00", "01", "other"), strict=True):
         (pictures / name).rename(pictures / number)

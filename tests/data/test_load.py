@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from builders import refused
 
 from firstspike.data import DATASETS, SPLITS, Dataset, ImageSet, dataset, load
 from firstspike.support import InputError
@@ -115,13 +116,47 @@ def test_what_a_data_set_says_must_be_what_it_gives(changes):
         ({"shape": (2, 3)}, "shape"),
         ({"shape": (0, 2, 3)}, "shape"),
         ({"classes": 1}, "classes"),
-        ({"class_names": ("one", "two", "three")}, "class_names must be 2 different names"),
-        ({"class_names": ("one", "one")}, "class_names must be 2 different names"),
+        ({"class_names": ("one", "two", "three")}, "class_names must be 2 different texts"),
+        ({"class_names": ("one", "one")}, "class_names must be 2 different texts"),
+        ({"class_names": ("one", "")}, "class_names must be 2 different texts"),
+        ({"class_names": (0, 1)}, "class_names must be 2 different texts"),
+        ({"class_names": "ab"}, "class_names must be a name each"),
     ],
 )
 def test_a_description_that_cannot_be_is_refused(changes, match):
     with pytest.raises(ValueError, match=match):
         replace(TOY, **changes)
+
+
+def test_names_in_a_list_are_those_of_a_tuple():
+    listed, written = (replace(TOY, class_names=names) for names in (["one", "two"], ("one", "two")))
+    assert listed == written
+    assert hash(listed) == hash(written)
+
+
+# As the publishers' pages list them.
+FASHION = "T-shirt/top, Trouser, Pullover, Dress, Coat, Sandal, Shirt, Sneaker, Bag, Ankle boot"
+CIFAR = "airplane, automobile, bird, cat, deer, dog, frog, horse, ship, truck"
+
+
+@pytest.mark.parametrize(("name", "classes"), [("fashion-mnist", FASHION), ("cifar-10", CIFAR)])
+def test_classes_go_by_the_publishers_names(name, classes):
+    known = dataset(name)
+    assert [known.class_number(text, "label") for text in classes.split(", ")] == list(range(10))
+    assert [known.class_number(str(number), "label") for number in range(10)] == list(range(10))
+
+
+def test_the_case_of_a_name_counts_where_two_differ_by_it():
+    two = replace(TOY, class_names=("cat", "Cat"))
+    assert [two.class_number(name, "label") for name in ("cat", "Cat")] == [0, 1]
+    with refused(InputError, "label: expected an integer, 0 ... 1, or one of cat, Cat, found 'CAT'"):
+        two.class_number("CAT", "label")
+
+
+def test_a_long_list_of_names_is_cut_and_a_close_one_is_named():
+    many = replace(TOY, classes=21, class_names=[f"kind {number}" for number in range(21)])
+    with refused(InputError, "kind 19, ..., found 'kint 20'; did you mean kind 20"):
+        many.class_number("kint 20", "label")
 
 
 def test_importing_it_imports_no_slow_library():

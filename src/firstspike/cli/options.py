@@ -2,20 +2,11 @@
 
 import argparse
 import os
-import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from firstspike.support import InputError, expanded
-
-if TYPE_CHECKING:
-    from firstspike.data import Dataset
-
-_WHOLE = "-?[0-9]{1,30}"
-# Of the names of classes in a message.
-_NAMES_LISTED = 20
+from firstspike.support import InputError, expanded, whole_number
 
 
 def add_data_dir(
@@ -102,29 +93,6 @@ def positive(text: str) -> int:
     return _whole(text, 1, sys.maxsize, "1 or more")
 
 
-def class_number(text: str, data: "Dataset", option: str) -> int:
-    """Return the number of the class named `text`, or `text` as a number, whose range is looked at later.
-
-    Where a class is named by a number that is not its own, as that of a folder ``10`` next to ``2``, a name
-    is all that can be meant.
-
-    Raises:
-        InputError: neither.
-    """
-    if text in data.class_names:
-        return data.class_names.index(text)
-    numbers = tuple(map(str, range(data.classes)))
-    names = data.class_names if data.class_names != numbers else ()
-    by_number = all(int(name) == place for place, name in enumerate(names) if re.fullmatch(_WHOLE, name))
-    if by_number and re.fullmatch(_WHOLE, text):
-        return int(text)
-    expected = [f"an integer, 0 ... {data.classes - 1}"] * by_number
-    if names:
-        more = ["..."] * (len(names) > _NAMES_LISTED)
-        expected.append(f"one of {', '.join([*names[:_NAMES_LISTED], *more])}")
-    raise InputError(f"argument {option}: expected {', or '.join(expected)}, found {text!r}")
-
-
 def between(low: int, high: int) -> Callable[[str], int]:
     """Return a function of a text that returns it as an integer of `low` ... `high`."""
     return lambda text: _whole(text, low, high, f"{low:,} ... {high:,}")
@@ -140,9 +108,8 @@ def seed(text: str) -> int:
 
 
 def _whole(text: str, low: int, high: int, expected: str) -> int:
-    # Not int's own grammar, which takes 1_000 and digits of other scripts, and refuses very long numbers.
-    value = int(text) if re.fullmatch(_WHOLE, text) else low - 1
-    if not low <= value <= high:
+    value = whole_number(text)
+    if value is None or not low <= value <= high:
         raise argparse.ArgumentTypeError(f"expected an integer, {expected}, found {text!r}")
     return value
 

@@ -7,7 +7,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from firstspike.cli.options import add_windows, between, class_number, path, seed
+from firstspike.cli.options import add_windows, between, path, seed
 from firstspike.support import InputError, atomic_path
 
 if TYPE_CHECKING:
@@ -60,8 +60,9 @@ def run(options: argparse.Namespace) -> None:
 
     folder = RunFolder.open(options.folder).with_windows(dict(options.changes))
     model, label = folder.load(), options.label
+    # Others refuse any label.
     if label is not None and isinstance(folder.config, GenerativeRecipe) and folder.config.conditional:
-        label = class_number(label, dataset(folder.config.dataset), "--label")
+        label = dataset(folder.config.dataset).class_number(label, "label")
     samples = folder.config.sample(model, options.count, options.seed, label)
     write_samples(samples, options.out)
     print(options.out)

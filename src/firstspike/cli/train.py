@@ -10,7 +10,6 @@ from firstspike.cli.options import (
     add_device,
     add_threads,
     check_device,
-    class_number,
     default_dataset,
     let_waiting_threads_sleep,
     path,
@@ -97,12 +96,13 @@ def run(options: argparse.Namespace) -> None:
         data = chosen.recipe.dataset if chosen.one_dataset else default_dataset(options.data_dir)
     digit = options.digit
     if digit is not None and chosen.takes_digit:
-        digit = class_number(digit, dataset(data), "--digit")
+        digit = dataset(data).class_number(digit, "digit")
     config = chosen.configure(
         dataset=data, digit=digit, epochs=options.epochs, changes=dict(options.changes)
     )
     named = [] if chosen.one_dataset and options.data is None else [str(data)]
-    parts = [options.preset, *named, *([] if digit is None else [str(digit)])]
+    asked = [] if options.digit is None else [options.digit.replace("/", "-")]
+    parts = [options.preset, *named, *asked]
     out = options.out or Path("runs") / f"{'-'.join(parts)}-seed{options.seed}"
 
     from firstspike.training.run import train

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from firstspike.codes import encode_latency
-from firstspike.data import ImageSet
+from firstspike.data import ImageSet, dataset
 from firstspike.metrics.controls import (
     NEIGHBOURS,
     GenerationQuality,
@@ -134,7 +134,7 @@ class GenerativeRecipe(Recipe):
         self.check_generator(generator)
         test, train = self.chosen(test), self.chosen(self.data("train", data_dir))
         if len(test) <= NEIGHBOURS:
-            one = "" if self.digit is None else f" of class {self.digit}"
+            one = "" if self.digit is None else f" of class {dataset(self.dataset).class_name(self.digit)}"
             raise InputError(
                 f"the test split of {self.dataset} has {len(test)} images{one}, and recall and precision "
                 f"need {NEIGHBOURS + 1}; give more images"

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, SupportsIndex
 
 from firstspike.data import Dataset
+from firstspike.data import dataset as find_dataset
 from firstspike.metrics.figures import describe
 from firstspike.recipes.base import Recipe
 from firstspike.recipes.fields import changed
@@ -84,13 +85,13 @@ class Preset:
                 recipe = dataclasses.replace(recipe, **self.on_digits)
             recipe = recipe.on(dataset)
         if self.takes_digit:
-            last = recipe.sizes()[1] - 1
+            data = find_dataset(recipe.dataset)
+            choices = data.class_choices
             if digit is None:
-                raise InputError(
-                    f"preset {self.name} learns one class; give {option('digit')} 0 ... {last}"
-                )
+                raise InputError(f"preset {self.name} learns one class; give {option('digit')} {choices}")
+            last = data.classes - 1
             if isinstance(digit, bool) or not isinstance(digit, SupportsIndex) or not 0 <= digit <= last:
-                raise InputError(f"{option('digit')} must be 0 ... {last}, found {digit!r}")
+                raise InputError(f"{option('digit')} must be {choices}, found {digit!r}")
             recipe = changed(recipe, "digit", str(operator.index(digit)))
         elif digit is not None:
             raise InputError(f"preset {self.name} takes no {option('digit')}")
